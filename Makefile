@@ -1,0 +1,54 @@
+# `make bench` on a fresh clone needs python3 (3.11 or newer) and a package index, nothing else.
+PYTHON ?= python3
+UV_VERSION := 0.13.8
+LOCK_FILE := requirements.lock
+
+BIN := .venv/bin
+# The stamps carry Python's and uv's version, so that another PYTHON gets a new environment and not the old one.
+PYTHON_VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
+UV := .venv/.uv-$(UV_VERSION)-python-$(PYTHON_VERSION)
+READY := .venv/.ready-$(UV_VERSION)-python-$(PYTHON_VERSION)
+
+.DEFAULT_GOAL := help
+.PHONY: help bench test lint typecheck lock overhead clean
+
+help: ## List what can be made
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+bench: $(READY) ## Compare three stacks on any machine, within minutes
+	@$(BIN)/ttsbench run quickstart
+
+test: $(READY) ## Run the tests
+	@$(BIN)/python -m pytest
+
+lint: $(READY) ## Check style and formatting
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+
+typecheck: $(READY) ## Check the types, strictly
+	@$(BIN)/mypy
+
+lock: $(UV) ## Bring requirements.lock in step with pyproject.toml (UPGRADE=--upgrade: and up to date)
+	@$(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --extra dev --generate-hashes \
+	  --custom-compile-command 'make lock' $(UPGRADE) --output-file $(LOCK_FILE)
+
+overhead: $(READY) ## Show that the harness does not slow down what it measures
+	@$(BIN)/ttsbench overhead
+
+clean: ## Remove the environment, builds and caches; runs/ stays
+	rm -rf .venv build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage
+	find . -name __pycache__ -type d -not -path './runs/*' -prune -exec rm -rf {} +
+
+$(UV):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo "ttsbench needs Python 3.11 or newer, and '$(PYTHON)' is $(or $(PYTHON_VERSION),not there); name another: make PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -m venv --clear .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	@touch $@
+
+# --no-deps: the lock is complete, and what Chatterbox's wheel asks for is overridden in pyproject.toml.
+$(READY): $(UV) requirements.lock pyproject.toml
+	@echo "Setting up .venv with Python $(PYTHON_VERSION) (some minutes the first time) ..."
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes --no-deps --requirement requirements.lock
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@touch $@

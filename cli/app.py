@@ -1,0 +1,164 @@
+"""`ttsbench`: one short function per command. What is heavy is imported by the command that needs it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ttsbench import __version__
+from ttsbench.errors import ExitCode, TtsbenchError
+
+app = typer.Typer(
+    name="ttsbench",
+    help="Which optimizations make Chatterbox faster on this machine, by how much, and at what cost.",
+    epilog="Exit codes: 0 fine, 1 slower, 2 wrong usage or scenario, 3 inconclusive, 4 not comparable, "
+    "5 quality failed, 6 a cell failed to run, 130 interrupted.",
+    no_args_is_help=True,
+    rich_markup_mode=None,  # rich's help costs 0.6 s to import
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def complete_scenario(incomplete: str) -> list[str]:
+    """Shell completion: shipped scenarios by name."""
+    from ttsbench.scenarios import schema
+
+    return [name for name in schema.shipped() if name.startswith(incomplete)]
+
+
+Scenario = Annotated[
+    str, typer.Argument(metavar="SCENARIO", help="A YAML file, or the name of a shipped scenario.",
+                        autocompletion=complete_scenario)
+]  # fmt: skip
+Overrides = Annotated[
+    list[str],
+    typer.Option("--set", metavar="KEY=VALUE", help="Override one value, e.g. measure.repeats=3. Repeatable."),
+]
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A folder below runs/, or its run.json.")]
+
+
+@app.command(epilog="Example: ttsbench run quickstart --set measure.processes=5 --only 'lean*'")
+def run(
+    scenario: Annotated[str, typer.Argument(metavar="[SCENARIO]", autocompletion=complete_scenario,
+                                            help="A YAML file, or the name of a shipped scenario.")] = "",
+    overrides: Overrides = [],  # noqa: B006  (typer copies it)
+    only: Annotated[list[str], typer.Option(metavar="PATTERN", help="Only these stacks or cells. Repeatable.")] = [],  # noqa: B006
+    plan: Annotated[bool, typer.Option("--plan", help="Print what would run, and start nothing.")] = False,
+    resume: Annotated[Path | None, typer.Option(metavar="RUN", help="Go on with an unfinished run.")] = None,
+    output: Annotated[Path, typer.Option(metavar="DIR", help="Where run folders go.")] = Path("runs"),
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress; only the result.")] = False,
+) -> None:  # fmt: skip
+    """Measure every stack of a scenario and print the comparison."""
+    from ttsbench.cli import campaign
+
+    if (resume is None) == (not scenario):
+        raise TtsbenchError("give a SCENARIO, or --resume RUN", mend="See ttsbench list scenarios")
+    if resume is not None:
+        sys.exit(campaign.resume(resume, quiet=quiet))
+    sys.exit(campaign.start(scenario, overrides, only, plan_only=plan, output=output, quiet=quiet))
+
+
+@app.command(epilog="Example: ttsbench validate my-scenario.yaml")
+def validate(scenario: Scenario, overrides: Overrides = []) -> None:  # noqa: B006
+    """Check a scenario without running it; every mistake is told at once, with its line."""
+    from ttsbench.scenarios import schema
+
+    found = schema.load(schema.resolve(scenario), overrides)
+    typer.echo(f"{found.name}: fine, {len(found.cells())} cells")
+
+
+@app.command("list", epilog="Example: ttsbench list options")
+def list_(what: Annotated[str, typer.Argument(help="scenarios, slots or options.")] = "") -> None:
+    """List the shipped scenarios, the slots of a stack, or every option."""
+    from ttsbench.cli import listing
+
+    listing.show(what)
+
+
+@app.command(epilog="Example: ttsbench doctor")
+def doctor() -> None:
+    """Say what this machine can run and, for what it cannot, why and how to get it."""
+    from ttsbench.cli import listing
+
+    listing.doctor()
+
+
+@app.command(epilog="Example: ttsbench checkpoint /tmp/model --family turbo --size tiny")
+def checkpoint(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where to write it; made if it is not there.")],
+    family: Annotated[str, typer.Option(help="chatterbox, turbo, nano or multilingual.")] = "chatterbox",
+    size: Annotated[str, typer.Option(help="full (the true architecture) or tiny.")] = "full",
+    dtype: Annotated[str, typer.Option(help="fp32, fp16 or bf16.")] = "fp32",
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same bytes.")] = 0,
+) -> None:
+    """Write a synthetic checkpoint: the files that upstream loads, with seeded random weights."""
+    from ttsbench.cli import listing
+
+    listing.require("family", family, ("chatterbox", "turbo", "nano", "multilingual"))
+    listing.require("size", size, ("full", "tiny"))
+    listing.require("dtype", dtype, ("fp32", "fp16", "bf16"))
+    from ttsbench import checkpoint as checkpoints
+
+    typer.echo(checkpoints.write(folder, family, size=size, dtype=dtype, seed=seed))
+
+
+@app.command(epilog="Example: ttsbench show runs/quickstart-20261120T180000Z --evidence")
+def show(
+    run: RunFolder,
+    evidence: Annotated[bool, typer.Option("--evidence", help="What each option can show for itself.")] = False,
+) -> None:
+    """Print a run again, from its record."""
+    from ttsbench.cli import campaign
+
+    campaign.show(run, evidence=evidence)
+
+
+@app.command(epilog="Example: ttsbench schema > scenario.schema.json")
+def schema() -> None:
+    """Print the JSON Schema of scenarios, for editors."""
+    import json
+
+    from ttsbench.scenarios import schema as scenarios
+
+    typer.echo(json.dumps(scenarios.json_schema(), indent=2))
+
+
+@app.command(epilog="Example: ttsbench overhead --size tiny --pairs 30")
+def overhead(
+    size: Annotated[str, typer.Option(help="full or tiny; full where there is a GPU.")] = "",
+    pairs: Annotated[int, typer.Option(min=3, help="How many pairs of utterances.")] = 30,
+    tokens: Annotated[int, typer.Option(min=1, help="Speech tokens per utterance.")] = 25,
+) -> None:
+    """Show that the harness does not slow down what it measures: the same utterances bare and inside it."""
+    from ttsbench.cli import campaign
+
+    sys.exit(campaign.overhead(size, pairs, tokens))
+
+
+def version(wanted: bool) -> None:
+    """--version."""
+    if wanted:
+        typer.echo(f"ttsbench {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    _: Annotated[bool, typer.Option("--version", callback=version, is_eager=True, help="Print the version.")] = False,
+) -> None:
+    """Takes what stands before the command."""
+
+
+def main() -> None:
+    """The console script: errors are told in words, with the exit code that they stand for."""
+    try:
+        app()
+    except TtsbenchError as error:
+        typer.echo(f"ttsbench: {error}", err=True)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(ExitCode.INTERRUPTED)

@@ -1,0 +1,149 @@
+"""What `run`, `show` and `overhead` do, from the scenario to the printed table."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ttsbench import __version__, environment, journal, plan, records, runner
+from ttsbench.cli import console
+from ttsbench.errors import ExitCode, NotComparableError, UsageError
+from ttsbench.journal import Header, Journal
+from ttsbench.plan import Plan
+from ttsbench.reports import markdown, samples, tables
+from ttsbench.scenarios import schema
+from ttsbench.scenarios.schema import Scenario
+
+# What must be the same for a run to be continued.
+SAME_MACHINE = ("gpu", "cpu", "packages", "sources_sha256", "python")
+
+
+def start(
+    name: str, overrides: Sequence[str], only: Sequence[str], *, plan_only: bool, output: Path, quiet: bool
+) -> ExitCode:
+    """A new run, or only its plan."""
+    path = schema.resolve(name)
+    scenario = schema.load(path, overrides)
+    planned = plan.make(scenario, environment.machine(), only)
+    if plan_only:
+        show_plan(scenario, planned)
+        return ExitCode.OK
+    folder = runner.new_folder(output, scenario.name)
+    header = Header(
+        schema_version=records.SCHEMA_VERSION,
+        ttsbench_version=__version__,
+        run_id=folder.name,
+        scenario=scenario.name,
+        baseline=scenario.baseline,
+        started_utc=runner.now_utc(),
+        environment=fingerprint(scenario),
+        scenario_given=scenario.text,
+        scenario_base=str(path.parent.resolve()),
+        overrides=tuple(overrides),
+        only=tuple(only),
+        scenario_understood=scenario.understood(),
+        job_ids=tuple(job.id for job in planned.jobs),
+    )
+    book = Journal(folder)
+    book.append("header", header)
+    for cell in planned.refused:
+        book.append("cell", cell)
+    return carry_out(folder, book, planned, quiet=quiet)
+
+
+def resume(folder: Path, *, quiet: bool) -> ExitCode:
+    """The jobs of an unfinished run that have no row yet, or only one that says they were interrupted."""
+    header, cells = journal.read(folder)
+    scenario = schema.parse(header.scenario_given, f"{folder.name}", Path(header.scenario_base), header.overrides)
+    refuse_other_machine(header, scenario)
+    planned = plan.make(scenario, environment.machine(), header.only)
+    done = {f"{cell.key}#{cell.kind}{cell.process}" for cell in cells if cell.status != "interrupted"}
+    left = tuple(job for job in planned.jobs if job.id not in done)
+    return carry_out(folder, Journal(folder), Plan(left, (), plan.estimate(left)), quiet=quiet)
+
+
+def fingerprint(scenario: Scenario) -> dict[str, Any]:
+    """Of the machine, on the device that the scenario asks for."""
+    found = environment.fingerprint(environment.resolve_device(scenario.device, environment.machine()))
+    return dict(json.loads(records.dump(found)))
+
+
+def refuse_other_machine(header: Header, scenario: Scenario) -> None:
+    """Cells from two machines, or of two versions of the code, are no one run."""
+    now = fingerprint(scenario)
+    if different := [part for part in SAME_MACHINE if now.get(part) != header.environment.get(part)]:
+        raise NotComparableError(
+            f"{header.run_id} was begun in another environment; different: {', '.join(different)}",
+            mend="Start a new run",
+        )
+
+
+def carry_out(folder: Path, book: Journal, planned: Plan, *, quiet: bool) -> ExitCode:
+    """Runs what is planned, then writes and prints the results, also of a run that was stopped."""
+    status = "complete"
+    try:
+        with console.progress(quiet=quiet, estimated_seconds=planned.estimated_seconds) as observer:
+            runner.execute(planned.jobs, folder, book, observer)
+    except runner.Interrupted:
+        status = "interrupted"
+    finally:
+        book.close()
+    run = write_results(folder, status)
+    console.show_run(run)
+    console.lines([f"{folder}/report.md"])
+    if status == "interrupted":
+        console.lines([f"stopped; go on with: ttsbench run --resume {folder}"])
+        return ExitCode.INTERRUPTED
+    failed = [cell for cell in run.cells if cell.status not in ("ok", "skipped")]
+    return ExitCode.CELL_FAILED if failed else ExitCode.OK
+
+
+def write_results(folder: Path, status: str) -> records.Run:
+    """Everything that is derived from the journal."""
+    header, cells = journal.read(folder)
+    run = runner.assemble(header, cells, status)
+    try:
+        records.write_run(folder, run)
+        records.write_text_atomically(folder / "samples.csv", samples.samples(run))
+        records.write_text_atomically(folder / "report.md", markdown.report(run))
+    except OSError as error:
+        raise UsageError(
+            f"the results cannot be written to {folder}: {error.strerror}",
+            mend=f"The journal is whole; make room, then: ttsbench run --resume {folder}",
+        ) from None
+    return run
+
+
+def show_plan(scenario: Scenario, planned: Plan) -> None:
+    """The jobs in their order, what cannot run here and why, and the time it will take."""
+    console.lines([f"{scenario.name}: {len(planned.jobs)} processes"])
+    for number, job in enumerate(planned.jobs, start=1):
+        about = console.duration(plan.job_seconds(job))
+        console.lines([f"{number:4}  {job.key}  {job.kind} {job.process + 1}  {job.device}, about {about}"])
+    for cell in planned.refused:
+        console.lines([f"   -  {cell.key}  cannot run: {cell.reason}"])
+    console.lines([f"about {console.duration(planned.estimated_seconds)} in all"])
+
+
+def show(path: Path, *, evidence: bool) -> None:
+    """A run's tables again, from its record alone."""
+    run = records.read_run(path)
+    console.show_run(run)
+    if evidence:
+        for table in (*tables.stages(run), *tables.memory(run), *tables.ladder(run)):
+            console.show_table(table)
+        for cell in run.cells:
+            console.lines([f"{cell.key} ({cell.kind} {cell.process + 1}): {records.dump(cell.evidence)}"])
+
+
+def overhead(size: str, pairs: int, tokens: int) -> ExitCode:
+    """Bare and measured utterances in turn, and the ratio of their medians against what is allowed."""
+    from ttsbench import overhead as measured
+
+    machine = environment.machine()
+    size = size or ("full" if machine.has_cuda else "tiny")
+    found = measured.compare(size, environment.resolve_device("auto", machine), pairs, tokens)
+    console.lines([found.describe()])
+    return ExitCode.OK if found.ratio <= found.allowed else ExitCode.SLOWER

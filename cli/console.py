@@ -1,0 +1,179 @@
+"""Everything that draws on a terminal. A progress display where someone watches, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.live import Live
+from rich.markup import escape
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from ttsbench.records import Cell, Run
+from ttsbench.reports import metrics, tables
+from ttsbench.reports.tables import Table
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ttsbench.jobs import Job
+    from ttsbench.runner import Observer
+
+OUT = Console(highlight=False, soft_wrap=False)
+ERR = Console(stderr=True, highlight=False)
+
+
+def show_run(run: Run) -> None:
+    """The run's tables as they stand in 80 columns, then what did not run and what to know."""
+    for table in tables.overview(run):
+        show_table(table)
+    for where, status, reason in tables.failures(run):
+        OUT.print(Text.assemble((f"{status}: ", "bold red"), f"{where}: {reason}"))
+    for warning in tables.warnings(run):
+        OUT.print(Text.assemble(("note: ", "yellow"), warning))
+
+
+def show_table(table: Table) -> None:
+    """One table; its notes below it, dimmed."""
+    rich = RichTable(
+        title=escape(table.title) or None, title_justify="left", pad_edge=False, box=None, padding=(0, 1, 0, 0)
+    )
+    for number, column in enumerate(table.columns):
+        rich.add_column(column, justify="left" if number == 0 else "right", overflow="fold", no_wrap=number > 0)
+    for row in table.rows:
+        rich.add_row(*(Text(cell) for cell in row), style="bold" if "baseline" in row else None)
+    OUT.print(rich)
+    for note in table.notes:
+        OUT.print(Text(note, style="dim"))
+
+
+@contextmanager
+def progress(*, quiet: bool, estimated_seconds: float) -> Iterator[Observer]:
+    """Who tells the user how far the run is."""
+    if quiet:
+        yield Silent()
+    elif ERR.is_terminal:
+        with Live(console=ERR, refresh_per_second=4, transient=True) as live:
+            yield Watched(live, estimated_seconds)
+    else:
+        yield Lines(estimated_seconds)
+
+
+class Silent:
+    """--quiet."""
+
+    def cell_started(self, job: Job, number: int, total: int) -> None:
+        """Nothing."""
+
+    def stage(self, job: Job, stage: str) -> None:
+        """Nothing."""
+
+    def cell_finished(self, cell: Cell) -> None:
+        """Nothing."""
+
+
+class Lines(Silent):
+    """One line per cell, for logs."""
+
+    def __init__(self, estimated_seconds: float) -> None:
+        self._pace = Pace(estimated_seconds)
+        self._number, self._total = 0, 0
+
+    def cell_started(self, job: Job, number: int, total: int) -> None:
+        """Remembers where the run is."""
+        self._number, self._total = number, total
+
+    def cell_finished(self, cell: Cell) -> None:
+        """What became of it, and how long the rest will take."""
+        self._pace.finished(self._number, self._total)
+        what = f"{cell.kind} {cell.process + 1}"
+        print(
+            f"[{self._number}/{self._total}] {cell.key} {what}: {outcome(cell)}, {cell.elapsed_seconds:.1f} s"
+            f" (about {duration(self._pace.left)} left)",
+            file=sys.stderr,
+            flush=True,
+        )
+
+
+class Watched(Silent):
+    """A live line: cell, stage, elapsed, estimate."""
+
+    def __init__(self, live: Live, estimated_seconds: float) -> None:
+        self._live, self._pace = live, Pace(estimated_seconds)
+        self._number, self._total, self._stage, self._job = 0, 0, "starting", ""
+
+    def cell_started(self, job: Job, number: int, total: int) -> None:
+        """A new cell."""
+        self._number, self._total = number, total
+        self._job, self._stage = f"{job.key} {job.kind} {job.process + 1}", "starting"
+        self._live.update(self, refresh=True)
+
+    def stage(self, job: Job, stage: str) -> None:
+        """A new stage of it."""
+        self._stage = stage
+
+    def cell_finished(self, cell: Cell) -> None:
+        """Leaves a line behind."""
+        self._pace.finished(self._number, self._total)
+        mark = Text("✓ ", style="green") if cell.ok else Text("✗ ", style="red")
+        what = f"{cell.key} {cell.kind} {cell.process + 1}: {outcome(cell)}"
+        self._live.console.print(Text.assemble(mark, what, (f"  {cell.elapsed_seconds:.1f} s", "dim")))
+
+    def __rich__(self) -> Text:
+        return Text.assemble(
+            (f"[{self._number}/{self._total}] ", "bold"),
+            f"{self._job}: {self._stage}  ",
+            (f"{duration(self._pace.elapsed)} elapsed, about {duration(self._pace.left)} left", "dim"),
+        )
+
+
+class Pace:
+    """How long the rest will take: the plan's estimate at first, the run's own pace as soon as there is one."""
+
+    def __init__(self, estimated_seconds: float) -> None:
+        self._began = time.monotonic()
+        self._total_seconds = estimated_seconds
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the start."""
+        return time.monotonic() - self._began
+
+    @property
+    def left(self) -> float:
+        """Seconds to go, never negative."""
+        return max(0.0, self._total_seconds - self.elapsed)
+
+    def finished(self, number: int, total: int) -> None:
+        """Learns from each finished cell."""
+        self._total_seconds = self.elapsed * total / number
+
+
+def outcome(cell: Cell) -> str:
+    """One cell in a few words."""
+    if not cell.ok:
+        return f"{cell.status}: {cell.reason}"
+    if cell.kind == "cold":
+        return f"first call {cell.ladder['first_call']:.2f} s, steady {cell.ladder['steady']:.2f} s"
+    rtf = metrics.RTF.of(cell)
+    return f"RTF {metrics.RTF.text(rtf)}"
+
+
+def duration(seconds: float) -> str:
+    """As people say it."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"
+
+
+def lines(texts: Sequence[str]) -> None:
+    """Plain lines, nothing in them taken for markup."""
+    for text in texts:
+        OUT.print(Text(text), soft_wrap=True)

@@ -1,0 +1,1 @@
+"""Records to numbers to documents. Nothing here knows the engine."""

@@ -1,0 +1,68 @@
+"""report.md: the run's tables, its failures and what it ran on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from ttsbench.records import Run
+from ttsbench.reports import tables
+from ttsbench.reports.tables import Table
+
+
+def report(run: Run) -> str:
+    """The whole document."""
+    parts = [
+        f"# {escape(run.scenario)}",
+        f"Run `{run.run_id}`, {run.status}, {run.started_utc} to {run.finished_utc}, ttsbench {run.ttsbench_version}.",
+        *(render(table) for table in tables.overview(run)),
+        *_section("Not measured", [f"{where}: **{what}**, {why}" for where, what, why in tables.failures(run)]),
+        *_section("Warnings", tables.warnings(run)),
+        *(
+            render(table)
+            for build in (tables.stages, tables.detail, tables.memory, tables.ladder)
+            for table in build(run)
+            if table.rows
+        ),
+        *_section("Ran on", _environment_lines(run)),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def render(table: Table) -> str:
+    """One table with its notes below; the first column is text, the others are numbers."""
+    lines = [f"## {escape(table.title)}", ""] if table.title else []
+    lines += [_row(table.columns), _row(["---", *["---:"] * (len(table.columns) - 1)])]
+    lines += [_row(escape(cell) for cell in row) for row in table.rows]
+    return "\n".join([*lines, *(f"\n{escape(note)}" for note in table.notes)])
+
+
+def escape(text: str) -> str:
+    """Nothing that a user typed becomes markup."""
+    for mark in ("\\", "`", "*", "_", "|", "[", "]", "<", ">", "#"):
+        text = text.replace(mark, "\\" + mark)
+    return text.replace("\n", " ").replace("\r", " ")
+
+
+def _row(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _section(title: str, lines: list[str]) -> list[str]:
+    return [f"## {title}\n\n" + "\n".join(f"- {line}" for line in lines)] if lines else []
+
+
+def _environment_lines(run: Run) -> list[str]:
+    """The fingerprint, flattened to `name: value`."""
+    return [f"{escape(name)}: {escape(value)}" for name, value in flatten(run.environment)]
+
+
+def flatten(data: object, prefix: str = "") -> list[tuple[str, str]]:
+    """Nested data as dotted names and texts; hashes are cut to 12 digits."""
+    if isinstance(data, dict):
+        return [
+            pair for key, value in data.items() for pair in flatten(value, f"{prefix}.{key}" if prefix else str(key))
+        ]
+    if isinstance(data, list | tuple):
+        data = ", ".join(str(item) for item in data)
+    text = str(data)
+    return [(prefix, text[:12] if len(text) == 64 and set(text) <= set("0123456789abcdef") else text)]

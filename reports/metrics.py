@@ -1,0 +1,127 @@
+"""Every figure that a report can show: where it stands in a cell's record, and how it is written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ttsbench.records import Cell, Utterance
+from ttsbench.reports import statistics
+
+S3GEN_STAGES = ("flow_encoder", "cfm", "vocoder")
+STAGES = (
+    "text",
+    "voice",
+    "prefill",
+    "decode",
+    "flow_encoder",
+    "cfm",
+    "vocoder",
+    "copy_to_host",
+    "watermark",
+    "residual",
+)
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One figure per process; lower is better for all of them."""
+
+    name: str
+    label: str
+    of: Callable[[Cell], float | None]
+    scale: float = 1.0
+    digits: int = 3
+
+    def text(self, value: float | None) -> str:
+        """As it stands in a table."""
+        return "–" if value is None else f"{value * self.scale:,.{self.digits}f}"
+
+
+def over_utterances(of: Callable[[Utterance], float | None]) -> Callable[[Cell], float | None]:
+    """The median of a process's utterances."""
+    return lambda cell: statistics.median(of(utterance) for utterance in cell.utterances)
+
+
+def stage_seconds(stage: str, *, device: bool = False) -> Callable[[Utterance], float | None]:
+    """Seconds in one stage, by the host's clock or between the device's events."""
+
+    def of(utterance: Utterance) -> float | None:
+        time = utterance.stages.get(stage)
+        return None if time is None else time.device_seconds if device else time.host_seconds
+
+    return of
+
+
+def decode_seconds_per_token(utterance: Utterance) -> float | None:
+    """Prefill apart: it draws no token of its own."""
+    decode = stage_seconds("decode")(utterance)
+    return decode / utterance.tokens if decode is not None and utterance.tokens else None
+
+
+def s3gen_seconds(utterance: Utterance) -> float | None:
+    """From tokens to the wave on the device. On a GPU by its events, since the host runs ahead."""
+    for device in (True, False):
+        parts = statistics.finite(stage_seconds(stage, device=device)(utterance) for stage in S3GEN_STAGES)
+        if len(parts) == len(S3GEN_STAGES):
+            return sum(parts)
+    return None
+
+
+def rtf_p95(cell: Cell) -> float | None:
+    """Within one process, over its utterances."""
+    return statistics.percentile([utterance.rtf for utterance in cell.utterances], 0.95)
+
+
+def rtf_corpus(cell: Cell) -> float | None:
+    """All wall seconds over all audio seconds."""
+    audio_seconds = sum(utterance.audio_seconds for utterance in cell.utterances)
+    return sum(utterance.wall_seconds for utterance in cell.utterances) / audio_seconds if audio_seconds else None
+
+
+def residual_share(utterance: Utterance) -> float | None:
+    """What no stage accounts for, of the wall time."""
+    residual = stage_seconds("residual")(utterance)
+    return residual / utterance.wall_seconds if residual is not None and utterance.wall_seconds else None
+
+
+def _memory(field: str) -> Callable[[Cell], float | None]:
+    return lambda cell: None if cell.memory is None else getattr(cell.memory, field)
+
+
+def _peak_memory(cell: Cell) -> float | None:
+    reserved = _memory("reserved_peak_bytes")(cell)
+    return reserved if reserved is not None else _memory("host_peak_bytes")(cell)
+
+
+RTF = Metric("rtf", "RTF", over_utterances(lambda u: u.rtf))
+TTFA = Metric("first_playable_seconds", "TTFA ms", over_utterances(lambda u: u.first_playable_seconds), 1e3, 0)
+DECODE = Metric("decode_seconds_per_token", "ms/token", over_utterances(decode_seconds_per_token), 1e3, 2)
+S3GEN = Metric("s3gen_seconds", "S3Gen ms", over_utterances(s3gen_seconds), 1e3, 0)
+PEAK_MEMORY = Metric("peak_memory_bytes", "peak GiB", _peak_memory, 1 / 2**30, 2)
+ENERGY = Metric(
+    "joules_per_audio_second", "J/s", lambda c: None if c.energy is None else c.energy.joules_per_audio_second, 1.0, 1
+)
+OVERVIEW = (RTF, TTFA, DECODE, S3GEN, PEAK_MEMORY, ENERGY)
+DETAIL = (
+    RTF,
+    Metric("rtf_p95", "RTF p95", rtf_p95),
+    Metric("rtf_corpus", "RTF corpus", rtf_corpus),
+    Metric("wall_seconds", "wall s", over_utterances(lambda u: u.wall_seconds)),
+    Metric("audio_seconds", "audio s", over_utterances(lambda u: u.audio_seconds), digits=2),
+    Metric("first_sample_seconds", "first sample ms", over_utterances(lambda u: u.first_sample_seconds), 1e3, 0),
+    Metric("first_playable_seconds", "first playable ms", over_utterances(lambda u: u.first_playable_seconds), 1e3, 0),
+    Metric("first_audible_seconds", "first audible ms", over_utterances(lambda u: u.first_audible_seconds), 1e3, 0),
+)
+MEMORY = tuple(
+    Metric(field, label, _memory(field), 1 / 2**20, 0)
+    for field, label in (
+        ("weights_bytes", "weights"),
+        ("kv_cache_bytes", "KV cache"),
+        ("allocated_peak_bytes", "allocated"),
+        ("reserved_peak_bytes", "reserved"),
+        ("process_bytes", "process"),
+        ("device_bytes", "device"),
+        ("host_peak_bytes", "host peak"),
+    )
+)

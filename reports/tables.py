@@ -1,0 +1,226 @@
+"""A run's record as tables of text: what the console and the documents both draw."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ttsbench.records import Cell, Run
+from ttsbench.reports import metrics, statistics
+from ttsbench.reports.metrics import Metric
+
+CHANGES_OUTPUT_MARK = "*"
+LADDER = (
+    ("interpreter", "start"),
+    ("import", "import"),
+    ("load", "load"),
+    ("voice", "voice"),
+    ("apply", "apply"),
+    ("first_call", "first call"),
+    ("second_call", "second"),
+    ("first_new_shape", "new shape"),
+    ("steady", "steady"),
+)
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of text under a title."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class StackResult:
+    """The processes of one stack at one point of the matrix."""
+
+    label: str
+    point: dict[str, Any]
+    timed: tuple[Cell, ...]
+    cold: tuple[Cell, ...]
+    baseline: bool
+
+    @property
+    def marked(self) -> str:
+        """The label, with a mark where the output differs by design."""
+        changes = any(cell.changes_output for cell in (*self.timed, *self.cold))
+        return f"{self.label} {CHANGES_OUTPUT_MARK}" if changes else self.label
+
+    def estimate(self, metric: Metric) -> statistics.Estimate | None:
+        """One value per process that ran."""
+        return statistics.estimate(metric.of(cell) for cell in self.timed)
+
+    def text(self, metric: Metric) -> str:
+        """The middle of the processes."""
+        found = self.estimate(metric)
+        return metric.text(found.median if found else None)
+
+
+def results(run: Run) -> list[list[StackResult]]:
+    """Per point of the matrix, its stacks with the baseline first; cells that did not run have no figures."""
+    points: dict[str, dict[str, list[Cell]]] = {}
+    for cell in run.cells:
+        points.setdefault(point_name(cell.point), {}).setdefault(cell.stack, []).append(cell)
+    return [
+        [
+            StackResult(
+                label=label,
+                point=cells[0].point,
+                timed=tuple(c for c in cells if c.ok and c.kind == "timed"),
+                cold=tuple(c for c in cells if c.ok and c.kind == "cold"),
+                baseline=label == run.baseline,
+            )
+            for label, cells in sorted(stacks.items(), key=lambda item: item[0] != run.baseline)
+        ]
+        for stacks in points.values()
+    ]
+
+
+def point_name(point: dict[str, Any]) -> str:
+    """Names one point of the matrix."""
+    return ", ".join(f"{key}={value}" for key, value in point.items())
+
+
+def overview(run: Run) -> list[Table]:
+    """Per point one table: every stack beside the baseline."""
+    return [_overview(stacks) for stacks in results(run) if any(stack.timed for stack in stacks)]
+
+
+def _overview(stacks: Sequence[StackResult]) -> Table:
+    shown = [m for m in metrics.OVERVIEW if any(stack.estimate(m) for stack in stacks)]
+    baseline = next((stack for stack in stacks if stack.baseline), None)
+    columns = ["stack", "RTF", "±", "speed-up", *(m.label for m in shown if m is not metrics.RTF)]
+    rows = [
+        [
+            stack.marked,
+            stack.text(metrics.RTF),
+            _spread(stack.estimate(metrics.RTF)),
+            _speed_up(stack, baseline),
+            *(stack.text(m) for m in shown if m is not metrics.RTF),
+        ]
+        for stack in stacks
+        if stack.timed
+    ]
+    return Table(point_name(stacks[0].point), tuple(columns), tuple(map(tuple, rows)), _overview_notes(stacks))
+
+
+def _overview_notes(stacks: Sequence[StackResult]) -> tuple[str, ...]:
+    counts = sorted({len(stack.timed) for stack in stacks if stack.timed})
+    passes = sorted({len(cell.utterances) for stack in stacks for cell in stack.timed})
+    unit = f"median of {_either(counts)} process(es), each the median of {_either(passes)} utterance(s)"
+    notes = [f"{unit}; ± half the range of the processes"]
+    for stack in stacks:
+        reasons = sorted({reason for cell in (*stack.timed, *stack.cold) for reason in cell.changes_output})
+        notes += [f"{CHANGES_OUTPUT_MARK} {stack.label} changes the output: {'; '.join(reasons)}"] if reasons else []
+    if not any(cell.streams for stack in stacks for cell in stack.timed):
+        notes.append("no stack here streams: its TTFA is its whole time")
+    return tuple(notes)
+
+
+def _either(counts: Sequence[int]) -> str:
+    return " or ".join(str(count) for count in counts)
+
+
+def _spread(found: statistics.Estimate | None) -> str:
+    return "–" if found is None or math.isnan(found.spread) else f"{found.spread:.1%}"
+
+
+def _speed_up(stack: StackResult, baseline: StackResult | None) -> str:
+    mine = stack.estimate(metrics.RTF)
+    theirs = baseline.estimate(metrics.RTF) if baseline else None
+    if stack.baseline:
+        return "baseline"
+    return f"{theirs.median / mine.median:.2f}×" if mine and theirs and mine.median else "–"
+
+
+def stages(run: Run) -> list[Table]:
+    """Milliseconds per stage by the host's clock and, where there is a device, between its events."""
+    return [
+        Table(
+            _titled("Stages, ms", stacks),
+            ("stack", "time", *metrics.STAGES, "sum", "wall"),
+            tuple(row for stack in stacks if stack.timed for row in _stage_rows(stack)),
+            ("host: monotonic clock. device: events on the stream at the same marks, waiting included",),
+        )
+        for stacks in results(run)
+        if any(stack.timed for stack in stacks)
+    ]
+
+
+def _stage_rows(stack: StackResult) -> Iterable[tuple[str, ...]]:
+    wall = Metric("wall_seconds", "wall", metrics.over_utterances(lambda u: u.wall_seconds), 1e3, 1)
+    for clock, device in (("host", False), ("device", True)):
+        parts = [
+            Metric(stage, stage, metrics.over_utterances(metrics.stage_seconds(stage, device=device)), 1e3, 1)
+            for stage in metrics.STAGES
+        ]
+        total = Metric("sum", "sum", metrics.over_utterances(_stage_sum(device)), 1e3, 1)
+        if any(stack.estimate(part) for part in parts):
+            yield (stack.marked, clock, *(stack.text(p) for p in parts), stack.text(total), stack.text(wall))
+
+
+def _stage_sum(device: bool) -> Callable[[Any], float | None]:
+    def of(utterance: Any) -> float | None:
+        found = statistics.finite(metrics.stage_seconds(stage, device=device)(utterance) for stage in metrics.STAGES)
+        return sum(found) if found else None
+
+    return of
+
+
+def detail(run: Run) -> list[Table]:
+    """RTF in its three forms and the three times to first audio."""
+    return [_metric_table(_titled("Utterances", stacks), stacks, metrics.DETAIL) for stacks in results(run)]
+
+
+def memory(run: Run) -> list[Table]:
+    """MiB, peaks over one round of all texts in a pass of its own."""
+    return [_metric_table(_titled("Memory, MiB", stacks), stacks, metrics.MEMORY) for stacks in results(run)]
+
+
+def _metric_table(title: str, stacks: Sequence[StackResult], columns: Sequence[Metric]) -> Table:
+    shown = [m for m in columns if any(stack.estimate(m) for stack in stacks)]
+    rows = [(stack.marked, *(stack.text(m) for m in shown)) for stack in stacks if stack.timed]
+    return Table(title, ("stack", *(m.label for m in shown)), tuple(rows) if shown else ())
+
+
+def ladder(run: Run) -> list[Table]:
+    """Seconds of a bare interpreter from its start to the steady state."""
+    return [
+        Table(
+            _titled("Cold ladder, s", stacks),
+            ("stack", *(label for _, label in LADDER)),
+            tuple((stack.marked, *(_rung(stack.cold, name) for name, _ in LADDER)) for stack in stacks if stack.cold),
+        )
+        for stacks in results(run)
+        if any(stack.cold for stack in stacks)
+    ]
+
+
+def _rung(cells: Sequence[Cell], name: str) -> str:
+    seconds = statistics.median(cell.ladder.get(name) for cell in cells)
+    return "–" if seconds is None else f"{seconds:.2f}"
+
+
+def failures(run: Run) -> list[tuple[str, str, str]]:
+    """Rows without figures: where, what, why; equal ones once."""
+    found = {
+        (f"{cell.key} ({cell.kind})" if cell.kind == "cold" else cell.key, cell.status, cell.reason): None
+        for cell in run.cells
+        if not cell.ok
+    }
+    return list(found)
+
+
+def warnings(run: Run) -> list[str]:
+    """What readers of single rows should know; equal ones once."""
+    return list(dict.fromkeys((*run.warnings, *(f"{c.stack}: {text}" for c in run.cells for text in c.warnings))))
+
+
+def _titled(title: str, stacks: Sequence[StackResult]) -> str:
+    point = point_name(stacks[0].point)
+    return f"{title} ({point})" if point else title

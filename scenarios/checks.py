@@ -1,0 +1,188 @@
+"""Every mistake of a scenario: first what each key holds, then what the keys mean together.
+
+Nothing here stops at the first mistake, and nothing is judged by a value that is itself a mistake.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from ttsbench.errors import suggest
+from ttsbench.optimizations import registry
+from ttsbench.scenarios.cells import CELLS_MAX, MAPPING_AXES, POINT_AXES, SLOT_AXES, SLOTS, Point, Sheet, value_text
+from ttsbench.scenarios.mistakes import Findings, shown, told
+from ttsbench.scenarios.models import SECTIONS, TEXT_SOURCES, ScenarioFile
+from ttsbench.scenarios.settings import check_points
+from ttsbench.scenarios.yaml_source import Keys
+
+STACK_PATTERN = r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,63}"
+
+
+def check(data: Any, base: Path, findings: Findings) -> None:
+    """Notes every mistake in a scenario's plain data."""
+    if isinstance(data, Mapping):
+        stacks = _sound_stacks(data, findings)
+        matrix = _sound_matrix(data, findings)
+        sheet = Sheet(stacks, _sound_baseline(data, stacks, findings), matrix, ())
+        sheet = replace(sheet, exclude=_sound_exclude(data, sheet, findings))
+        check_points(data, base, matrix, _points(sheet, findings), findings)
+    # Last, because a place has one mistake at most, and "unknown slot" says more than "should be text".
+    _check_structure(data, base, findings)
+    _check_text_sources(data, findings)
+
+
+def default_baseline(stacks: Iterable[str]) -> str:
+    """`upstream` if there is such a stack, else the first; empty where there is none."""
+    names = tuple(stacks)
+    return "upstream" if "upstream" in names else next(iter(names), "")
+
+
+def _check_structure(data: Any, base: Path, findings: Findings) -> None:
+    try:
+        ScenarioFile.model_validate(data, context={"base": base})
+    except ValidationError as error:
+        for detail in error.errors(include_url=False):
+            findings.add(detail["loc"], told(detail, SECTIONS.get(detail["loc"][:-1])))
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _check_text_sources(data: Any, findings: Findings) -> None:
+    workload = _mapping(_mapping(data).get("workload"))
+    given = [key for key in workload if key in TEXT_SOURCES and workload[key] is not None]
+    if len(given) > 1:
+        findings.add(("workload", given[-1]), f"give only one of texts, file and set; {given[0]} is given too")
+
+
+def _sound_stacks(data: Mapping[str, Any], findings: Findings) -> dict[str, dict[str, str]]:
+    """All stacks by name, each with the options that exist."""
+    sound: dict[str, dict[str, str]] = {}
+    for name, slots in _mapping(data.get("stacks")).items():
+        if not re.fullmatch(STACK_PATTERN, name):
+            allowed = "letters, digits and '_', '.', '+', '-', at most 64, a letter or digit first"
+            findings.add(("stacks", name), f"{name!r:.80} cannot name a stack; allowed: {allowed}")
+        sound[name] = {}
+        for slot, option in _mapping(slots).items():
+            keys = ("stacks", name, slot)
+            if slot not in registry.BY_NAME:
+                findings.add(keys, f"unknown slot; {suggest(slot, registry.BY_NAME)}")
+            elif _option_exists(slot, option, keys, findings):
+                sound[name][slot] = option
+    return sound
+
+
+def _option_exists(slot: str, option: Any, keys: Keys, findings: Findings) -> bool:
+    names = [known.name for known in registry.BY_NAME[slot].options]
+    if option in names:
+        return True
+    if isinstance(option, str):
+        findings.add(keys, f"'{option:.60}' is no option of {slot}; {suggest(option, names)}")
+    else:
+        findings.add(keys, f"{shown(option)} is no option of {slot}; {suggest('', names)}")
+    return False
+
+
+def _sound_baseline(data: Mapping[str, Any], stacks: Mapping[str, Any], findings: Findings) -> str:
+    """The stack that was named; the default one where none was or where it does not exist."""
+    given = data.get("baseline")
+    if isinstance(given, str) and given in stacks:
+        return given
+    if isinstance(given, str):
+        findings.add(("baseline",), f"'{given:.60}' is no stack; {suggest(given, stacks)}")
+    return default_baseline(stacks)
+
+
+def _sound_matrix(data: Mapping[str, Any], findings: Findings) -> dict[str, Sequence[Any]]:
+    """The axes without a mistake."""
+    sound: dict[str, Sequence[Any]] = {}
+    overridden = {_decided(".".join(map(str, keys))): keys for keys in findings.overridden}
+    decided: dict[str, str] = {}
+    for axis, values in _mapping(data.get("matrix")).items():
+        keys = ("matrix", axis)
+        if axis not in (*POINT_AXES, *SLOT_AXES):
+            findings.add(keys, f"this cannot vary; {suggest(axis, (*POINT_AXES, *SLOT_AXES))}")
+            continue
+        rival = decided.setdefault(_decided(axis), axis)
+        if rival != axis:
+            findings.add(keys, f"{rival} varies the same thing; keep one of the two")
+        if shadowed := overridden.get(_decided(axis)):
+            findings.add(shadowed, f"has no effect, because the matrix varies {axis}; set matrix.{axis} instead")
+        if isinstance(values, list) and values and _values_are_sound(axis, values, findings) and rival == axis:
+            sound[axis] = values
+    return sound
+
+
+def _decided(axis: str) -> str:
+    """What an axis or override decides: fixed and replay both decide the length."""
+    if axis.startswith("workload.") and axis.removeprefix("workload.") in TEXT_SOURCES:
+        return "workload.texts"
+    return next((whole for whole in MAPPING_AXES if axis.startswith(f"{whole}.")), axis)
+
+
+def _values_are_sound(axis: str, values: list[Any], findings: Findings) -> bool:
+    seen: set[str] = set()
+    before = len(findings.mistakes)
+    for index, value in enumerate(values):
+        keys = ("matrix", axis, index)
+        if isinstance(value, list) or (isinstance(value, Mapping) and axis not in MAPPING_AXES):
+            findings.add(keys, f"should be one value, not {shown(value)}")
+        elif value_text(value) in seen:
+            findings.add(keys, f"{value_text(value):.60} is given twice")
+        elif axis.startswith(SLOTS):
+            _option_exists(axis.removeprefix(SLOTS), value, keys, findings)
+        seen.add(value_text(value))
+    return len(findings.mistakes) == before
+
+
+def _sound_exclude(data: Mapping[str, Any], sheet: Sheet, findings: Findings) -> list[Mapping[str, Any]]:
+    """The entries without a mistake; one that could match nothing is a mistake."""
+    entries = data.get("exclude")
+    matrix = _mapping(data.get("matrix"))
+    sound = []
+    for index, entry in enumerate(entries if isinstance(entries, list) else ()):
+        before = len(findings.mistakes)
+        for key, value in _mapping(entry).items():
+            keys = ("exclude", index, key)
+            if key == "stack":
+                _stack_exists(value, sheet, keys, findings)
+            elif key in sheet.matrix:
+                texts = [value_text(held) for held in sheet.matrix[key]]
+                if value_text(value) not in texts:
+                    findings.add(keys, f"{value_text(value):.60} is none of its values: {', '.join(texts):.200}")
+            elif key not in matrix:
+                findings.add(keys, f"neither 'stack' nor a key of the matrix; {suggest(key, ['stack', *matrix])}")
+        if _mapping(entry) and len(findings.mistakes) == before and set(entry) <= {"stack", *sheet.matrix}:
+            sound.append(entry)
+    return sound
+
+
+def _stack_exists(given: Any, sheet: Sheet, keys: Keys, findings: Findings) -> None:
+    fits = bool(sheet.stacks) and sheet.size() <= CELLS_MAX
+    names = [*sheet.stacks, *(variant.label for variant in (sheet.variants() if fits else ()))]
+    if not isinstance(given, str):
+        findings.add(keys, f"should be the name of one stack, not {shown(given)}")
+    elif fits and given not in names:
+        findings.add(keys, f"'{given:.60}' is no stack; {suggest(given, set(names))}")
+
+
+def _points(sheet: Sheet, findings: Findings) -> list[Point]:
+    """The points that are going to run; one without coordinates where that cannot be known."""
+    if not sheet.stacks:
+        return [{}]
+    if sheet.size() > CELLS_MAX:
+        findings.add(("matrix",), f"unfolds into more than {CELLS_MAX:,} cells, which is the most that is allowed")
+        return [{}]
+    rows = sheet.rows()
+    if not rows:
+        findings.add(("exclude",), "leaves nothing to run")
+    elif not any(variant.label == sheet.baseline for _, kept in rows for variant in kept):
+        findings.add(("exclude",), f"leaves out the baseline '{sheet.baseline}' everywhere; nothing could be compared")
+    return [point for point, _ in rows]

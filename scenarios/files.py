@@ -1,0 +1,136 @@
+"""The files that a scenario names, read with bounds; whatever is wrong with one is a `UsageError`."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from ttsbench.errors import UsageError
+
+TEXT_BYTES_MAX = 1024 * 1024
+REPLAY_BYTES_MAX = 16 * 1024 * 1024
+TEXT_CHARACTERS_MAX = 20_000
+# T3 has learned positions for 4096 speech tokens; the rest is left to start, stop and warm-up.
+TOKENS_MAX = 4_000
+SPEECH_TOKEN_MAX = 6_560
+WAV_CHUNKS_MAX = 1_000
+
+# What soundfile reads beside WAV: how such files begin, and what they are called.
+OTHER_SOUND = {
+    b"fLaC": "FLAC",
+    b"OggS": "Ogg",
+    b"ID3": "MP3",
+    b"\xff\xfb": "MP3",
+    b"\xff\xf3": "MP3",
+    b"\xff\xf2": "MP3",
+}
+
+
+def read_text(path: Path, bytes_max: int = TEXT_BYTES_MAX) -> str:
+    """The UTF-8 text of a regular file of bounded size."""
+    with opened(path) as file:
+        held = file.read(bytes_max + 1)
+    if len(held) > bytes_max:
+        raise UsageError(f"{path} is larger than {bytes_max // 1024**2} MiB, which is the most that is read")
+    try:
+        return held.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = held.count(b"\n", 0, error.start) + 1
+        raise UsageError(f"{path} is not UTF-8: line {line} holds the byte 0x{held[error.start]:02x}") from None
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[BinaryIO]:
+    """A regular file for reading; a folder, a pipe or nothing at all is refused in words."""
+    try:
+        mode = path.stat().st_mode
+        if not stat.S_ISREG(mode):
+            raise UsageError(f"{path} is {'a folder' if stat.S_ISDIR(mode) else 'no regular file'}, not a file to read")
+        with path.open("rb") as file:
+            yield file
+    except (FileNotFoundError, NotADirectoryError):
+        raise UsageError(f"there is no file {path}") from None
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{str(path)[:200]} cannot be read: {getattr(error, 'strerror', None) or error}") from None
+
+
+def read_utterances(path: Path) -> tuple[str, ...]:
+    """One text a line; blank lines part paragraphs and are not spoken."""
+    lines = enumerate(re.split(r"\r\n|\n|\r", read_text(path)), start=1)
+    texts = tuple((number, line.strip()) for number, line in lines if line.strip())
+    if not texts:
+        raise UsageError(f"{path} is empty; it should hold one text a line")
+    for number, text in texts:
+        if len(text) > TEXT_CHARACTERS_MAX:
+            raise UsageError(f"{path}, line {number}: {len(text):,} characters; at most {TEXT_CHARACTERS_MAX:,}")
+    return tuple(text for _, text in texts)
+
+
+def read_replay(path: Path) -> tuple[tuple[int, ...], ...]:
+    """The speech tokens to be forced, one list for each text."""
+    try:
+        lists = json.loads(read_text(path, REPLAY_BYTES_MAX))
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{path} is not JSON: {error!s:.100}") from None
+    if not isinstance(lists, list) or not lists or not all(isinstance(tokens, list) for tokens in lists):
+        raise UsageError(f"{path} should hold a JSON list of lists of speech tokens, one list for each text")
+    for number, tokens in enumerate(lists, start=1):
+        _check_tokens(tokens, f"{path}, list {number}")
+    return tuple(tuple(tokens) for tokens in lists)
+
+
+def _check_tokens(tokens: list[Any], where: str) -> None:
+    if not 1 <= len(tokens) <= TOKENS_MAX:
+        raise UsageError(f"{where}: {len(tokens):,} tokens; 1 to {TOKENS_MAX:,} are allowed")
+    for number, token in enumerate(tokens, start=1):
+        if type(token) is not int or not 0 <= token <= SPEECH_TOKEN_MAX:
+            given = f"{token!r:.40}" if isinstance(token, str | int | float) else f"a {type(token).__name__}"
+            raise UsageError(f"{where}, item {number}: {given} is no speech token; they are 0 to {SPEECH_TOKEN_MAX}")
+
+
+def sound_seconds(path: Path) -> float | None:
+    """How long a voice is; None for FLAC, Ogg and MP3, which are known by their first bytes only."""
+    with opened(path) as file:
+        start = file.read(12)
+        if not start:
+            raise UsageError(f"{path} is empty")
+        if start[:4] == b"RIFF" and start[8:] == b"WAVE":
+            return _wav_seconds(file, path)
+    named_wav = path.suffix.lower() in (".wav", ".wave")
+    if not named_wav and any(start.startswith(magic) for magic in OTHER_SOUND):
+        return None
+    kinds = "" if named_wav else f", nor {', '.join(sorted(set(OTHER_SOUND.values())))}"
+    raise UsageError(f"{path} is not a WAV file{kinds}: it begins with {start!r:.60}")
+
+
+def _wav_seconds(file: BinaryIO, path: Path) -> float:
+    bytes_per_second = 0
+    end = os.fstat(file.fileno()).st_size
+    for _ in range(WAV_CHUNKS_MAX):
+        if len(head := file.read(8)) < 8:
+            break
+        name, length = head[:4], int.from_bytes(head[4:], "little")
+        after = file.tell() + length + length % 2
+        if name == b"fmt " and len(form := file.read(min(length, 16))) >= 12:
+            bytes_per_second = int.from_bytes(form[8:12], "little")
+        if name == b"data":
+            held = min(length, end - file.tell())
+            if held and bytes_per_second:
+                return held / bytes_per_second
+            break
+        file.seek(after)
+    raise UsageError(f"{path} is a WAV file without sound in it")
+
+
+def is_folder(path: Path) -> bool:
+    """Whether there is such a folder; a path that no file system takes is none."""
+    try:
+        return stat.S_ISDIR(path.stat().st_mode)
+    except (OSError, ValueError):
+        return False

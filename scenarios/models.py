@@ -1,0 +1,227 @@
+"""The sections of a scenario: what each key may hold, on its own. What keys mean together is in `checks`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    model_serializer,
+    model_validator,
+)
+
+from ttsbench.optimizations.registry import FAMILIES
+from ttsbench.scenarios import files
+from ttsbench.scenarios.kinds import (
+    AsTuple,
+    Count,
+    Device,
+    FilePath,
+    Name,
+    OneOf,
+    Positive,
+    Scale,
+    Seconds,
+    Seed,
+    Share,
+    Utterance,
+    absolute,
+    not_empty,
+    present,
+    refused,
+)
+from ttsbench.scenarios.texts import DEFAULT_SET, LANGUAGES, SETS
+
+SIZES = ("full", "tiny")
+DTYPES = ("fp32", "fp16", "bf16")
+PASSES = ("time", "memory", "energy", "cold")
+STARTS = ("forkserver", "bare")
+SYNTHETIC = "synthetic"
+HUB = "hub"
+TEXT_SOURCES = ("texts", "file", "set")
+
+
+def _weights(given: str, info: ValidationInfo) -> str:
+    return given if given in (SYNTHETIC, HUB) else absolute(given, info)
+
+
+def _passes(given: tuple[str, ...]) -> tuple[str, ...]:
+    if len(set(given)) < len(given):
+        raise refused("a pass is named twice")
+    if "time" not in given:
+        raise refused("time is missing; it is the pass that everything else is compared by")
+    return tuple(name for name in PASSES if name in given)
+
+
+class Section(BaseModel):
+    """Nothing is coerced, nothing unknown is dropped."""
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", defer_build=True)
+
+
+class Model(Section):
+    """Which checkpoint is loaded."""
+
+    family: Annotated[str, OneOf(FAMILIES)] = Field(default="chatterbox", description="which of upstream's models")
+    weights: Annotated[str, Field(min_length=1), AfterValidator(_weights)] = Field(
+        default=SYNTHETIC, description="synthetic (random, seeded), hub, or a folder relative to this file"
+    )
+    size: Annotated[str, OneOf(SIZES)] = Field(
+        default="full", description="of synthetic weights: the true architecture, or the same code at a size for a CPU"
+    )
+    dtype: Annotated[str, OneOf(DTYPES)] = Field(default="fp32", description="how synthetic weights are stored")
+    seed: Seed = Field(default=0, description="of the synthetic weights")
+
+    @property
+    def synthetic(self) -> bool:
+        """Whether the weights are made here."""
+        return self.weights == SYNTHETIC
+
+
+class _Choice(Section):
+    """A word, or a mapping with one key."""
+
+    word: ClassVar[str]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_word(cls, given: Any) -> Any:
+        if isinstance(given, cls) or (isinstance(given, Mapping) and len(given) == 1):
+            return given
+        if given == cls.word:
+            return {}
+        forms = [cls.word, *(f"{{{key}: …}}" for key in cls.model_fields)]
+        raise refused(f"should be one of {', '.join(forms)}")
+
+    @model_serializer
+    def _to_word(self) -> Any:
+        return {key: value for key, value in self if value is not None} or self.word
+
+
+class Length(_Choice):
+    """How many speech tokens an utterance gets; by default as many as the model likes."""
+
+    word = "natural"
+    fixed: Annotated[int | None, Field(ge=1, le=files.TOKENS_MAX), BeforeValidator(present)] = None
+    replay: Annotated[FilePath | None, BeforeValidator(present)] = None
+
+
+class Voice(_Choice):
+    """Whose voice; by default the one in the checkpoint."""
+
+    word = "checkpoint"
+    wav: Annotated[FilePath | None, BeforeValidator(present)] = None
+    synthetic: Annotated[Seconds | None, BeforeValidator(present)] = None
+
+
+class Sampling(Section):
+    """How tokens are drawn; what is left out is upstream's default for the family."""
+
+    temperature: Positive | None = None
+    top_p: Share | None = None
+    min_p: Share | None = None
+    top_k: Annotated[int, Field(ge=0, le=8_194)] | None = None
+    repetition_penalty: Positive | None = None
+    cfg_weight: Scale | None = None
+    exaggeration: Scale | None = None
+
+    def given(self) -> dict[str, float]:
+        """Only what the scenario sets."""
+        return self.model_dump(exclude_none=True)
+
+
+class Workload(Section):
+    """What is said, how long, and in which voice."""
+
+    texts: Annotated[tuple[Utterance, ...], AsTuple, AfterValidator(not_empty)] | None = Field(
+        default=None, description="what is said; give one of texts, file and set"
+    )
+    file: FilePath | None = Field(default=None, description="UTF-8, one text a line, relative to this file")
+    set: Annotated[str, OneOf(tuple(SETS))] | None = Field(default=None, description="texts that ship with ttsbench")
+    length: Length = Field(
+        default=Length.model_construct(),
+        description="natural, fixed tokens (25 a second), or a JSON file of tokens for each text",
+    )
+    voice: Voice = Field(
+        default=Voice.model_construct(),
+        description="the checkpoint's own, a wav, or a synthetic one of so many seconds",
+    )
+    language: Annotated[str, OneOf(tuple(LANGUAGES))] | None = Field(
+        default=None, description="multilingual only; en if left out"
+    )
+    seed: Seed = Field(default=0, description="of the first utterance")
+    sampling: Sampling = Field(default_factory=Sampling, description="what is left out is upstream's default")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _default_set(cls, given: Any) -> Any:
+        if isinstance(given, Mapping) and all(given.get(source) is None for source in TEXT_SOURCES):
+            return {**given, "set": DEFAULT_SET}
+        return given
+
+    def utterances(self) -> tuple[str, ...]:
+        """What is said, read from the file if there is one."""
+        if self.texts is not None:
+            return self.texts
+        return files.read_utterances(Path(self.file)) if self.file else SETS[self.set or DEFAULT_SET]
+
+    def replay_tokens(self) -> tuple[tuple[int, ...], ...]:
+        """The tokens to force, one list for each utterance; empty unless the length is `replay`."""
+        return files.read_replay(Path(self.length.replay)) if self.length.replay else ()
+
+
+class Measure(Section):
+    """How often, in how many processes, and what."""
+
+    warmup: Count = Field(default=2, description="utterances before the clock counts; the first is kept apart")
+    repeats: Count = Field(default=5, description="timed passes over all texts in one process")
+    processes: Count = Field(default=3, description="fresh processes for each cell")
+    passes: Annotated[tuple[Annotated[str, OneOf(PASSES)], ...], AsTuple, AfterValidator(_passes)] = Field(
+        default=("time", "memory", "energy"), description="what is measured, each apart; time is required"
+    )
+    timeout_seconds: Annotated[float, Field(gt=0, le=7 * 86_400, allow_inf_nan=False)] = Field(
+        default=900.0, description="after which a process is ended and its cell fails"
+    )
+    start: Annotated[str, OneOf(STARTS)] = Field(
+        default="forkserver", description="processes from a preloaded fork server, or bare interpreters"
+    )
+
+
+class ScenarioFile(Section):
+    """What to compare, on what work, and how it is measured."""
+
+    name: Name = Field(description="names the run folder")
+    description: str = Field(default="", max_length=1_000, description="what the scenario answers, in a sentence")
+    model: Model = Field(default_factory=Model, description="which checkpoint is loaded")
+    device: Device = Field(default="auto", description="auto, cpu, cuda, or cuda:N")
+    workload: Workload = Field(default_factory=Workload, description="what is said, how long, and in which voice")
+    stacks: Annotated[dict[str, dict[str, str]], AfterValidator(not_empty)] = Field(
+        description="name: {slot: option}; what is left out is as upstream has it"
+    )
+    matrix: Annotated[
+        dict[str, Annotated[tuple[Any, ...], AsTuple, AfterValidator(not_empty)]], AfterValidator(not_empty)
+    ] = Field(default={}, description="path: [values]; workload, model and device make points, slots make variants")
+    exclude: Annotated[tuple[Annotated[dict[str, Any], AfterValidator(not_empty)], ...], AsTuple] = Field(
+        default=(), description="cells that match all of one entry are left out"
+    )
+    baseline: str | None = Field(default=None, description="what others are compared with; upstream, or the first")
+    measure: Measure = Field(default_factory=Measure, description="how often, in how many processes, and what")
+
+
+# Which class describes the keys below which place.
+SECTIONS: Mapping[tuple[str | int, ...], type[BaseModel]] = {
+    (): ScenarioFile,
+    ("model",): Model,
+    ("workload",): Workload,
+    ("workload", "length"): Length,
+    ("workload", "voice"): Voice,
+    ("workload", "sampling"): Sampling,
+    ("measure",): Measure,
+}

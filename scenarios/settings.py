@@ -1,0 +1,222 @@
+"""What model, workload and device mean together, at each point of the matrix."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+from pydantic import ValidationError
+from pydantic_core import PydanticCustomError
+
+from ttsbench.errors import UsageError
+from ttsbench.optimizations.registry import LLAMA_FAMILIES
+from ttsbench.scenarios import files
+from ttsbench.scenarios.cells import Point, at_point, value_text
+from ttsbench.scenarios.kinds import check_device
+from ttsbench.scenarios.mistakes import Findings, shown, told
+from ttsbench.scenarios.models import HUB, SECTIONS, Model, Section, Workload
+from ttsbench.scenarios.yaml_source import Keys
+
+# Turbo's conditioning asserts that the reference is longer.
+VOICE_SECONDS_MIN = {"turbo": 5.0, "nano": 5.0}
+LLAMA_SAMPLING = ("temperature", "top_p", "min_p", "repetition_penalty", "cfg_weight", "exaggeration")
+GPT2_SAMPLING = ("temperature", "top_p", "top_k", "repetition_penalty")
+
+_T = TypeVar("_T")
+_SectionT = TypeVar("_SectionT", bound=Section)
+Complaints = Iterator[tuple[Keys, str]]
+
+
+@dataclass
+class _Reader:
+    """Reads each file once, however many points name it."""
+
+    found: dict[tuple[Any, str], Any] = field(default_factory=dict)
+
+    def __call__(self, read: Callable[[Path], _T], path: str) -> _T:
+        if (read, path) not in self.found:
+            try:
+                self.found[read, path] = read(Path(path))
+            except UsageError as error:
+                self.found[read, path] = error
+        found = self.found[read, path]
+        if isinstance(found, UsageError):
+            raise found
+        return cast(_T, found)
+
+
+@dataclass(frozen=True)
+class _Setting:
+    """What is said by which model. What could not be understood has its default here and is named `wrong`."""
+
+    model: Model
+    workload: Workload
+    wrong: frozenset[str]
+    read: _Reader
+
+    def sure_of(self, *names: str) -> bool:
+        """Whether these keys of model and workload were understood."""
+        return self.wrong.isdisjoint(names)
+
+
+def check_points(
+    data: Mapping[str, Any],
+    base: Path,
+    matrix: Mapping[str, Sequence[Any]],
+    points: Sequence[Point],
+    findings: Findings,
+) -> None:
+    """Notes every mistake that shows at one of the points."""
+    reader = _Reader()
+    for point in points:
+        for keys, problem in _complaints(at_point(data, point), base, reader):
+            findings.add(_blamed(keys, point, matrix), problem)
+
+
+def _blamed(keys: Keys, point: Point, matrix: Mapping[str, Sequence[Any]]) -> Keys:
+    """The place in the file that put the wrong value there: a value of the matrix, or the key itself."""
+    for axis, value in point.items():
+        varied = tuple(axis.split("."))
+        whole_section = len(keys) < min(2, len(varied))
+        if not whole_section and all(one == other for one, other in zip(keys, varied, strict=False)):
+            index = [value_text(held) for held in matrix[axis]].index(value_text(value))
+            return "matrix", axis, index, *keys[len(varied) :]
+    return keys
+
+
+def _complaints(data: Mapping[str, Any], base: Path, reader: _Reader) -> Complaints:
+    model, wrong_in_model, in_model = _understood(Model, data.get("model", {}), base, "model")
+    workload, wrong_in_workload, in_workload = _understood(Workload, data.get("workload", {}), base, "workload")
+    yield from in_model
+    yield from in_workload
+    yield from _device_complaints(data.get("device", "auto"))
+    setting = _Setting(model, workload, frozenset(wrong_in_model + wrong_in_workload), reader)
+    for rule in RULES:
+        yield from rule(setting)
+
+
+def _device_complaints(given: Any) -> Complaints:
+    if not isinstance(given, str):
+        yield ("device",), f"should be text, not {shown(given)}"
+        return
+    try:
+        check_device(given)
+    except PydanticCustomError as error:
+        yield ("device",), error.message()
+
+
+def _understood(
+    kind: type[_SectionT], given: Any, base: Path, name: str
+) -> tuple[_SectionT, list[str], list[tuple[Keys, str]]]:
+    """A section without the keys that are wrong, those keys, and what is wrong with them."""
+    context = {"base": base}
+    try:
+        return kind.model_validate(given, context=context), [], []
+    except ValidationError as error:
+        details = error.errors(include_url=False)
+    complaints: list[tuple[Keys, str]] = []
+    for detail in details:
+        keys: Keys = (name, *detail["loc"])
+        complaints.append((keys, told(detail, SECTIONS.get(keys[:-1]))))
+    wrong = {detail["loc"][0] for detail in details if detail["loc"]}
+    sound = {key: value for key, value in given.items() if key not in wrong} if isinstance(given, Mapping) else {}
+    unsure = wrong if isinstance(given, Mapping) else kind.model_fields
+    return kind.model_validate(sound, context=context), [f"{name}.{key}" for key in unsure], complaints
+
+
+def _weights_exist(setting: _Setting) -> Complaints:
+    model = setting.model
+    if model.synthetic or not setting.sure_of("model.weights"):
+        return
+    for key in ("size", "dtype", "seed"):
+        if key in model.model_fields_set:
+            yield ("model", key), f"is for synthetic weights only; {_weights_told(model)} have their own"
+    if model.weights != HUB and not files.is_folder(Path(model.weights)):
+        yield (
+            ("model", "weights"),
+            f"there is no folder {model.weights:.200}; weights are synthetic, hub, or a folder with a checkpoint",
+        )
+
+
+def _weights_told(model: Model) -> str:
+    return "those from the hub" if model.weights == HUB else "those in a folder"
+
+
+def _language_fits(setting: _Setting) -> Complaints:
+    family, language = setting.model.family, setting.workload.language
+    if language and family != "multilingual" and setting.sure_of("model.family", "workload.language"):
+        yield ("workload", "language"), f"only the multilingual family takes a language; this is {family}"
+
+
+def _sampling_fits(setting: _Setting) -> Complaints:
+    family = setting.model.family
+    allowed = LLAMA_SAMPLING if family in LLAMA_FAMILIES else GPT2_SAMPLING
+    if not setting.sure_of("model.family", "workload.sampling"):
+        return
+    for key in setting.workload.sampling.given():
+        if key not in allowed:
+            yield ("workload", "sampling", key), f"{family} does not take it; allowed: {', '.join(allowed)}"
+
+
+def _texts_can_be_read(setting: _Setting) -> Complaints:
+    if setting.workload.file and setting.sure_of("workload.file"):
+        try:
+            setting.read(files.read_utterances, setting.workload.file)
+        except UsageError as error:
+            yield ("workload", "file"), error.problem
+
+
+def _voice_can_be_used(setting: _Setting) -> Complaints:
+    voice = setting.workload.voice
+    if not setting.sure_of("workload.voice"):
+        return
+    seconds, key = voice.synthetic, "synthetic"
+    if voice.wav:
+        key = "wav"
+        try:
+            seconds = setting.read(files.sound_seconds, voice.wav)
+        except UsageError as error:
+            yield ("workload", "voice", "wav"), error.problem
+            return
+    needed = VOICE_SECONDS_MIN.get(setting.model.family, 0.0)
+    if seconds is not None and needed and seconds <= needed and setting.sure_of("model.family"):
+        problem = f"{setting.model.family} needs a voice of more than {needed:g} s; this one has {seconds:.3g} s"
+        yield ("workload", "voice", key), problem
+
+
+def _replay_fits_the_texts(setting: _Setting) -> Complaints:
+    workload = setting.workload
+    if not workload.length.replay or not setting.sure_of("workload.length"):
+        return
+    keys = ("workload", "length", "replay")
+    try:
+        lists = len(setting.read(files.read_replay, workload.length.replay))
+    except UsageError as error:
+        yield keys, error.problem
+        return
+    texts = _number_of_texts(setting)
+    if texts is not None and texts != lists:
+        yield keys, f"{workload.length.replay} holds {lists} lists of tokens, but the workload has {texts} texts"
+
+
+def _number_of_texts(setting: _Setting) -> int | None:
+    if not setting.sure_of("workload.texts", "workload.file", "workload.set"):
+        return None
+    if setting.workload.file is None:
+        return len(setting.workload.utterances())
+    try:
+        return len(setting.read(files.read_utterances, setting.workload.file))
+    except UsageError:
+        return None
+
+
+RULES: tuple[Callable[[_Setting], Complaints], ...] = (
+    _weights_exist,
+    _language_fits,
+    _sampling_fits,
+    _texts_can_be_read,
+    _voice_can_be_used,
+    _replay_fits_the_texts,
+)

@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ttsbench import records
+from ttsbench.errors import RecordError
+from ttsbench.records import Cell, Run
+
+
+def test_a_run_comes_back_as_it_was_written(tmp_path: Path, make_run: Callable[..., Run]) -> None:
+    run = make_run()
+    records.write_run(tmp_path, run)
+    assert records.read_run(tmp_path) == run
+    assert records.read_run(tmp_path / "run.json") == run
+
+
+def test_no_file_is_left_beside_the_record(tmp_path: Path, make_run: Callable[..., Run]) -> None:
+    records.write_run(tmp_path, make_run())
+    assert [path.name for path in tmp_path.iterdir()] == ["run.json"]
+
+
+def test_numbers_that_json_lacks_become_null(make_cell: Callable[..., Cell]) -> None:
+    cell = make_cell(ladder={"load": math.nan, "import": math.inf})
+    assert json.loads(records.dump(records.to_json(cell)))["ladder"] == {"load": None, "import": None}
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"schema_version": 99}, "reads up to"),
+        ({"schema_version": "1"}, "no schema_version"),
+        ({"schema_version": None}, "no schema_version"),
+        ({"surprise": 1}, "does not know: surprise"),
+        ({"cells": "many"}, "cells should be a list"),
+        ({"cells": [{}]}, "cells[0] lacks"),
+        ({"scenario": 7}, "scenario should be a str"),
+    ],
+)
+def test_a_hostile_record_is_refused_in_words(
+    tmp_path: Path, make_run: Callable[..., Run], change: dict[str, Any], told: str
+) -> None:
+    data = records.to_json(make_run()) | change
+    (tmp_path / "run.json").write_text(json.dumps(data))
+    with pytest.raises(RecordError) as caught:
+        records.read_run(tmp_path)
+    assert told in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"null", b"\xff\xfe", b'{"a":' * 100_000])
+def test_what_is_no_record_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "run.json").write_bytes(content)
+    with pytest.raises(RecordError):
+        records.read_run(tmp_path)
+
+
+def test_a_truncated_record_is_refused(tmp_path: Path, make_run: Callable[..., Run]) -> None:
+    file = records.write_run(tmp_path, make_run())
+    file.write_bytes(file.read_bytes()[:-20])
+    with pytest.raises(RecordError, match="is not JSON"):
+        records.read_run(tmp_path)
+
+
+def test_a_folder_without_a_record_is_told(tmp_path: Path) -> None:
+    with pytest.raises(RecordError, match=r"holds no run\.json"):
+        records.read_run(tmp_path)
+
+
+def test_an_older_version_is_migrated(
+    tmp_path: Path, make_run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def rename(data: dict[str, Any]) -> dict[str, Any]:
+        return {**{k: v for k, v in data.items() if k != "title"}, "scenario": data["title"], "schema_version": 2}
+
+    old = records.to_json(make_run())
+    old["title"] = old.pop("scenario")
+    (tmp_path / "run.json").write_text(json.dumps(old))
+    monkeypatch.setattr(records, "SCHEMA_VERSION", 2)
+    monkeypatch.setitem(records.MIGRATIONS, 1, rename)
+    assert records.read_run(tmp_path).scenario == "s"
+
+
+def test_a_failed_write_leaves_the_old_record(
+    tmp_path: Path, make_run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records.write_run(tmp_path, make_run())
+
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        records.write_run(tmp_path, make_run(scenario="new"))
+    assert records.read_run(tmp_path).scenario == "s"
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_records_cannot_be_changed(make_cell: Callable[..., Cell]) -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        make_cell().status = "failed"  # type: ignore[misc]

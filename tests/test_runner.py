@@ -1,0 +1,209 @@
+"""The runner with a worker that does as told: forked from here, so that what is replaced here is replaced there."""
+
+from __future__ import annotations
+
+import faulthandler
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ttsbench import journal, runner, worker
+from ttsbench.errors import CellError, UsageError
+from ttsbench.jobs import Job
+from ttsbench.journal import Journal
+from ttsbench.records import Cell
+
+MakeJob = Callable[..., Job]
+
+
+class Recorder:
+    """An observer that remembers."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def cell_started(self, job: Job, number: int, total: int) -> None:
+        self.told.append(f"start {number}/{total}")
+
+    def stage(self, job: Job, stage: str) -> None:
+        self.told.append(stage)
+
+    def cell_finished(self, cell: Cell) -> None:
+        self.told.append(cell.status)
+
+
+@pytest.fixture
+def behave(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[..., Any]], None]:
+    """Replaces what a worker process does."""
+
+    def replace(measure: Callable[..., Any]) -> None:
+        monkeypatch.setattr(runner, "start_context", lambda method: multiprocessing.get_context("fork"))
+        monkeypatch.setattr(worker, "measure", measure)
+
+    return replace
+
+
+def run_one(job: Job, folder: Path) -> Cell:
+    return runner.run_job(job, folder, lambda stage: None)
+
+
+def test_a_cell_comes_back_with_what_it_found(tmp_path: Path, make_job: MakeJob, behave: Any) -> None:
+    behave(lambda job, folder, tell, ladder: {"warmup_seconds": (1.5,), "model": {"class": "fake"}})
+    cell = run_one(make_job(), tmp_path)
+    assert (cell.status, cell.warmup_seconds, cell.model) == ("ok", (1.5,), {"class": "fake"})
+    assert cell.elapsed_seconds > 0
+    assert cell.ladder["interpreter"] >= 0
+
+
+def raising(error: BaseException) -> Callable[..., Any]:
+    def measure(*_: Any) -> Any:
+        raise error
+
+    return measure
+
+
+def ending(how: Callable[[], Any]) -> Callable[..., Any]:
+    def measure(*_: Any) -> Any:
+        faulthandler.disable()  # pytest's would print a traceback here
+        how()
+
+    return measure
+
+
+@pytest.mark.parametrize(
+    ("measure", "status", "told"),
+    [
+        (raising(RuntimeError("mat1 and mat2\nshapes")), "failed", "RuntimeError: mat1 and mat2 (test_runner.py:"),
+        (raising(CellError("decode: lean was asked for")), "failed", "decode: lean was asked for"),
+        (raising(MemoryError()), "oom", "the host has no memory left"),
+        (ending(lambda: os._exit(3)), "crashed", "ended with exit code 3"),
+        (ending(lambda: os.kill(os.getpid(), signal.SIGKILL)), "crashed", "killed by SIGKILL, as the kernel does"),
+        (ending(lambda: os.kill(os.getpid(), signal.SIGSEGV)), "crashed", "killed by SIGSEGV"),
+    ],
+)
+def test_a_failure_is_a_row_with_its_reason(
+    tmp_path: Path, make_job: MakeJob, behave: Any, measure: Callable[..., Any], status: str, told: str
+) -> None:
+    behave(measure)
+    cell = run_one(make_job(), tmp_path)
+    assert cell.status == status
+    assert told in cell.reason
+    assert not cell.utterances
+
+
+def test_an_out_of_memory_gpu_is_told_as_such(tmp_path: Path, make_job: MakeJob, behave: Any) -> None:
+    import torch
+
+    behave(raising(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")))
+    cell = run_one(make_job(), tmp_path)
+    assert (cell.status, cell.reason[:31]) == ("oom", "the GPU has no memory left: CUD")
+
+
+def test_last_words_stand_in_the_reason(tmp_path: Path, make_job: MakeJob, behave: Any) -> None:
+    def measure(*_: Any) -> Any:
+        os.write(2, b"free(): invalid pointer\n")
+        os._exit(134)
+
+    behave(measure)
+    assert "its last words: free(): invalid pointer" in run_one(make_job(), tmp_path).reason
+
+
+def test_a_cell_that_hangs_is_ended_with_all_its_children(tmp_path: Path, make_job: MakeJob, behave: Any) -> None:
+    def measure(*_: Any) -> Any:
+        child = os.fork()
+        if child == 0:
+            time.sleep(60)
+        (tmp_path / "child").write_text(str(child))
+        time.sleep(60)
+
+    behave(measure)
+    began = time.monotonic()
+    cell = run_one(make_job(timeout_seconds=1.0), tmp_path)
+    assert cell.status == "timeout"
+    assert "not done after 1 s" in cell.reason
+    assert time.monotonic() - began < 10
+    assert_gone(int((tmp_path / "child").read_text()))
+
+
+def assert_gone(pid: int) -> None:
+    for _ in range(50):
+        stat = Path(f"/proc/{pid}/stat")
+        if not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] == "Z":
+            return
+        time.sleep(0.05)
+    pytest.fail(f"process {pid} is still there")
+
+
+def test_the_next_cell_runs_whatever_became_of_the_last(tmp_path: Path, make_job: MakeJob, behave: Any) -> None:
+    def measure(job: Job, *_: Any) -> Any:
+        if job.process == 0:
+            os._exit(9)
+        return {}
+
+    behave(measure)
+    observer = Recorder()
+    cells = runner.execute([make_job(process=0), make_job(process=1)], tmp_path, Journal(tmp_path), observer)
+    assert [cell.status for cell in cells] == ["crashed", "ok"]
+    assert observer.told == ["start 1/2", "crashed", "start 2/2", "ok"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_stopping_leaves_a_row_and_no_process(
+    tmp_path: Path, make_job: MakeJob, behave: Any, number: signal.Signals
+) -> None:
+    def measure(*_: Any) -> Any:
+        (tmp_path / "pid").write_text(str(os.getpid()))
+        os.kill(os.getppid(), number)
+        time.sleep(60)
+
+    behave(measure)
+    book = Journal(tmp_path)
+    with pytest.raises(runner.Interrupted):
+        runner.execute([make_job(), make_job(process=1)], tmp_path, book, Recorder())
+    assert '"status": "interrupted", "reason": "stopped by the user"' in (tmp_path / journal.FILE).read_text()
+    assert_gone(int((tmp_path / "pid").read_text()))
+
+
+def test_stages_are_passed_on(tmp_path: Path, make_job: MakeJob, behave: Any) -> None:
+    def measure(job: Job, folder: Path, tell: Callable[[str], None], ladder: Any) -> Any:
+        tell("loading")
+        return {}
+
+    behave(measure)
+    observer = Recorder()
+    runner.execute([make_job()], tmp_path, Journal(tmp_path), observer)
+    assert observer.told == ["start 1/1", "loading", "ok"]
+
+
+def test_two_runs_of_one_second_get_two_folders(tmp_path: Path) -> None:
+    folders = {runner.new_folder(tmp_path / "runs", "quick") for _ in range(3)}
+    assert len(folders) == 3
+
+
+def test_an_output_that_is_a_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "runs").write_text("")
+    with pytest.raises(UsageError, match="--output"):
+        runner.new_folder(tmp_path / "runs", "quick")
+
+
+def test_an_output_that_cannot_be_written_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: Path, *args: Any, **kwargs: Any) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    with pytest.raises(UsageError, match="Permission denied"):
+        runner.new_folder(tmp_path / "runs", "quick")
+
+
+def test_no_thread_is_left_behind(tmp_path: Path, make_job: MakeJob, behave: Any) -> None:
+    before = threading.active_count()
+    behave(lambda *_: {})
+    run_one(make_job(), tmp_path)
+    assert threading.active_count() == before

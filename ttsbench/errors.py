@@ -1,0 +1,89 @@
+"""What a user can do wrong: what was given, what is allowed, how to mend it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """What the shell sees. Only `SLOWER` means a regression, so that a broken job is never read as one."""
+
+    OK = 0
+    SLOWER = 1
+    USAGE = 2
+    INCONCLUSIVE = 3
+    NOT_COMPARABLE = 4
+    QUALITY = 5
+    CELL_FAILED = 6
+    INTERRUPTED = 130
+
+
+class TtsbenchError(Exception):
+    """An error that is told in words, without a traceback."""
+
+    exit_code = ExitCode.USAGE
+
+    def __init__(self, problem: str, *, mend: str = "") -> None:
+        super().__init__(problem)
+        self.problem = problem
+        self.mend = mend
+
+    def __str__(self) -> str:
+        return f"{self.problem}. {self.mend}".rstrip(". ") + "." if self.mend else self.problem
+
+
+class UsageError(TtsbenchError):
+    """A wrong argument, option or file."""
+
+
+class CheckpointError(TtsbenchError):
+    """A checkpoint that is not there, lacks a file, or cannot be read."""
+
+
+class RecordError(TtsbenchError):
+    """A run folder or record that cannot be read."""
+
+
+class NotComparableError(TtsbenchError):
+    """Two things that must agree do not."""
+
+    exit_code = ExitCode.NOT_COMPARABLE
+
+
+class CellError(TtsbenchError):
+    """Why one cell could not run; the others go on."""
+
+    exit_code = ExitCode.CELL_FAILED
+
+
+@dataclass(frozen=True, order=True)
+class Mistake:
+    """One thing wrong in a scenario, at its line (0 when it comes from the command line)."""
+
+    line: int
+    where: str
+    problem: str
+
+    def __str__(self) -> str:
+        place = f"line {self.line}: " if self.line else ""
+        return f"{place}{self.where}: {self.problem}" if self.where else f"{place}{self.problem}"
+
+
+class ScenarioError(TtsbenchError):
+    """All the mistakes of one scenario, told together."""
+
+    def __init__(self, source: str, mistakes: Sequence[Mistake]) -> None:
+        self.source = source
+        self.mistakes = tuple(sorted(mistakes))
+        super().__init__("\n".join(f"{source}: {mistake}" for mistake in self.mistakes))
+
+
+def suggest(given: str, allowed: Iterable[str]) -> str:
+    """Says what is allowed, and which of it was probably meant."""
+    names = sorted(allowed)
+    nearest = get_close_matches(given, names, n=1, cutoff=0.6)
+    listing = f"allowed: {', '.join(names)}" if names else "nothing is allowed here"
+    return f"did you mean '{nearest[0]}'? ({listing})" if nearest else listing

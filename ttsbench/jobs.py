@@ -1,0 +1,56 @@
+"""What one process is told to do, as plain data; what it answers is a `records.Cell`."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from typing import Any
+
+TIMED = "timed"
+COLD = "cold"
+FILE_STEM_MAX = 100
+
+
+@dataclass(frozen=True)
+class Job:
+    """One cell in one process."""
+
+    key: str
+    kind: str
+    stack: str
+    slots: dict[str, str]
+    point: dict[str, Any]
+    process: int
+    order: int
+    start_method: str
+    device: str
+    family: str
+    weights: str
+    size: str
+    dtype: str
+    model_seed: int
+    texts: tuple[str, ...]
+    fixed_tokens: int | None
+    replay_tokens: tuple[tuple[int, ...], ...]
+    voice_wav: str
+    voice_seconds: float | None
+    language: str | None
+    sampling: dict[str, float]
+    seed: int
+    warmup: int
+    repeats: int
+    passes: tuple[str, ...]
+    timeout_seconds: float
+    keep_audio: bool
+
+    @property
+    def id(self) -> str:
+        """Names the job in the journal."""
+        return f"{self.key}#{self.kind}{self.process}"
+
+    @property
+    def file_stem(self) -> str:
+        """Names the job's files: letters and a length that every file system takes, and no other cell's."""
+        plain = re.sub(r"[^A-Za-z0-9_.=+-]", "_", self.key)[:FILE_STEM_MAX]
+        return plain if plain == self.key else f"{plain}-{hashlib.sha256(self.key.encode()).hexdigest()[:8]}"

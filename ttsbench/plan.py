@@ -1,0 +1,144 @@
+"""From a scenario to the jobs that will run: which, in which order, which cannot, and how long it will take."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+from itertools import groupby
+
+from ttsbench import environment, records, runner
+from ttsbench.environment import Machine
+from ttsbench.errors import UsageError, suggest
+from ttsbench.jobs import COLD, TIMED, Job
+from ttsbench.optimizations import registry
+from ttsbench.scenarios.schema import CellPlan, Scenario
+
+# Rough seconds, measured where the key says; only --plan and the first minutes of a progress display rely on them.
+# (size, device): start and load, conditioning, per second of audio, per call.
+COSTS_SECONDS = {
+    ("tiny", "cpu"): (2.0, 1.5, 0.35, 0.25),
+    ("tiny", "cuda"): (3.0, 1.0, 0.25, 0.15),
+    ("full", "cpu"): (30.0, 14.0, 9.0, 12.0),
+    ("full", "cuda"): (20.0, 3.0, 0.53, 0.4),
+}
+FORK_SERVER_START_SECONDS = 12.0
+BARE_START_SECONDS = 12.0
+TOKENS_PER_AUDIO_SECOND = 25
+CHARACTERS_PER_AUDIO_SECOND = 14
+COLD_CALLS = 6
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Jobs in their order, and the cells that cannot run here, each with its reason."""
+
+    jobs: tuple[Job, ...]
+    refused: tuple[records.Cell, ...]
+    estimated_seconds: float
+
+
+def make(scenario: Scenario, machine: Machine, only: Sequence[str] = ()) -> Plan:
+    """Every mistake that can be found without starting anything is found here."""
+    cells = _selected(scenario.cells(), only)
+    devices = {asked: environment.resolve_device(asked, machine) for asked in {cell.device for cell in cells}}
+    cells = [replace(cell, device=devices[cell.device]) for cell in cells]
+    refusals = {cell.key: cell.refusal or _missing(cell, machine) for cell in cells}
+    jobs = _ordered([cell for cell in cells if not refusals[cell.key]])
+    refused = tuple(
+        runner.failed_cell(_job(cell, TIMED, 0, len(jobs) + number), "skipped", refusals[cell.key])
+        for number, cell in enumerate(cell for cell in cells if refusals[cell.key])
+    )
+    return Plan(tuple(jobs), refused, estimate(jobs))
+
+
+def _selected(cells: Sequence[CellPlan], only: Sequence[str]) -> list[CellPlan]:
+    """The cells whose stack or key matches one of the patterns; all without any."""
+    for pattern in only:
+        if not any(_matches(cell, pattern) for cell in cells):
+            stacks = {cell.stack for cell in cells}
+            raise UsageError(f"--only {pattern} matches no stack and no cell; {suggest(pattern, stacks)}")
+    return [cell for cell in cells if not only or any(_matches(cell, pattern) for pattern in only)]
+
+
+def _matches(cell: CellPlan, pattern: str) -> bool:
+    return fnmatchcase(cell.stack, pattern) or fnmatchcase(cell.key, pattern)
+
+
+def _missing(cell: CellPlan, machine: Machine) -> str:
+    """Why this machine cannot run the cell; empty when it can."""
+    options = (registry.BY_NAME[slot].option(option) for slot, option in cell.slots.items())
+    return "; ".join(reason for option in options if (reason := environment.missing(option, machine)))
+
+
+def _ordered(cells: Sequence[CellPlan]) -> list[Job]:
+    """Point by point; within one, stacks forwards and backwards in turn, so that drift hits all. Cold jobs last."""
+    told: list[tuple[CellPlan, str, int]] = []
+    for _, group in groupby(cells, key=lambda cell: cell.point):
+        stacks = list(group)
+        for process in range(max(cell.measure.processes for cell in stacks)):
+            told += [(cell, TIMED, process) for cell in (stacks if process % 2 == 0 else reversed(stacks))]
+        told += [(cell, COLD, 0) for cell in stacks if COLD in cell.measure.passes]
+    return [_job(cell, kind, process, order) for order, (cell, kind, process) in enumerate(told)]
+
+
+def _job(cell: CellPlan, kind: str, process: int, order: int) -> Job:
+    model, workload, measure = cell.model, cell.workload, cell.measure
+    return Job(
+        key=cell.key,
+        kind=kind,
+        stack=cell.stack,
+        slots=dict(cell.slots),
+        point=dict(cell.point),
+        process=process,
+        order=order,
+        start_method=runner.BARE if kind == COLD else measure.start,
+        device=cell.device,
+        family=model.family,
+        weights=model.weights,
+        size=model.size,
+        dtype=model.dtype,
+        model_seed=model.seed,
+        texts=workload.utterances(),
+        fixed_tokens=workload.length.fixed,
+        replay_tokens=workload.replay_tokens(),
+        voice_wav=workload.voice.wav or "",
+        voice_seconds=workload.voice.synthetic,
+        language=workload.language,
+        sampling=workload.sampling.given(),
+        seed=workload.seed,
+        warmup=measure.warmup,
+        repeats=measure.repeats,
+        passes=tuple(measure.passes),
+        timeout_seconds=measure.timeout_seconds,
+        keep_audio=kind == TIMED and process == 0,
+    )
+
+
+def estimate(jobs: Sequence[Job]) -> float:
+    """Seconds that the jobs will take, imports of the fork server included."""
+    forks = any(job.start_method == runner.FORKSERVER for job in jobs)
+    return FORK_SERVER_START_SECONDS * forks + sum(job_seconds(job) for job in jobs)
+
+
+def job_seconds(job: Job) -> float:
+    """One process, from start to record, as upstream's stack would take."""
+    start, conditioning, per_audio_second, per_call = COSTS_SECONDS[job.size, job.device.partition(":")[0]]
+    seconds_of_one = [per_call + per_audio_second * audio_seconds(job, index) for index in range(len(job.texts))]
+    a_round = sum(seconds_of_one)
+    seconds = start + (conditioning if job.voice_wav or job.voice_seconds is not None else 0.0)
+    seconds += BARE_START_SECONDS if job.start_method == runner.BARE else 0.0
+    if job.kind == COLD:
+        return seconds + COLD_CALLS * seconds_of_one[0]
+    rounds = job.repeats + ("memory" in job.passes)
+    energy = max(4.0, a_round) if "energy" in job.passes and job.device != "cpu" else 0.0
+    return seconds + job.warmup * seconds_of_one[0] + rounds * a_round + energy
+
+
+def audio_seconds(job: Job, text_index: int) -> float:
+    """How long the utterance will be, as far as that is known beforehand."""
+    if job.replay_tokens:
+        return len(job.replay_tokens[text_index]) / TOKENS_PER_AUDIO_SECOND
+    if job.fixed_tokens is not None:
+        return job.fixed_tokens / TOKENS_PER_AUDIO_SECOND
+    return len(job.texts[text_index]) / CHARACTERS_PER_AUDIO_SECOND

@@ -1,0 +1,293 @@
+"""What a run leaves behind: immutable, raw, versioned JSON. Statistics are derived on reading, never stored."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+import tempfile
+import types
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from ttsbench.errors import RecordError
+
+SCHEMA_VERSION = 1
+RECORD_BYTES_MAX = 256 * 1024 * 1024
+
+Json = dict[str, Any]
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class StageTime:
+    """One stage of one utterance. `device_seconds` spans two events on the stream, waiting included."""
+
+    host_seconds: float
+    device_seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """One timed utterance, raw. The three first-audio times are taken when the consumer holds the samples."""
+
+    text_index: int
+    repeat: int
+    seed: int
+    wall_seconds: float
+    audio_seconds: float
+    tokens: int
+    tokens_sha256: str
+    first_sample_seconds: float
+    first_playable_seconds: float
+    first_audible_seconds: float | None
+    stages: dict[str, StageTime]
+    sm_clock_mhz: int | None = None
+
+    @property
+    def rtf(self) -> float:
+        """Wall seconds per second of audio delivered; lower is better."""
+        return self.wall_seconds / self.audio_seconds if self.audio_seconds else math.nan
+
+
+@dataclass(frozen=True)
+class Audio:
+    """One wav kept for listening, and what can be said of it without a reference."""
+
+    text_index: int
+    path: str
+    sample_rate_hz: int
+    seconds: float
+    finite: bool
+    peak: float
+    rms: float
+    silent_share: float
+    clipped_share: float
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Peaks over one utterance, in a pass of its own. On a CPU only the host's figures exist."""
+
+    host_peak_bytes: int
+    weights_bytes: int
+    kv_cache_bytes: int | None = None
+    allocated_peak_bytes: int | None = None
+    reserved_peak_bytes: int | None = None
+    process_bytes: int | None = None
+    device_bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class Energy:
+    """From the board's own counter, the idle draw measured just before and subtracted."""
+
+    joules: float
+    idle_watts: float
+    seconds: float
+    audio_seconds: float
+
+    @property
+    def joules_per_audio_second(self) -> float:
+        """Net of idle."""
+        net = self.joules - self.idle_watts * self.seconds
+        return net / self.audio_seconds if self.audio_seconds else math.nan
+
+
+@dataclass(frozen=True)
+class Guard:
+    """What could have spoiled the timing, read between utterances."""
+
+    sm_clock_mhz_min: int | None = None
+    sm_clock_mhz_max: int | None = None
+    temperature_c_max: int | None = None
+    throttle_reasons: tuple[str, ...] = ()
+    foreign_processes: tuple[str, ...] = ()
+    load_average: float | None = None
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One stack at one point of the matrix in one process: the unit that later decisions pair."""
+
+    key: str
+    kind: str
+    stack: str
+    slots: dict[str, str]
+    point: dict[str, Any]
+    process: int
+    order: int
+    status: str
+    reason: str = ""
+    changes_output: tuple[str, ...] = ()
+    start_method: str = ""
+    started_utc: str = ""
+    elapsed_seconds: float = 0.0
+    ladder: dict[str, float] = field(default_factory=dict)
+    warmup_seconds: tuple[float, ...] = ()
+    utterances: tuple[Utterance, ...] = ()
+    streams: bool = False
+    memory: Memory | None = None
+    energy: Energy | None = None
+    guard: Guard | None = None
+    audio: tuple[Audio, ...] = ()
+    model: dict[str, Any] = field(default_factory=dict)
+    evidence: dict[str, Any] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        """Whether its figures may be used."""
+        return self.status == "ok"
+
+
+@dataclass(frozen=True)
+class Run:
+    """Everything one `ttsbench run` found out."""
+
+    schema_version: int
+    ttsbench_version: str
+    run_id: str
+    scenario: str
+    baseline: str
+    started_utc: str
+    finished_utc: str
+    status: str
+    environment: dict[str, Any]
+    scenario_given: str
+    overrides: tuple[str, ...]
+    scenario_understood: dict[str, Any]
+    cells: tuple[Cell, ...]
+    warnings: tuple[str, ...] = ()
+
+
+def to_json(record: Any) -> Json:
+    """A record as plain data."""
+    return dataclasses.asdict(record)
+
+
+def from_json(kind: type[_T], data: Any, where: str = "record") -> _T:
+    """Plain data as a record; whatever does not fit is refused with its place, and nothing is guessed."""
+    return typing.cast(_T, _decode(kind, data, where))
+
+
+def _decode(kind: Any, data: Any, where: str) -> Any:
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if kind is Any:
+        return data
+    if origin in (types.UnionType, typing.Union):
+        if data is None:
+            return None
+        return _decode(next(a for a in arguments if a is not type(None)), data, where)
+    if origin is tuple:
+        _require(isinstance(data, list | tuple), where, "a list", data)
+        return tuple(_decode(arguments[0], item, f"{where}[{i}]") for i, item in enumerate(data))
+    if origin is dict:
+        _require(isinstance(data, Mapping), where, "an object", data)
+        return {str(k): _decode(arguments[1], v, f"{where}.{k}") for k, v in data.items()}
+    if dataclasses.is_dataclass(kind):
+        return _decode_dataclass(kind, data, where)
+    if kind is float:
+        _require(isinstance(data, int | float) and not isinstance(data, bool), where, "a number", data)
+        return float(data)
+    _require(type(data) is kind, where, f"a {kind.__name__}", data)
+    return data
+
+
+def _decode_dataclass(kind: Any, data: Any, where: str) -> Any:
+    _require(isinstance(data, Mapping), where, "an object", data)
+    hints = typing.get_type_hints(kind)
+    fields = {f.name: f for f in dataclasses.fields(kind)}
+    if unknown := sorted(set(data) - set(fields)):
+        raise RecordError(f"{where} holds a field that this version does not know: {', '.join(unknown)}")
+    missing = [
+        name
+        for name, f in fields.items()
+        if name not in data and f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
+    ]
+    if missing:
+        raise RecordError(f"{where} lacks {', '.join(missing)}")
+    return kind(**{name: _decode(hints[name], data[name], f"{where}.{name}") for name in data})
+
+
+def _require(condition: bool, where: str, wanted: str, given: Any) -> None:
+    if not condition:
+        raise RecordError(f"{where} should be {wanted}, not {given!r:.60}")
+
+
+# From the version a file was written in to the next; each takes and returns plain data.
+MIGRATIONS: dict[int, Callable[[Json], Json]] = {}
+
+
+def migrate(data: Json, where: str) -> Json:
+    """Brings a record of any version ever written to the present one."""
+    version = data.get("schema_version")
+    if not isinstance(version, int) or isinstance(version, bool) or version < 1:
+        raise RecordError(f"{where} has no schema_version that can be read: {version!r:.40}")
+    if version > SCHEMA_VERSION:
+        raise RecordError(
+            f"{where} was written in schema version {version}; this ttsbench reads up to {SCHEMA_VERSION}",
+            mend="Update ttsbench to read it",
+        )
+    for step in range(version, SCHEMA_VERSION):
+        data = MIGRATIONS[step](data)
+    return data
+
+
+def read_run(path: Path) -> Run:
+    """The record of a run folder, or of its run.json."""
+    file = path / "run.json" if path.is_dir() else path
+    try:
+        size = file.stat().st_size
+        if size > RECORD_BYTES_MAX:
+            raise RecordError(f"{file} is {size / 1e6:.0f} MB; a record has at most {RECORD_BYTES_MAX / 1e6:.0f} MB")
+        data = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise RecordError(f"{path} holds no run.json", mend="Name a folder below runs/, or its run.json") from None
+    except OSError as error:
+        raise RecordError(f"{file} cannot be read: {error.strerror}") from None
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        raise RecordError(f"{file} is not JSON: {error}") from None
+    if not isinstance(data, dict):
+        raise RecordError(f"{file} is not a run record but a {type(data).__name__}")
+    return from_json(Run, migrate(data, str(file)), str(file))
+
+
+def write_run(folder: Path, run: Run) -> Path:
+    """Writes run.json whole or not at all."""
+    return write_text_atomically(folder / "run.json", dump(to_json(run), indent=1) + "\n")
+
+
+def dump(data: Any, *, indent: int | None = None) -> str:
+    """JSON that every reader accepts: NaN and infinities become null."""
+    return json.dumps(_without_nan(data), ensure_ascii=False, allow_nan=False, indent=indent)
+
+
+def _without_nan(data: Any) -> Any:
+    if isinstance(data, float) and not math.isfinite(data):
+        return None
+    if isinstance(data, Mapping):
+        return {str(k): _without_nan(v) for k, v in data.items()}
+    if isinstance(data, list | tuple):
+        return [_without_nan(v) for v in data]
+    return data
+
+
+def write_text_atomically(path: Path, text: str) -> Path:
+    """A reader sees the old file or the new one, never half of one; a full disk leaves the old one."""
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).chmod(0o644)
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+    return path

@@ -1,0 +1,230 @@
+"""Runs jobs one after the other, each in a fresh process, and writes down each cell before the next one starts."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Callable, Iterable, Iterator
+from datetime import UTC, datetime
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, Protocol
+
+from ttsbench import records, worker
+from ttsbench.errors import UsageError
+from ttsbench.jobs import Job
+from ttsbench.journal import Header, Journal
+from ttsbench.optimizations import registry
+
+FORKSERVER, BARE = "forkserver", "bare"
+# The environment of every process that measures. See ttsbench.preload for the first; the second lets CUDA number GPUs
+# as NVML does, so that the guard watches the one that works.
+WORKER_ENVIRONMENT = {
+    "PYTORCH_NVML_BASED_CUDA_CHECK": "1",
+    "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
+    "TOKENIZERS_PARALLELISM": "false",
+}
+POLL_SECONDS = 0.5
+EXIT_SECONDS = 10.0
+
+
+class Observer(Protocol):
+    """Who is told how far the run is."""
+
+    def cell_started(self, job: Job, number: int, total: int) -> None:
+        """A process is about to start."""
+
+    def stage(self, job: Job, stage: str) -> None:
+        """The process says what it does."""
+
+    def cell_finished(self, cell: records.Cell) -> None:
+        """The cell is in the journal."""
+
+
+class Interrupted(Exception):
+    """Ctrl-C or a termination signal; everything finished so far is in the journal."""
+
+
+def execute(jobs: Iterable[Job], folder: Path, journal: Journal, observer: Observer) -> list[records.Cell]:
+    """Every job in turn; a cell that fails is a row, and the next one runs. Raises `Interrupted` after writing down."""
+    jobs, cells = list(jobs), []
+    os.environ.update(WORKER_ENVIRONMENT)
+    with termination_as_interrupt():
+        for number, job in enumerate(jobs, start=1):
+            observer.cell_started(job, number, len(jobs))
+            try:
+                cell = run_job(job, folder, lambda stage, job=job: observer.stage(job, stage))  # type: ignore[misc]
+            except KeyboardInterrupt:
+                journal.append("cell", failed_cell(job, "interrupted", "stopped by the user"))
+                raise Interrupted from None
+            journal.append("cell", cell)
+            cells.append(cell)
+            observer.cell_finished(cell)
+    return cells
+
+
+@contextlib.contextmanager
+def termination_as_interrupt() -> Iterator[None]:
+    """SIGTERM and SIGHUP end a run as Ctrl-C does, with a row that says so."""
+
+    def interrupt(number: int, frame: Any) -> None:
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def run_job(job: Job, folder: Path, tell: Callable[[str], None]) -> records.Cell:
+    """One job in one process, from start to its record."""
+    context = start_context(job.start_method)
+    receiver, sender = context.Pipe(duplex=False)
+    job_json = records.dump(records.to_json(job))
+    process = context.Process(target=worker.main, args=(sender, job_json, str(folder), time.time()))
+    began = time.monotonic()
+    process.start()
+    sender.close()
+    try:
+        cell = listen(receiver, job, began + job.timeout_seconds, tell)
+        process.join(EXIT_SECONDS)
+        if cell is None:
+            cell = failed_cell(job, "crashed", death(process.exitcode, folder, job))
+        return with_elapsed(cell, time.monotonic() - began)
+    except TimeoutError:
+        return with_elapsed(
+            failed_cell(job, "timeout", f"not done after {job.timeout_seconds:g} s (measure.timeout_seconds)"),
+            time.monotonic() - began,
+        )
+    finally:
+        end(process)
+        receiver.close()
+
+
+def start_context(start_method: str) -> Any:
+    """A fork server that has imported torch and chatterbox, or a bare interpreter that has imported nothing."""
+    if start_method == BARE:
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["ttsbench.preload"])
+    return context
+
+
+def listen(receiver: Connection, job: Job, deadline: float, tell: Callable[[str], None]) -> records.Cell | None:
+    """The cell that the process sends, or None if it died without one; raises `TimeoutError` at the deadline."""
+    while True:
+        if time.monotonic() > deadline:
+            raise TimeoutError
+        if not receiver.poll(POLL_SECONDS):
+            continue
+        try:
+            message = json.loads(receiver.recv())
+        except (EOFError, ConnectionResetError):
+            return None
+        if "cell" in message:
+            return records.from_json(records.Cell, message["cell"])
+        tell(message["stage"])
+
+
+def end(process: Any) -> None:
+    """The process and whatever it started are gone when this returns."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.kill()  # in the moment before it has made its own group
+    process.join(EXIT_SECONDS)
+
+
+def death(exitcode: int | None, folder: Path, job: Job) -> str:
+    """Why a process ended without a word."""
+    last_words = log_tail(folder / "logs" / f"{job.file_stem}.{job.kind}{job.process}.log")
+    if exitcode is not None and exitcode < 0:
+        name = signal.Signals(-exitcode).name
+        hint = ", as the kernel does when memory runs out" if name == "SIGKILL" else ""
+        return f"the process was killed by {name}{hint}{last_words}"
+    return f"the process ended with exit code {exitcode}{last_words}"
+
+
+def log_tail(log: Path) -> str:
+    """The last line that a process wrote, for the reason of its row."""
+    try:
+        lines = log.read_text(errors="replace").strip().splitlines()
+    except OSError:
+        return ""
+    return f"; its last words: {lines[-1].strip()[:200]}" if lines else ""
+
+
+def failed_cell(job: Job, status: str, reason: str) -> records.Cell:
+    """The row of a job that brought no record of its own."""
+    return records.Cell(
+        key=job.key,
+        kind=job.kind,
+        stack=job.stack,
+        slots=job.slots,
+        point=job.point,
+        process=job.process,
+        order=job.order,
+        status=status,
+        reason=reason,
+        changes_output=registry.changes_output(job.slots),
+        start_method=job.start_method,
+        started_utc=now_utc(),
+    )
+
+
+def with_elapsed(cell: records.Cell, seconds: float) -> records.Cell:
+    """The whole time from asking for the process to its record."""
+    return dataclasses.replace(cell, elapsed_seconds=seconds)
+
+
+def now_utc() -> str:
+    """The time that goes into records."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def new_folder(parent: Path, name: str) -> Path:
+    """`<parent>/<scenario>-<UTC>`, made now; a second run in the same second gets a number."""
+    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+    for suffix in ("", *(f"-{n}" for n in range(2, 100))):
+        folder = parent / f"{name}-{stamp}{suffix}"
+        try:
+            parent.mkdir(parents=True, exist_ok=True)
+            folder.mkdir()
+        except FileExistsError:
+            if not parent.is_dir():
+                raise UsageError(
+                    f"{parent} is a file, not a folder for runs", mend="Name another with --output"
+                ) from None
+            continue
+        except OSError as error:
+            raise UsageError(
+                f"the run folder {folder} cannot be made: {error.strerror}", mend="Name another with --output"
+            ) from None
+        return folder
+    raise UsageError(f"{parent} holds too many runs of this second")
+
+
+def assemble(header: Header, cells: Iterable[records.Cell], status: str) -> records.Run:
+    """The run's record, from its journal; of a job that ran twice, the last row counts."""
+    latest = {f"{cell.key}#{cell.kind}{cell.process}": cell for cell in cells}
+    return records.Run(
+        schema_version=records.SCHEMA_VERSION,
+        ttsbench_version=header.ttsbench_version,
+        run_id=header.run_id,
+        scenario=header.scenario,
+        baseline=header.baseline,
+        started_utc=header.started_utc,
+        finished_utc=now_utc(),
+        status=status,
+        environment=header.environment,
+        scenario_given=header.scenario_given,
+        overrides=header.overrides,
+        scenario_understood=header.scenario_understood,
+        cells=tuple(sorted(latest.values(), key=lambda cell: cell.order)),
+    )

@@ -1,0 +1,341 @@
+"""One cell in one fresh process: load, apply the stack, warm up, attest, then one pass per thing measured.
+
+Torch is imported inside functions only: a bare interpreter that starts here measures its own imports.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import importlib
+import json
+import os
+import signal
+import statistics
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ttsbench import records
+from ttsbench.errors import TtsbenchError
+from ttsbench.jobs import COLD, Job
+from ttsbench.optimizations import registry
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ttsbench.pipeline import Pipeline, Spoken
+
+# Each is watched for at least this long: NVML's counter moves every 20-100 ms.
+IDLE_SECONDS = 1.0
+ENERGY_SECONDS_MIN = 3.0
+MORE_TOKENS_FOR_A_NEW_SHAPE = 7
+
+Tell = Callable[[str], None]
+
+
+def main(connection: Connection, job_json: str, folder: str, asked_at: float) -> None:
+    """The process's entry: runs the job, sends what it found out and nothing else, and never raises."""
+    job = records.from_json(Job, json.loads(job_json))
+    isolate(Path(folder) / "logs" / f"{job.file_stem}.{job.kind}{job.process}.log")
+    ladder = {"interpreter": time.time() - asked_at}
+
+    def tell(stage: str) -> None:
+        connection.send(json.dumps({"stage": stage}))
+
+    cell = run(job, Path(folder), tell, ladder)
+    connection.send(json.dumps({"cell": json.loads(records.dump(records.to_json(cell)))}))
+    connection.close()
+
+
+def isolate(log: Path) -> None:
+    """A process group of its own that dies with its parent, leaves Ctrl-C to it, and writes to a log."""
+    os.setsid()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+    log.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    os.close(descriptor)
+
+
+def run(job: Job, folder: Path, tell: Tell, ladder: dict[str, float]) -> records.Cell:
+    """The cell's record, whatever happens: a failure is a row with its reason."""
+    started_utc, began = datetime.now(UTC).isoformat(timespec="seconds"), time.perf_counter()
+    try:
+        found: dict[str, Any] = {"status": "ok", **measure(job, folder, tell, ladder)}
+    except TtsbenchError as error:
+        found = {"status": "failed", "reason": str(error)}
+    except MemoryError:
+        found = {"status": "oom", "reason": "the host has no memory left"}
+    except Exception as error:  # noqa: BLE001  (whatever a model may raise must become a row)
+        traceback.print_exc()
+        found = failure(error)
+    return records.Cell(
+        key=job.key,
+        kind=job.kind,
+        stack=job.stack,
+        slots=job.slots,
+        point=job.point,
+        process=job.process,
+        order=job.order,
+        changes_output=registry.changes_output(job.slots),
+        start_method=job.start_method,
+        started_utc=started_utc,
+        elapsed_seconds=time.perf_counter() - began,
+        ladder=ladder,
+        **found,
+    )
+
+
+def failure(error: Exception) -> dict[str, Any]:
+    """How an exception is told in a row: its class, its first line and where it was raised."""
+    first_line = (str(error).strip().splitlines() or ["no message"])[0]
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(error, torch.OutOfMemoryError):
+        return {"status": "oom", "reason": f"the GPU has no memory left: {first_line}"}
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return {
+        "status": "failed",
+        "reason": f"{type(error).__name__}: {first_line} ({Path(frame.filename).name}:{frame.lineno})",
+    }
+
+
+@contextmanager
+def step(ladder: dict[str, float], name: str) -> Iterator[None]:
+    """One rung of the ladder."""
+    began = time.perf_counter()
+    yield
+    ladder[name] = time.perf_counter() - began
+
+
+def measure(job: Job, folder: Path, tell: Tell, ladder: dict[str, float]) -> dict[str, Any]:
+    """The fields of the cell's record that only running can fill."""
+    pipeline = prepare(job, tell, ladder)
+    if job.kind == COLD:
+        climb(job, pipeline, tell, ladder)
+        return {"evidence": attest(job, pipeline), "model": describe(pipeline)}
+    warmup_seconds = warm_up(job, pipeline, tell)
+    ladder["first_call"] = warmup_seconds[0]
+    found: dict[str, Any] = {"warmup_seconds": warmup_seconds, "model": describe(pipeline)}
+    attest(job, pipeline)
+    hooks_when_warm = count_hooks(pipeline)
+    waves: dict[int, Any] = {}
+    found |= time_pass(job, pipeline, tell, waves)
+    if job.keep_audio:
+        found["audio"] = keep_audio(job, waves, folder)
+    if "memory" in job.passes:
+        tell("memory")
+        found["memory"] = memory_pass(job, pipeline)
+    if "energy" in job.passes:
+        tell("energy")
+        found["energy"] = energy_pass(job, pipeline)
+    found["evidence"] = attest(job, pipeline) | {
+        "hooks": {"warm": hooks_when_warm, "at_the_end": count_hooks(pipeline)}
+    }
+    return found | {"warnings": remarks(found)}
+
+
+def prepare(job: Job, tell: Tell, ladder: dict[str, float]) -> Pipeline:
+    """The model as the cell asks for it, with the stack applied; each step is timed."""
+    tell("importing")
+    with step(ladder, "import"):
+        from ttsbench import checkpoint, preload, voice
+        from ttsbench.pipeline import Length, Pipeline
+
+        preload.quiet()
+    tell("loading")
+    with step(ladder, "load"):
+        weights = checkpoint.locate(job.weights, job.family, job.size, job.dtype, job.model_seed)
+        # The cold ladder loads as a user would; elsewhere weights that are about to be overwritten are not drawn first.
+        tts = checkpoint.load(weights, job.family, job.device, draw_first=job.kind == COLD)
+    with step(ladder, "voice"):
+        voice.prepare(tts, wav=job.voice_wav, synthetic_seconds=job.voice_seconds)
+    with step(ladder, "apply"):
+        pipeline = Pipeline(
+            tts,
+            texts=job.texts,
+            length=Length(job.fixed_tokens, job.replay_tokens),
+            sampling=job.sampling,
+            language=job.language,
+        )
+        for slot, option in registry.complete(job.slots).items():
+            slot_module(slot).apply(pipeline, option)
+        pipeline.control_length()
+    return pipeline
+
+
+def slot_module(slot: str) -> Any:
+    """The file of a slot."""
+    return importlib.import_module(f"ttsbench.optimizations.{slot}")
+
+
+def attest(job: Job, pipeline: Pipeline) -> dict[str, Any]:
+    """What each slot can show for having taken effect; raises where it did not."""
+    slots = registry.complete(job.slots)
+    return {slot: slot_module(slot).attest(pipeline, option) for slot, option in slots.items()}
+
+
+def count_hooks(pipeline: Pipeline) -> int:
+    """Forward hooks on the two models; a number that grows from call to call is a leak."""
+    modules = (m for model in (pipeline.tts.t3, pipeline.tts.s3gen) for m in model.modules())
+    return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in modules)
+
+
+def describe(pipeline: Pipeline) -> dict[str, Any]:
+    """Which model this was, as loaded."""
+    t3, s3gen = pipeline.tts.t3, pipeline.tts.s3gen
+    return {
+        "class": type(pipeline.tts).__name__,
+        "device": str(pipeline.device),
+        "t3_parameters": sum(p.numel() for p in t3.parameters()),
+        "t3_backbone_parameters": sum(p.numel() for p in t3.tfmr.parameters()),
+        "t3_dtype": str(t3.speech_head.weight.dtype).removeprefix("torch."),
+        "s3gen_parameters": sum(p.numel() for p in s3gen.parameters()),
+        "estimator_dtype": str(s3gen.flow.decoder.estimator.dtype).removeprefix("torch."),
+    }
+
+
+def speak_all(job: Job, pipeline: Pipeline, repeat: int) -> list[tuple[int, int, Spoken]]:
+    """Every text once; the seed depends on text and repeat only, so that all stacks hear the same random stream."""
+    seeds = [utterance_seed(job, index, repeat) for index in range(len(job.texts))]
+    return [(index, seed, pipeline.speak(index, seed)) for index, seed in enumerate(seeds)]
+
+
+def utterance_seed(job: Job, text_index: int, repeat: int) -> int:
+    """The same for every stack and process."""
+    return job.seed + 1000 * text_index + repeat
+
+
+def settle(pipeline: Pipeline) -> None:
+    """Nothing left over from before: no garbage due, no kernel running."""
+    import torch
+
+    gc.collect()
+    if pipeline.device.type == "cuda":
+        torch.cuda.synchronize()
+
+
+def warm_up(job: Job, pipeline: Pipeline, tell: Tell) -> tuple[float, ...]:
+    """Seconds of each warm-up utterance; the first is the first call."""
+    seconds = []
+    for number in range(job.warmup):
+        tell(f"warming up {number + 1}/{job.warmup}")
+        settle(pipeline)
+        began = time.perf_counter()
+        pipeline.speak(number % len(job.texts), utterance_seed(job, number % len(job.texts), -1 - number))
+        seconds.append(time.perf_counter() - began)
+    return tuple(seconds)
+
+
+def time_pass(job: Job, pipeline: Pipeline, tell: Tell, waves: dict[int, Any]) -> dict[str, Any]:
+    """Utterances on the clock, nothing in between but a look at the guard; hands out the first round's waves."""
+    from ttsbench.instruments.clock import Timeline
+    from ttsbench.instruments.guard import GuardSampler
+
+    timeline, guard = Timeline(pipeline.device), GuardSampler(pipeline.device)
+    utterances = []
+    for repeat in range(job.repeats):
+        tell(f"timing {repeat + 1}/{job.repeats}")
+        for index in range(len(job.texts)):
+            settle(pipeline)
+            seed = utterance_seed(job, index, repeat)
+            spoken, wall_seconds = pipeline.speak_timed(index, seed, timeline)
+            sm_clock_mhz = guard.read()
+            waves.setdefault(index, spoken.wave)
+            first_sample, first_playable, first_audible = pipeline.first_audio(spoken, wall_seconds)
+            utterances.append(
+                records.Utterance(
+                    text_index=index,
+                    repeat=repeat,
+                    seed=seed,
+                    wall_seconds=wall_seconds,
+                    audio_seconds=spoken.audio_seconds,
+                    tokens=spoken.tokens.numel(),
+                    tokens_sha256=spoken.tokens_sha256(),
+                    first_sample_seconds=first_sample,
+                    first_playable_seconds=first_playable,
+                    first_audible_seconds=first_audible,
+                    stages=timeline.stages(),
+                    sm_clock_mhz=sm_clock_mhz,
+                )
+            )
+    pipeline.prompt_shape = (timeline.prompt_rows, timeline.prompt_length)
+    return {"utterances": tuple(utterances), "guard": guard.result()}
+
+
+def memory_pass(job: Job, pipeline: Pipeline) -> records.Memory:
+    """Peaks over every text once."""
+    from ttsbench.instruments import memory
+
+    settle(pipeline)
+    with memory.measure(pipeline.device) as peaks:
+        spoken = speak_all(job, pipeline, 0)
+    tokens_max = max(s.tokens.numel() for _, _, s in spoken)
+    return peaks.result(weights_bytes=pipeline.weights_bytes(), kv_cache_bytes=pipeline.kv_cache_bytes(tokens_max))
+
+
+def energy_pass(job: Job, pipeline: Pipeline) -> records.Energy | None:
+    """Joules over as many rounds as the counter needs to be trusted; None where there is no counter."""
+    from ttsbench.instruments import energy
+
+    settle(pipeline)
+    idle_watts = energy.idle_watts(pipeline.device, IDLE_SECONDS)
+    if idle_watts is None:
+        return None
+    audio_seconds, repeat, began = 0.0, 0, time.perf_counter()
+    with energy.measure(pipeline.device) as counter:
+        while time.perf_counter() - began < ENERGY_SECONDS_MIN:
+            audio_seconds += sum(s.audio_seconds for _, _, s in speak_all(job, pipeline, repeat))
+            repeat += 1
+    return counter.result(idle_watts=idle_watts, audio_seconds=audio_seconds)
+
+
+def climb(job: Job, pipeline: Pipeline, tell: Tell, ladder: dict[str, float]) -> None:
+    """The cold ladder after loading: first call, a call of a new shape, and the steady state."""
+    tell("first call")
+    with step(ladder, "first_call"):
+        pipeline.speak(0, utterance_seed(job, 0, 0))
+    tell("second call")
+    with step(ladder, "second_call"):
+        pipeline.speak(0, utterance_seed(job, 0, 1))
+    tell("new shape")
+    with step(ladder, "first_new_shape"):
+        pipeline.speak(0, utterance_seed(job, 0, 2), more_tokens=MORE_TOKENS_FOR_A_NEW_SHAPE)
+    steady = []
+    for repeat in range(3, 6):
+        tell("steady")
+        began = time.perf_counter()
+        pipeline.speak(0, utterance_seed(job, 0, repeat))
+        steady.append(time.perf_counter() - began)
+    ladder["steady"] = statistics.median(steady)
+
+
+def keep_audio(job: Job, waves: dict[int, Any], folder: Path) -> tuple[records.Audio, ...]:
+    """Writes each text's first timed wave, and says what can be said of it without a reference."""
+    from ttsbench import audio
+
+    (folder / "audio").mkdir(exist_ok=True)
+    return tuple(audio.keep(wave, index, folder, f"audio/{job.file_stem}.{index}.wav") for index, wave in waves.items())
+
+
+def remarks(found: dict[str, Any]) -> tuple[str, ...]:
+    """What a reader of this row should know."""
+    hooks_seen, kept = found["evidence"]["hooks"], found.get("audio", ())
+    notes = []
+    if hooks_seen["at_the_end"] > hooks_seen["warm"]:
+        notes.append(f"forward hooks grew from {hooks_seen['warm']} to {hooks_seen['at_the_end']} over the warm calls")
+    notes += [f"text {a.text_index}: the audio holds values that are no numbers" for a in kept if not a.finite]
+    notes += [f"text {a.text_index}: the audio is silent" for a in kept if a.finite and a.silent_share == 1.0]
+    guard = found["guard"]
+    notes += [f"the GPU was throttled: {reason}" for reason in guard.throttle_reasons]
+    notes += [f"another process was on the GPU: {name}" for name in guard.foreign_processes]
+    return tuple(notes)
