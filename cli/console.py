@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Sequence
 from contextlib import contextmanager
@@ -92,12 +91,9 @@ class Lines(Silent):
         """What became of it, and how long the rest will take."""
         self._pace.finished(self._number, self._total)
         what = f"{cell.kind} {cell.process + 1}"
-        print(
-            f"[{self._number}/{self._total}] {cell.key} {what}: {outcome(cell)}, {cell.elapsed_seconds:.1f} s"
-            f" (about {duration(self._pace.left)} left)",
-            file=sys.stderr,
-            flush=True,
-        )
+        left = duration(self._pace.left)
+        told = f"{cell.key} {what}: {outcome(cell)}, {cell.elapsed_seconds:.1f} s (about {left} left)"
+        ERR.print(Text(f"[{self._number}/{self._total}] {told}"), soft_wrap=True)
 
 
 class Watched(Silent):
