@@ -46,9 +46,10 @@ $(UV):
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
 	@touch $@
 
+# Compiled now, since an environment that may not write bytecode would compile torch and transformers at every start.
 # --no-deps: the lock is complete, and what Chatterbox's wheel asks for is overridden in pyproject.toml.
 $(READY): $(UV) requirements.lock pyproject.toml
 	@echo "Setting up .venv with Python $(PYTHON_VERSION) (some minutes the first time) ..."
-	@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes --no-deps --requirement requirements.lock
+	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --require-hashes --no-deps --requirement requirements.lock
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@touch $@

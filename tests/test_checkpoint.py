@@ -184,6 +184,7 @@ def test_a_half_precision_checkpoint_keeps_its_dtype_and_its_ids(
     folder = written(family, dtype)
     model = checkpoint.load(folder, family, "cpu")
     half = synthetic.TORCH_DTYPES[dtype]
+    assert checkpoint._stored_dtypes(folder, family, None) == (half, half)  # as of a folder without a manifest
     assert {parameter.dtype for parameter in model.t3.parameters()} == {half}
     estimator = model.s3gen.flow.decoder.estimator
     assert {parameter.dtype for parameter in estimator.parameters()} == {half}

@@ -113,7 +113,6 @@ def test_the_quickstart_runs_anywhere() -> None:
     assert len(scenario.stacks) == 3
 
 
-
 def test_the_sets_are_as_long_as_they_say() -> None:
     assert list(SETS) == ["5s", "10s", "15s", "117-characters"]
     assert DEFAULT_SET in SETS

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,8 @@ import numpy as np
 import soundfile
 
 from ttsbench import checkpoint
+from ttsbench.errors import CheckpointError
+from ttsbench.instruments.clock import replaced
 
 SAMPLE_RATE_HZ = 24_000
 
@@ -27,13 +31,30 @@ def synthesize(path: Path, seconds: float, seed: int = 0) -> Path:
     return path
 
 
+@contextmanager
+def loudness_in_single_precision(tts: Any) -> Iterator[None]:
+    """Turbo's loudness gain is a numpy float64, which numpy 2 lets win over the wave's float32; its models refuse that."""
+    if not hasattr(tts, "norm_loudness"):
+        yield
+        return
+
+    def wrap(normalize: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
+        return lambda *args, **kwargs: np.asarray(normalize(*args, **kwargs), dtype=np.float32)
+
+    with replaced(tts, "norm_loudness", wrap):
+        yield
+
+
 def prepare(tts: Any, *, wav: str, synthetic_seconds: float | None) -> None:
     """Conditions the model on the workload's voice; the checkpoint's own needs nothing."""
-    if wav:
-        tts.prepare_conditionals(wav)
-    elif synthetic_seconds is not None:
-        with tempfile.TemporaryDirectory() as folder:
-            tts.prepare_conditionals(str(synthesize(Path(folder) / "voice.wav", synthetic_seconds)))
-    else:
-        return
+    with loudness_in_single_precision(tts):
+        if wav:
+            tts.prepare_conditionals(wav)
+        elif synthetic_seconds is not None:
+            with tempfile.TemporaryDirectory() as folder:
+                tts.prepare_conditionals(str(synthesize(Path(folder) / "voice.wav", synthetic_seconds)))
+        elif tts.conds is None:
+            raise CheckpointError(
+                "the checkpoint holds no voice (conds.pt)", mend="Give one: workload.voice: {wav: …} or {synthetic: 10}"
+            )
     checkpoint.fit_conditionals(tts)

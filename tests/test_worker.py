@@ -1,0 +1,119 @@
+"""One tiny cell through the real worker, in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from ttsbench import audio, records, voice, worker
+from ttsbench.jobs import Job
+
+MakeJob = Callable[..., Job]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("run")
+
+
+def run(job: Job, folder: Path) -> records.Cell:
+    return worker.run(job, folder, lambda stage: None, {})
+
+
+def test_a_cell_holds_everything_a_report_needs(make_job: MakeJob, folder: Path) -> None:
+    cell = run(make_job(texts=("One.", "And another one.")), folder)
+    assert (cell.status, cell.reason) == ("ok", "")
+    assert [(u.text_index, u.repeat) for u in cell.utterances] == [(0, 0), (1, 0), (0, 1), (1, 1)]
+    assert all(u.tokens == 6 and u.audio_seconds == pytest.approx(6 / 25) for u in cell.utterances)
+    assert cell.memory is not None
+    assert cell.memory.weights_bytes > 1e6
+    assert cell.memory.kv_cache_bytes
+    assert cell.evidence["decode"]["loop"] == "ttsbench.optimizations.decode.LeanLlamaLoop"
+    assert cell.model["class"] == "ChatterboxTTS"
+    assert {"load", "apply", "first_call"} <= set(cell.ladder)
+    assert [a.path for a in cell.audio] == ["audio/lean.0.wav", "audio/lean.1.wav"]
+    assert all((folder / a.path).exists() and a.finite and 0 < a.peak <= 1 for a in cell.audio)
+    assert records.from_json(records.Cell, records.to_json(cell)) == cell
+
+
+def test_stacks_hear_the_same_random_stream(make_job: MakeJob, folder: Path) -> None:
+    lean = run(make_job(), folder)
+    upstream = run(make_job(key="upstream", stack="upstream", slots={}, process=1), folder)
+    assert [u.tokens_sha256 for u in lean.utterances] == [u.tokens_sha256 for u in upstream.utterances]
+    assert lean.utterances[0].tokens_sha256 != lean.utterances[1].tokens_sha256
+
+
+def test_the_cold_ladder_has_every_rung(make_job: MakeJob, folder: Path) -> None:
+    cell = run(make_job(kind="cold"), folder)
+    assert cell.ok
+    assert not cell.utterances
+    assert set(cell.ladder) == {
+        "import", "load", "voice", "apply", "first_call", "second_call", "first_new_shape", "steady",
+    }  # fmt: skip
+
+
+def test_an_unknown_sampling_argument_is_a_row(make_job: MakeJob, folder: Path) -> None:
+    cell = run(make_job(sampling={"top_k": 5.0}), folder)
+    assert (cell.status, cell.reason) == ("failed", "ChatterboxTTS.generate takes no top_k")
+
+
+def test_a_truncated_checkpoint_is_a_row(make_job: MakeJob, folder: Path, tmp_path: Path) -> None:
+    from ttsbench import checkpoint
+
+    for file in checkpoint.ensure("chatterbox", "tiny", "fp32", 0).iterdir():
+        if file.is_file():
+            (tmp_path / file.name).write_bytes(file.read_bytes())
+    weights = tmp_path / "t3_cfg.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    cell = run(make_job(weights=str(tmp_path)), folder)
+    assert cell.status == "failed"
+    assert "t3_cfg.safetensors" in cell.reason
+
+
+def test_a_voice_changes_what_is_heard(make_job: MakeJob, folder: Path) -> None:
+    plain = run(make_job(), folder)
+    other = run(make_job(voice_seconds=2.0), folder)
+    assert other.ok
+    assert other.ladder["voice"] > 0.01
+    assert plain.audio[0].rms != other.audio[0].rms
+
+
+def test_the_synthetic_voice_is_always_the_same(tmp_path: Path) -> None:
+    first, second = (voice.synthesize(tmp_path / name, 1.5) for name in ("a.wav", "b.wav"))
+    assert first.read_bytes() == second.read_bytes()
+    samples, rate = soundfile.read(first)
+    assert samples.size == 1.5 * rate
+    assert 0.1 < np.abs(samples).max() < 1.0
+
+
+@pytest.mark.parametrize(
+    ("wave", "expected"),
+    [
+        (torch.zeros(240), {"finite": True, "silent_share": 1.0, "peak": 0.0}),
+        (torch.full((240,), 0.99), {"clipped_share": 1.0, "finite": True}),
+        (torch.tensor([0.5, float("nan")] * 120), {"finite": False}),
+    ],
+)
+def test_faulty_audio_is_described(tmp_path: Path, wave: torch.Tensor, expected: dict[str, Any]) -> None:
+    described = audio.keep(wave, 0, tmp_path, "x.wav")
+    assert {name: pytest.approx(getattr(described, name)) for name in expected} == expected
+
+
+def test_remarks_name_what_spoiled_a_row(make_job: MakeJob, tmp_path: Path) -> None:
+    found = {
+        "evidence": {"hooks": {"warm": 3, "at_the_end": 9}},
+        "audio": (audio.keep(torch.zeros(240), 0, tmp_path, "x.wav"),),
+        "guard": records.Guard(throttle_reasons=("hardware slowdown",), foreign_processes=("python",)),
+    }
+    assert worker.remarks(found) == (
+        "forward hooks grew from 3 to 9 over the warm calls",
+        "text 0: the audio is silent",
+        "the GPU was throttled: hardware slowdown",
+        "another process was on the GPU: python",
+    )
