@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
@@ -12,6 +13,9 @@ import pytest
 from ttsbench import environment, records
 from ttsbench.instruments import nvml
 from ttsbench.jobs import Job
+
+# Before torch is imported: two OpenMP threads that wait for each other on a busy machine are 5-20 times slower than one.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -26,7 +26,7 @@ def folders() -> dict[str, Any]:
 
 
 @pytest.fixture
-def make(folders: dict[str, Any]) -> Iterator[Make]:
+def make(folders: dict[str, Any]) -> Make:
     """A fresh pipeline: options and length control change the live object."""
 
     def build(
@@ -47,7 +47,7 @@ def make(folders: dict[str, Any]) -> Iterator[Make]:
         pipeline.control_length()
         return pipeline
 
-    yield build
+    return build
 
 
 def same(one: Spoken, other: Spoken) -> bool:
@@ -258,8 +258,13 @@ def test_no_watermark_means_none(make: Make) -> None:
 
 @pytest.mark.parametrize(
     ("module", "slots", "asked"),
-    [(decode, {}, "lean"), (decode, {"decode": "lean"}, "upstream"), (watermark, {}, "off"), (watermark, {"watermark": "off"}, "on")],
-)  # fmt: skip
+    [
+        (decode, {}, "lean"),
+        (decode, {"decode": "lean"}, "upstream"),
+        (watermark, {}, "off"),
+        (watermark, {"watermark": "off"}, "on"),
+    ],
+)
 def test_an_option_that_did_not_run_is_refused(make: Make, module: Any, slots: dict[str, str], asked: str) -> None:
     pipeline = make(**slots)
     pipeline.speak(0, 0)

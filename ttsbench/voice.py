@@ -33,7 +33,7 @@ def synthesize(path: Path, seconds: float, seed: int = 0) -> Path:
 
 @contextmanager
 def loudness_in_single_precision(tts: Any) -> Iterator[None]:
-    """Turbo's loudness gain is a numpy float64, which numpy 2 lets win over the wave's float32; its models refuse that."""
+    """Turbo's loudness gain is a float64, which numpy 2 lets win over the wave's float32; its models refuse that."""
     if not hasattr(tts, "norm_loudness"):
         yield
         return
