@@ -134,8 +134,10 @@ def overhead(
     tokens: Annotated[int, typer.Option(min=1, help="Speech tokens per utterance.")] = 25,
 ) -> None:
     """Show that the harness does not slow down what it measures: the same utterances bare and inside it."""
-    from ttsbench.cli import campaign
+    from ttsbench.cli import campaign, listing
 
+    if size:
+        listing.require("size", size, ("full", "tiny"))
     sys.exit(campaign.overhead(size, pairs, tokens))
 
 

@@ -61,7 +61,11 @@ def resume(folder: Path, *, quiet: bool) -> ExitCode:
     planned = plan.make(scenario, environment.machine(), header.only)
     done = {f"{cell.key}#{cell.kind}{cell.process}" for cell in cells if cell.status != "interrupted"}
     left = tuple(job for job in planned.jobs if job.id not in done)
-    return carry_out(folder, Journal(folder), Plan(left, (), plan.estimate(left)), quiet=quiet)
+    book = Journal(folder)
+    for cell in planned.refused:
+        if cell.key not in {told.key for told in cells}:
+            book.append("cell", cell)
+    return carry_out(folder, book, Plan(left, (), plan.estimate(left)), quiet=quiet)
 
 
 def fingerprint(scenario: Scenario) -> dict[str, Any]:
@@ -86,7 +90,7 @@ def carry_out(folder: Path, book: Journal, planned: Plan, *, quiet: bool) -> Exi
     try:
         with console.progress(quiet=quiet, estimated_seconds=planned.estimated_seconds) as observer:
             runner.execute(planned.jobs, folder, book, observer)
-    except runner.Interrupted:
+    except (runner.Interrupted, KeyboardInterrupt):
         status = "interrupted"
     finally:
         book.close()

@@ -37,13 +37,15 @@ def show_run(run: Run) -> None:
         OUT.print(Text.assemble(("note: ", "yellow"), warning))
 
 
-def show_table(table: Table) -> None:
-    """One table; its notes below it, dimmed."""
+def show_table(table: Table, *, of_words: bool = False) -> None:
+    """One table, its notes below it, dimmed. Figures are never broken and stand right; words are what wraps."""
     rich = RichTable(
         title=escape(table.title) or None, title_justify="left", pad_edge=False, box=None, padding=(0, 1, 0, 0)
     )
     for number, column in enumerate(table.columns):
-        rich.add_column(column, justify="left" if number == 0 else "right", overflow="fold", no_wrap=number > 0)
+        left = of_words or number == 0
+        wraps = number == len(table.columns) - 1 if of_words else number == 0
+        rich.add_column(column, justify="left" if left else "right", overflow="fold", no_wrap=not wraps)
     for row in table.rows:
         rich.add_row(*(Text(cell) for cell in row), style="bold" if "baseline" in row else None)
     OUT.print(rich)

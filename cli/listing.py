@@ -23,7 +23,7 @@ def show(what: str) -> None:
         require("listing", what, tuple(listings))
     for name, listing in listings.items():
         if what in ("", name):
-            console.show_table(listing())
+            console.show_table(listing(), of_words=True)
 
 
 def scenarios() -> Table:
@@ -61,4 +61,4 @@ def doctor() -> None:
         for slot in registry.SLOTS
         for option in slot.options
     ]
-    console.show_table(Table("Options", ("option", "here"), tuple(rows)))
+    console.show_table(Table("Options", ("option", "here"), tuple(rows)), of_words=True)

@@ -14,7 +14,7 @@ from ttsbench import environment, records
 from ttsbench.instruments import nvml
 from ttsbench.jobs import Job
 
-# Before torch is imported: two OpenMP threads that wait for each other on a busy machine are 5-20 times slower than one.
+# Before torch is imported: on a busy machine two OpenMP threads wait for each other, 5-20 times slower than one.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 

@@ -239,9 +239,12 @@ def test_the_analyzer_off_looks_at_nothing(make: Make, monkeypatch: pytest.Monke
     from chatterbox.models.t3.inference.alignment_stream_analyzer import AlignmentStreamAnalyzer
 
     looks = []
-    monkeypatch.setattr(
-        AlignmentStreamAnalyzer, "step", lambda self, logits, next_token=None: looks.append(1) or logits
-    )
+
+    def look(self: Any, logits: torch.Tensor, next_token: int | None = None) -> torch.Tensor:
+        looks.append(next_token)
+        return logits
+
+    monkeypatch.setattr(AlignmentStreamAnalyzer, "step", look)
     make("multilingual", decode="lean").speak(0, 0)
     assert len(looks) == 8
     pipeline = make("multilingual", decode="lean", analyzer="off")

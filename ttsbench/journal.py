@@ -79,7 +79,7 @@ def read(folder: Path) -> tuple[Header, list[records.Cell]]:
     except OSError as error:
         raise RecordError(f"{path} cannot be read: {error.strerror}") from None
     entries = [_parse(line, path, number) for number, line in enumerate(lines[:-1], start=1) if line]
-    if not entries or "header" not in entries[0]:
+    if not entries or not isinstance(entries[0].get("header"), dict):
         raise RecordError(f"{path} does not begin with a header", mend="Nothing was finished; start a new run")
     if entries[0]["header"].get("schema_version") != records.SCHEMA_VERSION:
         raise RecordError(f"{path} was written by another version of ttsbench", mend="Start a new run")
@@ -95,7 +95,7 @@ def read(folder: Path) -> tuple[Header, list[records.Cell]]:
 def _parse(line: bytes, path: Path, number: int) -> dict[str, Any]:
     try:
         entry = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise RecordError(f"{path}:{number} is not JSON") from None
     if not isinstance(entry, dict):
         raise RecordError(f"{path}:{number} is not an object")

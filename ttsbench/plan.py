@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from itertools import groupby
+from pathlib import Path
 
-from ttsbench import environment, records, runner
+from ttsbench import checkpoint_files, environment, records, runner
 from ttsbench.environment import Machine
 from ttsbench.errors import UsageError, suggest
 from ttsbench.jobs import COLD, TIMED, Job
 from ttsbench.optimizations import registry
+from ttsbench.scenarios.models import HUB
 from ttsbench.scenarios.schema import CellPlan, Scenario
 
 # Rough seconds, measured where the key says; only --plan and the first minutes of a progress display rely on them.
@@ -43,6 +45,7 @@ def make(scenario: Scenario, machine: Machine, only: Sequence[str] = ()) -> Plan
     cells = _selected(scenario.cells(), only)
     devices = {asked: environment.resolve_device(asked, machine) for asked in {cell.device for cell in cells}}
     cells = [replace(cell, device=devices[cell.device]) for cell in cells]
+    _check_local_weights(cells)
     refusals = {cell.key: cell.refusal or _missing(cell, machine) for cell in cells}
     jobs = _ordered([cell for cell in cells if not refusals[cell.key]])
     refused = tuple(
@@ -63,6 +66,14 @@ def _selected(cells: Sequence[CellPlan], only: Sequence[str]) -> list[CellPlan]:
 
 def _matches(cell: CellPlan, pattern: str) -> bool:
     return fnmatchcase(cell.stack, pattern) or fnmatchcase(cell.key, pattern)
+
+
+def _check_local_weights(cells: Sequence[CellPlan]) -> None:
+    """Refuses a folder that does not hold its family's checkpoint whole; those from the hub show when they load."""
+    models = dict.fromkeys((cell.model.weights, cell.model.family) for cell in cells if not cell.model.synthetic)
+    for weights, family in models:
+        if weights != HUB:
+            checkpoint_files.check(Path(weights), family)
 
 
 def _missing(cell: CellPlan, machine: Machine) -> str:

@@ -56,15 +56,15 @@ def execute(jobs: Iterable[Job], folder: Path, journal: Journal, observer: Obser
     os.environ.update(WORKER_ENVIRONMENT)
     with termination_as_interrupt():
         for number, job in enumerate(jobs, start=1):
-            observer.cell_started(job, number, len(jobs))
             try:
+                observer.cell_started(job, number, len(jobs))
                 cell = run_job(job, folder, lambda stage, job=job: observer.stage(job, stage))  # type: ignore[misc]
+                journal.append("cell", cell)
+                cells.append(cell)
+                observer.cell_finished(cell)
             except KeyboardInterrupt:
                 journal.append("cell", failed_cell(job, "interrupted", "stopped by the user"))
                 raise Interrupted from None
-            journal.append("cell", cell)
-            cells.append(cell)
-            observer.cell_finished(cell)
     return cells
 
 
@@ -90,9 +90,9 @@ def run_job(job: Job, folder: Path, tell: Callable[[str], None]) -> records.Cell
     job_json = records.dump(records.to_json(job))
     process = context.Process(target=worker.main, args=(sender, job_json, str(folder), time.time()))
     began = time.monotonic()
-    process.start()
-    sender.close()
     try:
+        process.start()
+        sender.close()
         cell = listen(receiver, job, began + job.timeout_seconds, tell)
         process.join(EXIT_SECONDS)
         if cell is None:
@@ -135,6 +135,8 @@ def listen(receiver: Connection, job: Job, deadline: float, tell: Callable[[str]
 
 def end(process: Any) -> None:
     """The process and whatever it started are gone when this returns."""
+    if process.pid is None:  # stopped before there was one
+        return
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
     process.kill()  # in the moment before it has made its own group
@@ -211,8 +213,9 @@ def new_folder(parent: Path, name: str) -> Path:
 
 
 def assemble(header: Header, cells: Iterable[records.Cell], status: str) -> records.Run:
-    """The run's record, from its journal; of a job that ran twice, the last row counts."""
-    latest = {f"{cell.key}#{cell.kind}{cell.process}": cell for cell in cells}
+    """The run's record, from its journal; of a job that ran twice, the last row that was not interrupted counts."""
+    by_end = sorted(cells, key=lambda cell: cell.status != "interrupted")  # Ctrl-C may come just after the job's row
+    latest = {f"{cell.key}#{cell.kind}{cell.process}": cell for cell in by_end}
     return records.Run(
         schema_version=records.SCHEMA_VERSION,
         ttsbench_version=header.ttsbench_version,

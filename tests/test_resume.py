@@ -1,0 +1,303 @@
+"""Runs that are killed or stopped at any moment: nothing finished is lost, and what is left can be run.
+
+The command is the true one, in a process of its own; only what a worker does is replaced by a short sleep.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ttsbench import journal, records, runner, worker
+from ttsbench.cli import app
+from ttsbench.errors import ExitCode, RecordError
+from ttsbench.jobs import Job
+from ttsbench.journal import Journal
+
+ROOT = Path(__file__).parents[1]
+KILLS = 20
+SCENARIO = """
+name: s
+model: {size: tiny}
+device: cpu
+workload: {texts: [Hello.], length: {fixed: 6}, sampling: {cfg_weight: 0}}
+stacks: {upstream: {}, lean: {decode: lean}, bare: {decode: lean, watermark: "off"}}
+baseline: lean
+measure: {processes: 4}
+"""
+JOBS = {f"{stack}#timed{process}" for stack in ("lean", "bare") for process in range(4)}
+DRIVER = """
+import multiprocessing, os, sys, time
+from pathlib import Path
+from ttsbench import runner, worker
+from ttsbench.cli import app
+
+def measure(job, folder, tell, ladder):
+    Path(folder, "working").write_text(str(os.getpid()))
+    time.sleep(float(sys.argv[0]))
+    return {}
+
+runner.start_context = lambda method: multiprocessing.get_context("fork")
+worker.measure = measure
+sys.argv = sys.argv[1:]
+print("ready", flush=True)
+app.main()
+"""
+FINISHED = re.compile(r"^\[\d+/\d+\] (\S+) (\w+) (\d+): RTF .*\n", re.MULTILINE)
+
+
+@dataclass
+class Driver:
+    """A `ttsbench` in the background; it has imported everything and is about to begin."""
+
+    folder: Path
+    process: subprocess.Popen[str]
+
+    @property
+    def told(self) -> str:
+        """Its progress so far."""
+        return (self.folder / "stderr").read_text()
+
+    def wait(self) -> int:
+        return self.process.wait(timeout=60)
+
+    def run_folder(self) -> Path | None:
+        return next(iter(self.folder.glob("runs/*")), None)
+
+
+def start(folder: Path, *arguments: str, job_seconds: float = 0.02) -> Driver:
+    (folder / "s.yaml").write_text(SCENARIO)
+    with (folder / "stderr").open("w") as errors:
+        process = subprocess.Popen(
+            [sys.executable, "-c", DRIVER.replace("sys.argv[0]", str(job_seconds)), "ttsbench", *arguments],
+            cwd=folder, env=os.environ | {"PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, stderr=errors, text=True,
+        )  # fmt: skip
+    assert process.stdout is not None
+    process.stdout.readline()
+    return Driver(folder, process)
+
+
+def run_new(folder: Path, job_seconds: float = 0.02) -> Driver:
+    return start(folder, "run", "s.yaml", job_seconds=job_seconds)
+
+
+def resume(folder: Path, run_folder: Path) -> tuple[int, str]:
+    driver = start(folder, "run", "--resume", str(run_folder))
+    driver.process.communicate(timeout=60)
+    return driver.wait(), driver.told
+
+
+def finished(told: str) -> set[str]:
+    """The jobs of which the user was told."""
+    return {f"{key}#{kind}{int(process) - 1}" for key, kind, process in FINISHED.findall(told)}
+
+
+def in_journal(run_folder: Path) -> set[str]:
+    return {f"{cell.key}#{cell.kind}{cell.process}" for cell in journal.read(run_folder)[1] if cell.ok}
+
+
+def assert_complete(run_folder: Path) -> None:
+    run = records.read_run(run_folder)
+    assert run.status == "complete"
+    ran = [f"{cell.key}#{cell.kind}{cell.process}" for cell in run.cells if cell.ok]
+    assert sorted(ran) == sorted(JOBS)
+    assert [(cell.key, cell.status) for cell in run.cells if not cell.ok] == [("upstream", "skipped")]
+
+
+def stopped_anywhere(folder: Path, number: int, after_seconds: float) -> str:
+    """Stops a run, resumes it, and says what it was stopped in."""
+    folder.mkdir()
+    driver = run_new(folder)
+    time.sleep(after_seconds)
+    driver.process.send_signal(number)
+    printed, _ = driver.process.communicate(timeout=60)
+    code, told, run_folder = driver.wait(), driver.told, driver.run_folder()
+    # Before the first job and while the interpreter shuts down, a signal does what it does to any program.
+    assert code in (0, -number, ExitCode.INTERRUPTED), told
+    assert "Traceback" not in told or "report.md" in printed, told
+    if run_folder is None:
+        assert not finished(told)
+        return "before the folder"
+    try:
+        safe = in_journal(run_folder)
+    except RecordError:
+        assert not finished(told)
+        code, told = resume(folder, run_folder)
+        assert (code, len(told.splitlines())) == (ExitCode.USAGE, 1)
+        return "before the header"
+    assert finished(told) <= safe
+    again, told = resume(folder, run_folder)
+    assert again == 0, told
+    assert finished(told) == JOBS - safe
+    assert_complete(run_folder)
+    return "at its end" if code == 0 else "between"
+
+
+def whole_run_seconds(folder: Path) -> float:
+    folder.mkdir()
+    driver = run_new(folder)
+    began = time.monotonic()
+    driver.process.communicate(timeout=60)
+    assert driver.wait() == 0, driver.told
+    assert finished(driver.told) == JOBS
+    run_folder = driver.run_folder()
+    assert run_folder is not None
+    assert_complete(run_folder)
+    return time.monotonic() - began
+
+
+@pytest.mark.parametrize(("number", "times"), [(signal.SIGKILL, KILLS), (signal.SIGINT, 6), (signal.SIGTERM, 4)])
+def test_stopped_at_random_moments_nothing_is_lost(tmp_path: Path, number: int, times: int) -> None:
+    seconds = whole_run_seconds(tmp_path / "whole")
+    draw = random.Random(number)
+    moments = [seconds * (place + draw.random()) / times for place in range(times)]  # spread over the run
+    with ThreadPoolExecutor(2) as pool:
+        where = list(pool.map(lambda at: stopped_anywhere(tmp_path / f"{at:.6f}", number, at), moments))
+    assert where.count("between") >= times // 4, where
+
+
+def wait_until(done: Callable[[], Any]) -> None:
+    for _ in range(400):
+        if done():
+            return
+        time.sleep(0.05)
+    pytest.fail("waited 20 s in vain")
+
+
+def is_gone(pid: int) -> bool:
+    stat = Path(f"/proc/{pid}/stat")
+    return not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] == "Z"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not end a process with its parent")
+def test_a_kill_leaves_no_process_behind(tmp_path: Path) -> None:
+    driver = run_new(tmp_path, job_seconds=60)
+    wait_until(lambda: [path for path in tmp_path.glob("runs/*/working") if path.read_text()])
+    worker_pid = int(next(tmp_path.glob("runs/*/working")).read_text())
+    assert not is_gone(worker_pid)
+    driver.process.kill()
+    driver.process.communicate()
+    wait_until(lambda: is_gone(worker_pid))
+
+
+def test_ctrl_c_ends_with_what_there_is(tmp_path: Path) -> None:
+    driver = run_new(tmp_path, job_seconds=0.3)
+    wait_until(lambda: len(finished(driver.told)) == 2)
+    driver.process.send_signal(signal.SIGINT)
+    printed, _ = driver.process.communicate(timeout=60)
+    run_folder = driver.run_folder()
+    assert run_folder is not None
+    assert driver.wait() == ExitCode.INTERRUPTED
+    assert f"go on with: ttsbench run --resume {run_folder.relative_to(tmp_path)}" in printed
+    assert is_gone(int((run_folder / "working").read_text()))
+    run = records.read_run(run_folder)
+    assert run.status == "interrupted"
+    assert sorted(cell.status for cell in run.cells) == ["interrupted", "ok", "ok", "skipped"]
+    assert {path.name for path in run_folder.iterdir()} >= {"run.json", "samples.csv", "report.md", "journal.jsonl"}
+    assert resume(tmp_path, run_folder)[0] == 0
+    assert_complete(run_folder)
+
+
+@pytest.fixture
+def killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A run folder of a run that was killed after its third job."""
+    monkeypatch.chdir(tmp_path)
+    driver = run_new(tmp_path, job_seconds=0.1)
+    wait_until(lambda: len(finished(driver.told)) >= 3)
+    driver.process.kill()
+    driver.process.communicate()
+    run_folder = driver.run_folder()
+    assert run_folder is not None
+    return run_folder
+
+
+def main(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    monkeypatch.setattr(sys, "argv", ["ttsbench", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        app.main()
+    return int(ended.value.code or 0)
+
+
+def change_header(run_folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    path = run_folder / journal.FILE
+    first, *rest = path.read_text().splitlines()
+    line = json.loads(first)
+    change(line["header"])
+    path.write_text("\n".join([json.dumps(line), *rest]) + "\n")
+
+
+@pytest.mark.parametrize("part", ["packages", "cpu", "python", "sources_sha256", "gpu"])
+def test_another_environment_is_refused(
+    killed: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], part: str
+) -> None:
+    change_header(killed, lambda header: header["environment"].update({part: {"other": "1"}}))
+    before = (killed / journal.FILE).read_bytes()
+    assert main(monkeypatch, "run", "--resume", str(killed)) == ExitCode.NOT_COMPARABLE
+    told = capsys.readouterr().err
+    assert f"was begun in another environment; different: {part}. Start a new run." in told
+    assert (killed / journal.FILE).read_bytes() == before
+    assert not (killed / "run.json").exists()
+
+
+def test_a_torn_line_is_run_again(killed: Path, tmp_path: Path) -> None:
+    path = killed / journal.FILE
+    path.write_bytes(path.read_bytes().rstrip(b"\n")[:-20])
+    assert resume(tmp_path, killed)[0] == 0
+    assert_complete(killed)
+
+
+def test_cells_that_cannot_run_are_told_though_the_kill_came_before(killed: Path, tmp_path: Path) -> None:
+    path = killed / journal.FILE
+    path.write_bytes(path.read_bytes().partition(b"\n")[0] + b"\n")
+    assert resume(tmp_path, killed)[0] == 0
+    assert_complete(killed)
+
+
+def test_resuming_a_complete_run_runs_nothing(killed: Path, tmp_path: Path) -> None:
+    assert resume(tmp_path, killed)[0] == 0
+    code, told = resume(tmp_path, killed)
+    assert (code, finished(told)) == (0, set())
+    assert_complete(killed)
+
+
+class StopsWhenTold:
+    """An observer that is interrupted right after a cell was written down."""
+
+    def cell_started(self, job: Job, number: int, total: int) -> None: ...
+
+    def stage(self, job: Job, stage: str) -> None: ...
+
+    def cell_finished(self, cell: records.Cell) -> None:
+        raise KeyboardInterrupt
+
+
+def test_ctrl_c_between_cells_keeps_the_one_before(
+    tmp_path: Path, make_job: Callable[..., Job], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "start_context", lambda method: multiprocessing.get_context("fork"))
+    monkeypatch.setattr(worker, "measure", lambda *_: {})
+    book = Journal(tmp_path)
+    header = journal.Header(
+        schema_version=records.SCHEMA_VERSION, ttsbench_version="0", run_id="r", scenario="s", baseline="lean",
+        started_utc="", environment={}, scenario_given="", scenario_base="", overrides=(), only=(),
+        scenario_understood={}, job_ids=(),
+    )  # fmt: skip
+    book.append("header", header)
+    with pytest.raises(runner.Interrupted):
+        runner.execute([make_job(), make_job(process=1)], tmp_path, book, StopsWhenTold())
+    run = runner.assemble(*journal.read(tmp_path), "interrupted")
+    assert [(cell.process, cell.status) for cell in run.cells] == [(0, "ok")]
