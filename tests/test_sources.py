@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 import subprocess
 from pathlib import Path
 
@@ -46,6 +47,9 @@ def test_changed_upstream_code_changes_its_hash(tmp_path: Path, monkeypatch: pyt
     patched = shutil.copytree(conformer, tmp_path / "conformer")
     (patched / "__init__.py").write_text("patched = True")
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(
+        sys.modules, "conformer", raising=False
+    )  # where another test has imported it, it is found there
     after = sources.hashes()
     assert {name for name in before if before[name] != after[name]} == {"conformer"}
 
