@@ -127,10 +127,10 @@ def schema() -> None:
     typer.echo(json.dumps(scenarios.json_schema(), indent=2))
 
 
-@app.command(epilog="Example: ttsbench overhead --size tiny --pairs 30")
+@app.command(epilog="Example: ttsbench overhead --size tiny --pairs 100")
 def overhead(
     size: Annotated[str, typer.Option(help="full or tiny; full where there is a GPU.")] = "",
-    pairs: Annotated[int, typer.Option(min=3, help="How many pairs of utterances.")] = 30,
+    pairs: Annotated[int, typer.Option(min=3, help="How many pairs of utterances.")] = 60,
     tokens: Annotated[int, typer.Option(min=1, help="Speech tokens per utterance.")] = 25,
 ) -> None:
     """Show that the harness does not slow down what it measures: the same utterances bare and inside it."""

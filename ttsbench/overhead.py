@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import statistics
 import time
+from contextlib import redirect_stderr
 from dataclasses import dataclass
+from pathlib import Path
 
 from ttsbench import checkpoint
 from ttsbench.instruments.clock import Timeline
@@ -52,6 +55,13 @@ def compare(size: str, device: str, pairs: int, tokens: int) -> Overhead:
     pipeline = Pipeline(tts, texts=(TEXT,), length=Length(fixed=tokens), sampling={}, language=None)
     pipeline.control_length()
     timeline, guard = Timeline(pipeline.device), GuardSampler(pipeline.device)
+    with Path(os.devnull).open("w") as nowhere, redirect_stderr(nowhere):  # upstream's progress bars
+        seconds = alternate(pipeline, timeline, guard, pairs)
+    return Overhead(device, size, pairs, statistics.median(seconds[False]), statistics.median(seconds[True]))
+
+
+def alternate(pipeline: Pipeline, timeline: Timeline, guard: GuardSampler, pairs: int) -> dict[bool, list[float]]:
+    """Seconds of each utterance, bare under False and inside the harness under True."""
     seconds: dict[bool, list[float]] = {False: [], True: []}
     for pair in range(-WARMUP_PAIRS, pairs):
         for inside in (False, True) if pair % 2 else (True, False):
@@ -67,4 +77,4 @@ def compare(size: str, device: str, pairs: int, tokens: int) -> Overhead:
                 taken = time.perf_counter() - began
             if pair >= 0:
                 seconds[inside].append(taken)
-    return Overhead(device, size, pairs, statistics.median(seconds[False]), statistics.median(seconds[True]))
+    return seconds
