@@ -287,7 +287,6 @@ def write_text_atomically(path: Path, text: str) -> Path:
             os.fsync(file.fileno())
         Path(name).chmod(0o644)
         Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    finally:
+        Path(name).unlink(missing_ok=True)  # still there only if it did not get that far
     return path
