@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ttsbench import __version__, environment, journal, plan, records, runner
+from ttsbench import __version__, environment, jobs, journal, plan, records, runner
 from ttsbench.cli import console
 from ttsbench.errors import ExitCode, NotComparableError, UsageError
 from ttsbench.journal import Header, Journal
@@ -44,7 +44,7 @@ def start(
         overrides=tuple(overrides),
         only=tuple(only),
         scenario_understood=scenario.understood(),
-        job_ids=tuple(job.id for job in planned.jobs),
+        jobs_sha256=jobs.digest(planned.jobs),
     )
     book = Journal(folder)
     book.append("header", header)
@@ -59,6 +59,7 @@ def resume(folder: Path, *, quiet: bool) -> ExitCode:
     scenario = schema.parse(header.scenario_given, f"{folder.name}", Path(header.scenario_base), header.overrides)
     refuse_other_machine(header, scenario)
     planned = plan.make(scenario, environment.machine(), header.only)
+    refuse_other_work(header, planned)
     done = {f"{cell.key}#{cell.kind}{cell.process}" for cell in cells if cell.status != "interrupted"}
     left = tuple(job for job in planned.jobs if job.id not in done)
     book = Journal(folder)
@@ -81,6 +82,15 @@ def refuse_other_machine(header: Header, scenario: Scenario) -> None:
         raise NotComparableError(
             f"{header.run_id} was begun in another environment; different: {', '.join(different)}",
             mend="Start a new run",
+        )
+
+
+def refuse_other_work(header: Header, planned: Plan) -> None:
+    """A file of texts, tokens or a voice may have changed since; its cells and those kept are no one run."""
+    if jobs.digest(planned.jobs) != header.jobs_sha256:
+        raise NotComparableError(
+            f"{header.run_id} was begun with other texts, tokens or voice than its files hold now",
+            mend="Put the files back as they were, or start a new run",
         )
 
 

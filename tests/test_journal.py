@@ -16,7 +16,7 @@ def header() -> Header:
     return Header(
         schema_version=records.SCHEMA_VERSION, ttsbench_version="0", run_id="r", scenario="s", baseline="upstream",
         started_utc="", environment={}, scenario_given="", scenario_base="", overrides=(), only=(),
-        scenario_understood={}, job_ids=("a", "b"),
+        scenario_understood={}, jobs_sha256="0" * 64,
     )  # fmt: skip
 
 

@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +22,7 @@ from typing import Any
 
 import pytest
 
-from ttsbench import journal, records, runner, worker
+from ttsbench import jobs, journal, records, runner, worker
 from ttsbench.cli import app
 from ttsbench.errors import ExitCode, RecordError
 from ttsbench.jobs import Job
@@ -253,6 +253,61 @@ def test_another_environment_is_refused(
     assert not (killed / "run.json").exists()
 
 
+def test_other_work_is_refused(
+    killed: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    change_header(killed, lambda header: header.update(jobs_sha256="0" * 64))
+    before = (killed / journal.FILE).read_bytes()
+    assert main(monkeypatch, "run", "--resume", str(killed)) == ExitCode.NOT_COMPARABLE
+    assert "was begun with other texts, tokens or voice than its files hold now" in capsys.readouterr().err
+    assert (killed / journal.FILE).read_bytes() == before
+
+
+def test_the_digest_of_the_work_sees_texts_and_what_a_wav_holds(tmp_path: Path, make_job: Callable[..., Job]) -> None:
+    wav = tmp_path / "voice.wav"
+    wav.write_bytes(b"one")
+    work = [make_job(voice_wav=str(wav)), make_job(process=1)]
+    before = jobs.digest(work)
+    assert jobs.digest(list(work)) == before
+    assert jobs.digest([work[0], make_job(process=1, texts=("Another.",))]) != before
+    wav.write_bytes(b"two")
+    assert jobs.digest(work) != before
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of its own with room for a journal's first lines."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", folder], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip("nothing can be mounted here")
+    yield folder
+    subprocess.run(["umount", folder], check=True)
+
+
+def test_a_disk_that_fills_up_keeps_what_was_finished(small_disk: Path, tmp_path: Path) -> None:
+    ballast = small_disk / "ballast"
+    ballast.write_bytes(b"0" * 32 * 1024)
+    driver = start(tmp_path, "run", "s.yaml", "--output", str(small_disk), "--set", "measure.processes=40")
+    driver.process.communicate(timeout=60)
+    assert driver.wait() == ExitCode.USAGE
+    last_line = driver.told.splitlines()[-1]
+    assert "No space left on device" in last_line
+    assert "make room" in last_line
+    assert "Traceback" not in driver.told
+    [run_folder] = small_disk.glob("s-*")
+    safe = in_journal(run_folder)
+    assert finished(driver.told) == safe != set()
+    ballast.unlink()
+    code, told = resume(tmp_path, run_folder)
+    assert not finished(told) & safe
+    if code == ExitCode.USAGE:  # the disk may be too small for all of it
+        assert "make room" in told
+
+
 def test_a_torn_line_is_run_again(killed: Path, tmp_path: Path) -> None:
     path = killed / journal.FILE
     path.write_bytes(path.read_bytes().rstrip(b"\n")[:-20])
@@ -294,7 +349,7 @@ def test_ctrl_c_between_cells_keeps_the_one_before(
     header = journal.Header(
         schema_version=records.SCHEMA_VERSION, ttsbench_version="0", run_id="r", scenario="s", baseline="lean",
         started_utc="", environment={}, scenario_given="", scenario_base="", overrides=(), only=(),
-        scenario_understood={}, job_ids=(),
+        scenario_understood={}, jobs_sha256="",
     )  # fmt: skip
     book.append("header", header)
     with pytest.raises(runner.Interrupted):

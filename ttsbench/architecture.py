@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, MutableMapping
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from chatterbox.models.t3.llama_configs import LLAMA_CONFIGS
 from s3tokenizer.model_v2 import ModelConfig, S3TokenizerV2
 
 from ttsbench.checkpoint_files import T3_FILES
+from ttsbench.swapping import swapped
 
 Swap = tuple[Any, str, Any]
 
@@ -72,19 +73,6 @@ def registered(family: str, size: str) -> Iterator[None]:
         for owner, name, value in _swaps(family, size):
             stack.enter_context(swapped(owner, name, value))
         yield
-
-
-@contextmanager
-def swapped(owner: Any, name: str, value: Any) -> Iterator[None]:
-    """Another value for one attribute, or one key of a mapping, until the end of the block."""
-    mapping = owner if isinstance(owner, MutableMapping) else None
-    before = getattr(owner, name) if mapping is None else mapping[name]
-    put = setattr if mapping is None else dict.__setitem__
-    put(owner, name, value)
-    try:
-        yield
-    finally:
-        put(owner, name, before)
 
 
 def _swaps(family: str, size: str) -> list[Swap]:

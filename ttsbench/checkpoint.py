@@ -222,7 +222,7 @@ def _nothing_fetched(folder: Path) -> Iterator[None]:
     from chatterbox.models.tokenizers import tokenizer
     from huggingface_hub import constants
 
-    from ttsbench.architecture import swapped
+    from ttsbench.swapping import swapped
 
     def find(*, filename: str, **_: Any) -> str:
         return str(folder / filename)

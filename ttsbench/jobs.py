@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 TIMED = "timed"
@@ -54,3 +57,11 @@ class Job:
         """Names the job's files: letters and a length that every file system takes, and no other cell's."""
         plain = re.sub(r"[^A-Za-z0-9_.=+-]", "_", self.key)[:FILE_STEM_MAX]
         return plain if plain == self.key else f"{plain}-{hashlib.sha256(self.key.encode()).hexdigest()[:8]}"
+
+
+def digest(jobs: Sequence[Job]) -> str:
+    """Identifies all that was to be measured: the jobs in their order, with their texts, tokens and voices."""
+    sha256 = hashlib.sha256(json.dumps([asdict(job) for job in jobs], sort_keys=True).encode())
+    for wav in sorted({job.voice_wav for job in jobs} - {""}):
+        sha256.update(Path(wav).read_bytes())
+    return sha256.hexdigest()

@@ -30,7 +30,7 @@ class Header:
     overrides: tuple[str, ...]
     only: tuple[str, ...]
     scenario_understood: dict[str, Any]
-    job_ids: tuple[str, ...]
+    jobs_sha256: str
 
 
 class Journal:

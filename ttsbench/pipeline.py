@@ -16,7 +16,8 @@ from typing import Any
 import torch
 
 from ttsbench.errors import CellError
-from ttsbench.instruments.clock import Timeline, replaced, staged
+from ttsbench.instruments.clock import Timeline, staged
+from ttsbench.swapping import swapped, wrapped
 
 SPEECH_TOKENS = 6561
 SAMPLE_RATE_HZ = 24_000
@@ -194,7 +195,7 @@ def forced_tokens(tokens: Sequence[int] | None, device: torch.device) -> Iterato
 
         return draw_and_replace
 
-    with replaced(torch, "multinomial", wrap):
+    with wrapped(torch, "multinomial", wrap):
         yield
 
 
@@ -212,11 +213,8 @@ def _analyzer_watches_only(t3: Any, *, active: bool) -> Iterator[None]:
         look(self, logits, next_token=next_token)
         return logits
 
-    AlignmentStreamAnalyzer.step = look_and_leave
-    try:
+    with swapped(AlignmentStreamAnalyzer, "step", look_and_leave):
         yield
-    finally:
-        AlignmentStreamAnalyzer.step = look
 
 
 def parameter_bytes(*modules: torch.nn.Module) -> int:

@@ -13,7 +13,7 @@ import soundfile
 
 from ttsbench import checkpoint
 from ttsbench.errors import CheckpointError
-from ttsbench.instruments.clock import replaced
+from ttsbench.swapping import wrapped
 
 SAMPLE_RATE_HZ = 24_000
 
@@ -41,7 +41,7 @@ def loudness_in_single_precision(tts: Any) -> Iterator[None]:
     def wrap(normalize: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
         return lambda *args, **kwargs: np.asarray(normalize(*args, **kwargs), dtype=np.float32)
 
-    with replaced(tts, "norm_loudness", wrap):
+    with wrapped(tts, "norm_loudness", wrap):
         yield
 
 

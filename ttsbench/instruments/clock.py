@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from ttsbench.records import StageTime
+from ttsbench.swapping import wrapped
 
 STAGES = ("text", "voice", "prefill", "decode", "flow_encoder", "cfm", "vocoder", "copy_to_host", "watermark")
 RESIDUAL = "residual"
@@ -73,26 +74,12 @@ def staged(tts: Any, timeline: Timeline) -> Iterator[None]:
             (tts.s3gen.flow.decoder, "forward", "cfm", "flow_encoder"),
             (tts.watermarker, "apply_watermark", "watermark", RESIDUAL),
         ):
-            wrappers.enter_context(replaced(owner, method, _marking(timeline, entering, leaving)))
-        wrappers.enter_context(replaced(tts.t3, infer, _marking_the_first_forward(timeline, tts.t3.tfmr)))
+            wrappers.enter_context(wrapped(owner, method, _marking(timeline, entering, leaving)))
+        wrappers.enter_context(wrapped(tts.t3, infer, _marking_the_first_forward(timeline, tts.t3.tfmr)))
         yield
 
 
 Wrapper = Callable[[Callable[..., Any]], Callable[..., Any]]
-
-
-@contextmanager
-def replaced(owner: Any, method: str, wrapper: Wrapper) -> Iterator[None]:
-    """`owner.method` wrapped on this one instance, and as it was afterwards."""
-    own = vars(owner).get(method)
-    setattr(owner, method, wrapper(getattr(owner, method)))
-    try:
-        yield
-    finally:
-        if own is None:
-            vars(owner).pop(method, None)
-        else:
-            setattr(owner, method, own)
 
 
 def _marking(timeline: Timeline, entering: str, leaving: str) -> Wrapper:

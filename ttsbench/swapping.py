@@ -1,0 +1,37 @@
+"""Another value in a place for the length of a block; how everything that is measured or controlled is reached."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, MutableMapping
+from contextlib import contextmanager
+from typing import Any
+
+
+@contextmanager
+def swapped(owner: Any, name: str, value: Any) -> Iterator[None]:
+    """Another value for one attribute, or one key of a mapping, until the end of the block."""
+    if isinstance(owner, MutableMapping):
+        before = owner[name]
+        owner[name] = value
+        try:
+            yield
+        finally:
+            owner[name] = before
+        return
+    inherited, before = name not in vars(owner), getattr(owner, name)
+    setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        # An instance that had its class's method must not keep a copy of its own.
+        if inherited and name in vars(owner):
+            delattr(owner, name)
+        else:
+            setattr(owner, name, before)
+
+
+@contextmanager
+def wrapped(owner: Any, method: str, wrapper: Callable[[Callable[..., Any]], Callable[..., Any]]) -> Iterator[None]:
+    """`owner.method` inside a wrapper, and as it was afterwards."""
+    with swapped(owner, method, wrapper(getattr(owner, method))):
+        yield
