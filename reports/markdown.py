@@ -23,6 +23,7 @@ def report(run: Run) -> str:
             for table in build(run)
             if table.rows
         ),
+        *_section("What ran", _scenario_lines(run)),
         *_section("Ran on", _environment_lines(run)),
     ]
     return "\n\n".join(parts) + "\n"
@@ -49,6 +50,13 @@ def _row(cells: Iterable[str]) -> str:
 
 def _section(title: str, lines: list[str]) -> list[str]:
     return [f"## {title}\n\n" + "\n".join(f"- {line}" for line in lines)] if lines else []
+
+
+def _scenario_lines(run: Run) -> list[str]:
+    """The scenario with every default in place, and what the command line changed."""
+    understood = {key: value for key, value in run.scenario_understood.items() if key not in ("name", "description")}
+    changed = [f"changed by --set: {escape(override)}" for override in run.overrides]
+    return [*(f"{escape(name)}: {escape(value)}" for name, value in flatten(understood)), *changed]
 
 
 def _environment_lines(run: Run) -> list[str]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from ttsbench.records import Cell, Utterance
 from ttsbench.reports import statistics
 
+P95_UTTERANCES_MIN = 20
 S3GEN_STAGES = ("flow_encoder", "cfm", "vocoder")
 STAGES = (
     "text",
@@ -69,7 +70,9 @@ def s3gen_seconds(utterance: Utterance) -> float | None:
 
 
 def rtf_p95(cell: Cell) -> float | None:
-    """Within one process, over its utterances."""
+    """Within one process, over its utterances; of fewer than 20 it would be hardly more than the largest."""
+    if len(cell.utterances) < P95_UTTERANCES_MIN:
+        return None
     return statistics.percentile([utterance.rtf for utterance in cell.utterances], 0.95)
 
 

@@ -188,6 +188,15 @@ def test_the_guard_keeps_the_worst_of_what_it_saw(fake_nvml: Any) -> None:
     assert found.foreign_processes == ()
 
 
+def test_the_guard_counts_what_happened_while_it_did_not_look(fake_nvml: Any) -> None:
+    counters = {0: 5_000_000, 1: 0, 3: 0}
+    fake_nvml.add_board(ViolationStatus=lambda policy: SimpleNamespace(violationTime=counters[policy]))
+    sampler = GuardSampler("cuda:0")
+    counters[0] += 250_000_000
+    counters[1] += 10_000  # less than a millisecond is no news
+    assert sampler.result().throttle_reasons == ("the power cap, for 250 ms",)
+
+
 def test_the_guard_on_a_cpu_sees_the_load(fake_nvml: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     fake_nvml.add_board()
     loads = iter([0.5, 3.25, 1.0])

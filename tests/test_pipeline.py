@@ -298,7 +298,8 @@ def test_an_argument_the_family_does_not_take_is_refused(make: Make) -> None:
 
 def test_the_kv_cache_is_counted_from_shapes(make: Make) -> None:
     pipeline = make()
-    assert pipeline.kv_cache_bytes(8) is None
-    pipeline.prompt_shape = (2, 40)
+    assert pipeline.kv_cache_bytes() is None
+    for positions in (30, 48, 41):
+        pipeline.note_cache(2, positions)
     # 4 layers, 2 rows, 2 heads of 64, 48 positions, keys and values of 4 bytes.
-    assert pipeline.kv_cache_bytes(8) == 2 * 4 * 2 * 2 * 64 * 48 * 4
+    assert pipeline.kv_cache_bytes() == 2 * 4 * 2 * 2 * 64 * 48 * 4

@@ -129,6 +129,25 @@ def test_no_figure_is_made_of_nothing(values: list[float | None]) -> None:
     assert statistics.median(values) is None
 
 
+def test_a_percentile_of_a_handful_is_not_given(make_utterance: Make, make_cell: Make) -> None:
+    utterances = [make_utterance(wall_seconds=0.01 * n) for n in range(1, 21)]
+    assert metrics.rtf_p95(make_cell(utterances=tuple(utterances[:19]))) is None
+    assert metrics.rtf_p95(make_cell(utterances=tuple(utterances))) == pytest.approx(0.1905)
+
+
+def test_the_report_says_what_ran(make_run: Make, make_cell: Make) -> None:
+    understood = {"name": "s", "model": {"family": "turbo", "size": "tiny"}, "measure": {"repeats": 2}}
+    run = make_run(cells=(make_cell(),), scenario_understood=understood, overrides=("measure.repeats=2",))
+    text = markdown.report(run)
+    for line in (
+        "model.family: turbo",
+        "model.size: tiny",
+        "measure.repeats: 2",
+        "changed by --set: measure.repeats=2",
+    ):
+        assert f"- {line}" in text
+
+
 def test_one_process_has_no_spread() -> None:
     found = statistics.estimate([1.0])
     assert found is not None

@@ -117,3 +117,18 @@ def test_remarks_name_what_spoiled_a_row(make_job: MakeJob, tmp_path: Path) -> N
         "the GPU was throttled: hardware slowdown",
         "another process was on the GPU: python",
     )
+
+
+def test_no_two_utterances_share_a_random_stream(make_job: MakeJob) -> None:
+    points = [(seed, text, repeat) for seed in (0, 1, 1000) for text in range(4) for repeat in (-2, -1, 0, 1, 1000)]
+    seeds = [worker.utterance_seed(make_job(seed=seed), text, repeat) for seed, text, repeat in points]
+    assert len(set(seeds)) == len(points)
+    assert seeds == [worker.utterance_seed(make_job(seed=s, stack="other", process=3), t, r) for s, t, r in points]
+
+
+def test_a_busy_host_is_remarked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker.os, "cpu_count", lambda: 4)
+    found = {"evidence": {"hooks": {"warm": 0, "at_the_end": 0}}}
+    assert worker.remarks({**found, "guard": records.Guard(load_average=3.9)}) == ()
+    busy = worker.remarks({**found, "guard": records.Guard(load_average=9.0)})
+    assert busy == ("the host was busy: load average 9.0 on 4 cores",)

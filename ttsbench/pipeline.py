@@ -84,7 +84,7 @@ class Pipeline:
         self._arguments = _generate_arguments(tts, sampling, language)
         self._tokens = torch.empty(0)
         self._limit = UPSTREAM_TOKENS_MAX
-        self.prompt_shape = (0, 0)
+        self._cache_shape = (0, 0)
 
     @property
     def device(self) -> torch.device:
@@ -136,16 +136,19 @@ class Pipeline:
         """Bytes of everything that was loaded."""
         return parameter_bytes(self.tts.t3, self.tts.s3gen, self.tts.ve)
 
-    def kv_cache_bytes(self, tokens: int) -> int | None:
-        """Bytes of keys and values at the end of an utterance, from the shapes of the last timed prefill."""
-        rows, prompt_length = self.prompt_shape
+    def note_cache(self, rows: int, positions: int) -> None:
+        """Of every timed utterance; the longest counts."""
+        self._cache_shape = max(self._cache_shape, (rows, positions))
+
+    def kv_cache_bytes(self) -> int | None:
+        """Bytes of keys and values at the end of the longest utterance that was timed."""
+        rows, positions = self._cache_shape
         if not rows:
             return None
         config = self.tts.t3.tfmr.config
         heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
         head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         element_bytes = self.tts.t3.speech_head.weight.element_size()
-        positions = prompt_length + tokens
         return int(2 * config.num_hidden_layers * rows * heads * head_dim * positions * element_bytes)
 
     def first_audio(self, spoken: Spoken, wall_seconds: float) -> tuple[float, float, float | None]:

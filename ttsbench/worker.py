@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import hashlib
 import importlib
 import json
 import multiprocessing
@@ -214,8 +215,9 @@ def speak_all(job: Job, pipeline: Pipeline, repeat: int) -> list[tuple[int, int,
 
 
 def utterance_seed(job: Job, text_index: int, repeat: int) -> int:
-    """The same for every stack and process."""
-    return job.seed + 1000 * text_index + repeat
+    """The same for every stack and process; hashed, so that no two utterances of neighbouring seeds share one."""
+    digest = hashlib.sha256(f"{job.seed}/{text_index}/{repeat}".encode()).digest()
+    return int.from_bytes(digest[:4], "big")
 
 
 def settle(pipeline: Pipeline) -> None:
@@ -254,6 +256,7 @@ def time_pass(job: Job, pipeline: Pipeline, tell: Tell, waves: dict[int, Any]) -
             spoken, wall_seconds = pipeline.speak_timed(index, seed, timeline)
             sm_clock_mhz = guard.read()
             waves.setdefault(index, spoken.wave)
+            pipeline.note_cache(timeline.prompt_rows, timeline.prompt_length + spoken.tokens.numel())
             first_sample, first_playable, first_audible = pipeline.first_audio(spoken, wall_seconds)
             utterances.append(
                 records.Utterance(
@@ -271,7 +274,6 @@ def time_pass(job: Job, pipeline: Pipeline, tell: Tell, waves: dict[int, Any]) -
                     sm_clock_mhz=sm_clock_mhz,
                 )
             )
-    pipeline.prompt_shape = (timeline.prompt_rows, timeline.prompt_length)
     return {"utterances": tuple(utterances), "guard": guard.result()}
 
 
@@ -281,9 +283,8 @@ def memory_pass(job: Job, pipeline: Pipeline) -> records.Memory:
 
     settle(pipeline)
     with memory.measure(pipeline.device) as peaks:
-        spoken = speak_all(job, pipeline, 0)
-    tokens_max = max(s.tokens.numel() for _, _, s in spoken)
-    return peaks.result(weights_bytes=pipeline.weights_bytes(), kv_cache_bytes=pipeline.kv_cache_bytes(tokens_max))
+        speak_all(job, pipeline, 0)
+    return peaks.result(weights_bytes=pipeline.weights_bytes(), kv_cache_bytes=pipeline.kv_cache_bytes())
 
 
 def energy_pass(job: Job, pipeline: Pipeline) -> records.Energy | None:
@@ -341,4 +342,6 @@ def remarks(found: dict[str, Any]) -> tuple[str, ...]:
     guard = found["guard"]
     notes += [f"the GPU was throttled: {reason}" for reason in guard.throttle_reasons]
     notes += [f"another process was on the GPU: {name}" for name in guard.foreign_processes]
+    if guard.load_average is not None and guard.load_average > (cores := os.cpu_count() or 1):
+        notes.append(f"the host was busy: load average {guard.load_average:.1f} on {cores} cores")
     return tuple(notes)

@@ -9,6 +9,7 @@ from pathlib import Path
 from ttsbench.instruments import nvml
 from ttsbench.records import Guard
 
+HELD_BACK_NANOSECONDS_MIN = 1_000_000
 HIDDEN = "a process outside this container"
 PROC = Path("/proc")
 
@@ -23,6 +24,10 @@ class GuardSampler:
         self._load_averages: list[float] = []
         self._throttle_reasons: set[str] = set()
         self._foreign_processes: set[str] = set()
+        self._held_back_before = self._held_back()
+
+    def _held_back(self) -> dict[str, int]:
+        return {} if self._board is None else self._board.held_back_nanoseconds
 
     def read(self) -> int | None:
         """One look, after an utterance has ended; returns the SM clock in MHz."""
@@ -38,7 +43,10 @@ class GuardSampler:
         return clock_mhz
 
     def result(self) -> Guard:
-        """The record of all looks."""
+        """The record of all looks, and of what the board counted in between."""
+        for policy, nanoseconds in self._held_back().items():
+            if (more := nanoseconds - self._held_back_before.get(policy, nanoseconds)) > HELD_BACK_NANOSECONDS_MIN:
+                self._throttle_reasons.add(f"{policy}, for {more * 1e-6:.0f} ms")
         return Guard(
             sm_clock_mhz_min=min(self._clocks_mhz, default=None),
             sm_clock_mhz_max=max(self._clocks_mhz, default=None),

@@ -16,6 +16,8 @@ THROTTLE_REASONS = {
     0x40: "hardware thermal slowdown",
     0x80: "hardware power brake",
 }
+# NVML's performance policies whose counters say for how long they held the clocks back.
+HOLD_BACKS = {0: "the power cap", 1: "heat", 3: "the board's limit"}
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,12 @@ class Board:
         if bits is None:  # the name before driver 535
             bits = self.ask("CurrentClocksThrottleReasons")
         return tuple(reason for bit, reason in THROTTLE_REASONS.items() if (bits or 0) & bit)
+
+    @property
+    def held_back_nanoseconds(self) -> dict[str, int]:
+        """Since the driver was loaded, by what held the clocks back; it counts also while nobody looks."""
+        answers = {policy: self.ask("ViolationStatus", number) for number, policy in HOLD_BACKS.items()}
+        return {policy: int(answer.violationTime) for policy, answer in answers.items() if answer is not None}
 
     @property
     def processes(self) -> dict[int, int | None]:
