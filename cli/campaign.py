@@ -54,13 +54,13 @@ def start(
 
 
 def resume(folder: Path, *, quiet: bool) -> ExitCode:
-    """The jobs of an unfinished run that have no row yet, or only one that says they were interrupted."""
+    """The jobs of a run that have no row yet, or one that says that they failed: the reason may be gone by now."""
     header, cells = journal.read(folder)
     scenario = schema.parse(header.scenario_given, f"{folder.name}", Path(header.scenario_base), header.overrides)
     refuse_other_machine(header, scenario)
     planned = plan.make(scenario, environment.machine(), header.only)
     refuse_other_work(header, planned)
-    done = {f"{cell.key}#{cell.kind}{cell.process}" for cell in cells if cell.status != "interrupted"}
+    done = {job_id for job_id, cell in runner.latest(cells).items() if cell.done}
     left = tuple(job for job in planned.jobs if job.id not in done)
     book = Journal(folder)
     for cell in planned.refused:

@@ -107,13 +107,13 @@ def finished(told: str) -> set[str]:
 
 
 def in_journal(run_folder: Path) -> set[str]:
-    return {f"{cell.key}#{cell.kind}{cell.process}" for cell in journal.read(run_folder)[1] if cell.ok}
+    return {cell.job_id for cell in journal.read(run_folder)[1] if cell.ok}
 
 
 def assert_complete(run_folder: Path) -> None:
     run = records.read_run(run_folder)
     assert run.status == "complete"
-    ran = [f"{cell.key}#{cell.kind}{cell.process}" for cell in run.cells if cell.ok]
+    ran = [cell.job_id for cell in run.cells if cell.ok]
     assert sorted(ran) == sorted(JOBS)
     assert [(cell.key, cell.status) for cell in run.cells if not cell.ok] == [("upstream", "skipped")]
 
@@ -232,12 +232,16 @@ def main(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
     return int(ended.value.code or 0)
 
 
-def change_header(run_folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
+def change_lines(run_folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
     path = run_folder / journal.FILE
-    first, *rest = path.read_text().splitlines()
-    line = json.loads(first)
-    change(line["header"])
-    path.write_text("\n".join([json.dumps(line), *rest]) + "\n")
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    for line in lines:
+        change(line)
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def change_header(run_folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    change_lines(run_folder, lambda line: change(line["header"]) if "header" in line else None)
 
 
 @pytest.mark.parametrize("part", ["packages", "cpu", "python", "sources_sha256", "gpu"])
@@ -306,6 +310,20 @@ def test_a_disk_that_fills_up_keeps_what_was_finished(small_disk: Path, tmp_path
     assert not finished(told) & safe
     if code == ExitCode.USAGE:  # the disk may be too small for all of it
         assert "make room" in told
+
+
+@pytest.mark.parametrize("status", ["crashed", "failed", "interrupted", "oom", "timeout"])
+def test_what_failed_is_run_again(killed: Path, tmp_path: Path, status: str) -> None:
+    safe = in_journal(killed)
+    change_lines(killed, lambda line: line.get("cell", {}).update(status=status) if is_first_of_lean(line) else None)
+    code, told = resume(tmp_path, killed)
+    assert (code, finished(told)) == (0, JOBS - safe | {"lean#timed0"})
+    assert_complete(killed)
+
+
+def is_first_of_lean(line: dict[str, Any]) -> bool:
+    cell = line.get("cell", {})
+    return (cell.get("key"), cell.get("process")) == ("lean", 0)
 
 
 def test_a_torn_line_is_run_again(killed: Path, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import faulthandler
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -152,6 +153,23 @@ def test_the_next_cell_runs_whatever_became_of_the_last(tmp_path: Path, make_job
     cells = runner.execute([make_job(process=0), make_job(process=1)], tmp_path, Journal(tmp_path), observer)
     assert [cell.status for cell in cells] == ["crashed", "ok"]
     assert observer.told == ["start 1/2", "crashed", "start 2/2", "ok"]
+
+
+def test_a_log_that_cannot_be_written_costs_nothing_else(tmp_path: Path, make_job: MakeJob, behave: Any) -> None:
+    (tmp_path / "logs").touch()
+    behave(lambda *_: {})
+    assert run_one(make_job(), tmp_path).ok
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no full device")
+def test_a_traceback_that_cannot_be_written_costs_no_reason(tmp_path: Path, make_job: MakeJob, behave: Any) -> None:
+    def measure(*_: Any) -> Any:
+        sys.stderr = os.fdopen(os.open("/dev/full", os.O_WRONLY), "w", buffering=1)
+        raise ValueError("why")
+
+    behave(measure)
+    cell = run_one(make_job(), tmp_path)
+    assert (cell.status, cell.reason.partition(" (")[0]) == ("failed", "ValueError: why")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])

@@ -140,9 +140,19 @@ class Cell:
     warnings: tuple[str, ...] = ()
 
     @property
+    def job_id(self) -> str:
+        """The job whose row this is."""
+        return f"{self.key}#{self.kind}{self.process}"
+
+    @property
     def ok(self) -> bool:
         """Whether its figures may be used."""
         return self.status == "ok"
+
+    @property
+    def done(self) -> bool:
+        """Whether there is nothing left to try: it ran, or it cannot run here."""
+        return self.status in ("ok", "skipped")
 
 
 @dataclass(frozen=True)

@@ -212,10 +212,14 @@ def new_folder(parent: Path, name: str) -> Path:
     raise UsageError(f"{parent} holds too many runs of this second")
 
 
-def assemble(header: Header, cells: Iterable[records.Cell], status: str) -> records.Run:
-    """The run's record, from its journal; of a job that ran twice, the last row that was not interrupted counts."""
+def latest(cells: Iterable[records.Cell]) -> dict[str, records.Cell]:
+    """The row that counts for each job: the last one, but none that was interrupted where there is another."""
     by_end = sorted(cells, key=lambda cell: cell.status != "interrupted")  # Ctrl-C may come just after the job's row
-    latest = {f"{cell.key}#{cell.kind}{cell.process}": cell for cell in by_end}
+    return {cell.job_id: cell for cell in by_end}
+
+
+def assemble(header: Header, cells: Iterable[records.Cell], status: str) -> records.Run:
+    """The run's record, from its journal."""
     return records.Run(
         schema_version=records.SCHEMA_VERSION,
         ttsbench_version=header.ttsbench_version,
@@ -229,5 +233,5 @@ def assemble(header: Header, cells: Iterable[records.Cell], status: str) -> reco
         scenario_given=header.scenario_given,
         overrides=header.overrides,
         scenario_understood=header.scenario_understood,
-        cells=tuple(sorted(latest.values(), key=lambda cell: cell.order)),
+        cells=tuple(sorted(latest(cells).values(), key=lambda cell: cell.order)),
     )
