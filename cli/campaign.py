@@ -133,6 +133,9 @@ def write_results(folder: Path, status: str) -> records.Run:
 def show_plan(scenario: Scenario, planned: Plan) -> None:
     """The jobs in their order, what cannot run here and why, and the time it will take."""
     console.lines([f"{scenario.name}: {len(planned.jobs)} processes"])
+    if planned.jobs:
+        before = console.duration(plan.preparation_seconds(planned.jobs))
+        console.lines([f"   0  preparation: imports and checkpoints, about {before}"])
     for number, job in enumerate(planned.jobs, start=1):
         about = console.duration(plan.job_seconds(job))
         console.lines([f"{number:4}  {job.key}  {job.kind} {job.process + 1}  {job.device}, about {about}"])

@@ -68,6 +68,9 @@ def progress(*, quiet: bool, estimated_seconds: float) -> Iterator[Observer]:
 class Silent:
     """--quiet."""
 
+    def preparing(self, stage: str) -> None:
+        """Nothing."""
+
     def cell_started(self, job: Job, number: int, total: int) -> None:
         """Nothing."""
 
@@ -85,9 +88,14 @@ class Lines(Silent):
         self._pace = Pace(estimated_seconds)
         self._number, self._total = 0, 0
 
+    def preparing(self, stage: str) -> None:
+        """What the first cell waits for."""
+        ERR.print(Text(f"preparing: {stage}"), soft_wrap=True)
+
     def cell_started(self, job: Job, number: int, total: int) -> None:
         """Remembers where the run is."""
         self._number, self._total = number, total
+        self._pace.started(number)
 
     def cell_finished(self, cell: Cell) -> None:
         """What became of it, and how long the rest will take."""
@@ -105,9 +113,15 @@ class Watched(Silent):
         self._live, self._pace = live, Pace(estimated_seconds)
         self._number, self._total, self._stage, self._job = 0, 0, "starting", ""
 
+    def preparing(self, stage: str) -> None:
+        """What the first cell waits for."""
+        self._job, self._stage = "preparing", stage
+        self._live.update(self, refresh=True)
+
     def cell_started(self, job: Job, number: int, total: int) -> None:
         """A new cell."""
         self._number, self._total = number, total
+        self._pace.started(number)
         self._job, self._stage = f"{job.key} {job.kind} {job.process + 1}", "starting"
         self._live.update(self, refresh=True)
 
@@ -135,6 +149,7 @@ class Pace:
 
     def __init__(self, estimated_seconds: float) -> None:
         self._began = time.monotonic()
+        self._prepared_seconds = 0.0
         self._total_seconds = estimated_seconds
 
     @property
@@ -147,9 +162,15 @@ class Pace:
         """Seconds to go, never negative."""
         return max(0.0, self._total_seconds - self.elapsed)
 
+    def started(self, number: int) -> None:
+        """What was before the first cell says nothing about the others."""
+        if number == 1:
+            self._prepared_seconds = self.elapsed
+
     def finished(self, number: int, total: int) -> None:
         """Learns from each finished cell."""
-        self._total_seconds = self.elapsed * total / number
+        of_cells = self.elapsed - self._prepared_seconds
+        self._total_seconds = self._prepared_seconds + of_cells * total / number
 
 
 def outcome(cell: Cell) -> str:

@@ -53,6 +53,7 @@ def measure(job, folder, tell, ladder):
 
 runner.start_context = lambda method: multiprocessing.get_context("fork")
 worker.measure = measure
+worker.make_ready = lambda *_: None
 sys.argv = sys.argv[1:]
 print("ready", flush=True)
 app.main()
@@ -350,6 +351,8 @@ def test_resuming_a_complete_run_runs_nothing(killed: Path, tmp_path: Path) -> N
 class StopsWhenTold:
     """An observer that is interrupted right after a cell was written down."""
 
+    def preparing(self, stage: str) -> None: ...
+
     def cell_started(self, job: Job, number: int, total: int) -> None: ...
 
     def stage(self, job: Job, stage: str) -> None: ...
@@ -363,6 +366,7 @@ def test_ctrl_c_between_cells_keeps_the_one_before(
 ) -> None:
     monkeypatch.setattr(runner, "start_context", lambda method: multiprocessing.get_context("fork"))
     monkeypatch.setattr(worker, "measure", lambda *_: {})
+    monkeypatch.setattr(worker, "make_ready", lambda *_: None)
     book = Journal(tmp_path)
     header = journal.Header(
         schema_version=records.SCHEMA_VERSION, ttsbench_version="0", run_id="r", scenario="s", baseline="lean",

@@ -53,6 +53,11 @@ class Job:
         return f"{self.key}#{self.kind}{self.process}"
 
     @property
+    def checkpoint(self) -> tuple[str, str, str, str, int]:
+        """The model as `checkpoint.locate` takes it."""
+        return self.weights, self.family, self.size, self.dtype, self.model_seed
+
+    @property
     def file_stem(self) -> str:
         """Names the job's files: letters and a length that every file system takes, and no other cell's."""
         plain = re.sub(r"[^A-Za-z0-9_.=+-]", "_", self.key)[:FILE_STEM_MAX]

@@ -9,7 +9,7 @@ import multiprocessing
 import os
 import signal
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -36,6 +36,9 @@ EXIT_SECONDS = 10.0
 class Observer(Protocol):
     """Who is told how far the run is."""
 
+    def preparing(self, stage: str) -> None:
+        """Nothing is measured yet."""
+
     def cell_started(self, job: Job, number: int, total: int) -> None:
         """A process is about to start."""
 
@@ -55,6 +58,7 @@ def execute(jobs: Iterable[Job], folder: Path, journal: Journal, observer: Obser
     jobs, cells = list(jobs), []
     os.environ.update(WORKER_ENVIRONMENT)
     with termination_as_interrupt():
+        prepare(jobs, folder, observer.preparing)
         for number, job in enumerate(jobs, start=1):
             try:
                 observer.cell_started(job, number, len(jobs))
@@ -83,28 +87,47 @@ def termination_as_interrupt() -> Iterator[None]:
             signal.signal(number, handler)
 
 
+def prepare(jobs: Sequence[Job], folder: Path, tell: Callable[[str], None]) -> None:
+    """What the first cell would pay for otherwise: the fork server's imports, and checkpoints that are not there."""
+    models = list(dict.fromkeys(job.checkpoint for job in jobs))
+    if not models:
+        return
+    forks = any(job.start_method == FORKSERVER for job in jobs)
+    tell("importing torch and chatterbox" if forks else "starting")
+    with (
+        process(FORKSERVER if forks else BARE, worker.make_ready, models, str(folder)) as (_, receiver),
+        contextlib.suppress(EOFError, ConnectionResetError),
+    ):
+        while True:
+            tell(json.loads(receiver.recv())["stage"])
+
+
 def run_job(job: Job, folder: Path, tell: Callable[[str], None]) -> records.Cell:
     """One job in one process, from start to its record."""
-    context = start_context(job.start_method)
-    receiver, sender = context.Pipe(duplex=False)
-    job_json = records.dump(records.to_json(job))
-    process = context.Process(target=worker.main, args=(sender, job_json, str(folder), time.time()))
-    began = time.monotonic()
+    job_json, began = records.dump(records.to_json(job)), time.monotonic()
     try:
-        process.start()
-        sender.close()
-        cell = listen(receiver, job, began + job.timeout_seconds, tell)
-        process.join(EXIT_SECONDS)
-        if cell is None:
-            cell = failed_cell(job, "crashed", death(process.exitcode, folder, job))
-        return with_elapsed(cell, time.monotonic() - began)
+        with process(job.start_method, worker.main, job_json, str(folder), time.time()) as (started, receiver):
+            cell = listen(receiver, job, began + job.timeout_seconds, tell)
+            started.join(EXIT_SECONDS)
+            if cell is None:
+                cell = failed_cell(job, "crashed", death(started.exitcode, folder, job))
     except TimeoutError:
-        return with_elapsed(
-            failed_cell(job, "timeout", f"not done after {job.timeout_seconds:g} s (measure.timeout_seconds)"),
-            time.monotonic() - began,
-        )
+        cell = failed_cell(job, "timeout", f"not done after {job.timeout_seconds:g} s (measure.timeout_seconds)")
+    return with_elapsed(cell, time.monotonic() - began)
+
+
+@contextlib.contextmanager
+def process(start_method: str, entry: Callable[..., None], *arguments: Any) -> Iterator[tuple[Any, Connection]]:
+    """A process and the end of a pipe that it writes to; it is gone when the block ends."""
+    context = start_context(start_method)
+    receiver, sender = context.Pipe(duplex=False)
+    started = context.Process(target=entry, args=(sender, *arguments))
+    try:
+        started.start()
+        sender.close()
+        yield started, receiver
     finally:
-        end(process)
+        end(started)
         receiver.close()
 
 

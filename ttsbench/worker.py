@@ -16,7 +16,7 @@ import statistics
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from multiprocessing.connection import Connection
@@ -53,6 +53,17 @@ def main(connection: Connection, job_json: str, folder: str, asked_at: float) ->
     cell = run(job, Path(folder), tell, ladder)
     connection.send(json.dumps({"cell": json.loads(records.dump(records.to_json(cell)))}))
     connection.close()
+
+
+def make_ready(connection: Connection, models: Sequence[tuple[str, str, str, str, int]], folder: str) -> None:
+    """The entry of a process before any cell: makes or fetches each checkpoint. What it cannot, its cells tell."""
+    isolate(Path(folder) / "logs" / "preparation.log")
+    from ttsbench import checkpoint
+
+    for weights, family, *variant in models:
+        connection.send(json.dumps({"stage": f"checkpoint {weights} {family}"}))
+        with suppress(TtsbenchError):
+            checkpoint.locate(weights, family, *variant)
 
 
 def isolate(log: Path) -> None:
@@ -161,7 +172,7 @@ def prepare(job: Job, tell: Tell, ladder: dict[str, float]) -> Pipeline:
         preload.quiet()
     tell("loading")
     with step(ladder, "load"):
-        weights = checkpoint.locate(job.weights, job.family, job.size, job.dtype, job.model_seed)
+        weights = checkpoint.locate(*job.checkpoint)
         # The cold ladder loads as a user would; elsewhere weights that are about to be overwritten are not drawn first.
         tts = checkpoint.load(weights, job.family, job.device, draw_first=job.kind == COLD)
     with step(ladder, "voice"):
