@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import traceback
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -15,7 +18,8 @@ app = typer.Typer(
     name="ttsbench",
     help="Which optimizations make Chatterbox faster on this machine, by how much, and at what cost.",
     epilog="Exit codes: 0 fine, 1 slower, 2 wrong usage or scenario, 3 inconclusive, 4 not comparable, "
-    "5 quality failed, 6 a cell failed to run, 130 interrupted.",
+    "5 quality failed, 6 a cell failed to run, 70 internal error or unwritable output, 130 interrupted, "
+    "141 the reader of the output left. TTSBENCH_DEBUG=1 shows the traceback of an internal error.",
     no_args_is_help=True,
     rich_markup_mode=None,  # rich's help costs 0.6 s to import
     pretty_exceptions_enable=False,
@@ -159,8 +163,42 @@ def main() -> None:
     """The console script: errors are told in words, with the exit code that they stand for."""
     try:
         app()
+    except SystemExit as ended:
+        # typer ends so where a pipe is closed; 1 would be read as a regression.
+        code = ExitCode.PIPE_CLOSED if isinstance(ended.__context__, BrokenPipeError) else ended.code
     except TtsbenchError as error:
-        typer.echo(f"ttsbench: {error}", err=True)
-        sys.exit(error.exit_code)
+        code = tell(error, error.exit_code)
     except KeyboardInterrupt:
-        sys.exit(ExitCode.INTERRUPTED)
+        code = ExitCode.INTERRUPTED
+    except Exception as error:  # noqa: BLE001  (whatever nobody foresaw must not end with 1)
+        code = tell(foreseen_by_nobody(error), ExitCode.INTERNAL)
+    drop_what_nobody_takes()
+    sys.exit(code)
+
+
+def tell(problem: object, code: ExitCode) -> ExitCode:
+    """One line for people, where there is anyone to read it."""
+    with suppress(OSError):
+        typer.echo(f"ttsbench: {problem}", err=True)
+    return code
+
+
+def foreseen_by_nobody(error: Exception) -> str:
+    """Such an error in a line; its traceback before it where TTSBENCH_DEBUG asks for one."""
+    if os.environ.get("TTSBENCH_DEBUG"):
+        with suppress(OSError):
+            traceback.print_exception(error)
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename or 'the output'}: {error.strerror}"
+    first_line = (str(error).strip().splitlines() or ["no message"])[0]
+    return f"internal error: {type(error).__name__}: {first_line} (TTSBENCH_DEBUG=1 shows where)"
+
+
+def drop_what_nobody_takes() -> None:
+    """Output that cannot be written goes nowhere; kept, it would make the interpreter end with a code of its own."""
+    for stream in (sys.__stdout__, sys.__stderr__):
+        try:
+            if stream is not None:
+                stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

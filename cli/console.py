@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Sequence
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from contextlib import contextmanager, suppress
+from typing import IO, TYPE_CHECKING, Any, cast
 
 from rich.console import Console
 from rich.live import Live
@@ -23,8 +24,35 @@ if TYPE_CHECKING:
     from ttsbench.jobs import Job
     from ttsbench.runner import Observer
 
-OUT = Console(highlight=False, soft_wrap=False)
-ERR = Console(stderr=True, highlight=False)
+
+class Out(Console):
+    """Standard output. Rich would end the program with 1, a regression's code, where a pipe is closed."""
+
+    def on_broken_pipe(self) -> None:
+        """For `main` to handle."""
+        raise  # noqa: PLE0704  (rich calls this where it handles the error)
+
+
+class Unfailing:
+    """Standard error as progress is told on it: a closed pipe, a full disk or a lost terminal must not end a run."""
+
+    def write(self, text: str) -> int:
+        """As far as it goes."""
+        with suppress(OSError):
+            sys.stderr.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """As far as it goes."""
+        with suppress(OSError):
+            sys.stderr.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(sys.stderr, name)
+
+
+OUT = Out(highlight=False, soft_wrap=False)
+ERR = Console(file=cast(IO[str], Unfailing()), highlight=False)
 
 
 def show_run(run: Run) -> None:

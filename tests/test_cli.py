@@ -234,6 +234,49 @@ def test_ctrl_c_before_a_run_is_no_regression(ttsbench: Ttsbench, monkeypatch: p
     assert "Traceback" not in ended.err
 
 
+def test_what_nobody_foresaw_is_told_in_a_line_and_is_no_regression(
+    ttsbench: Ttsbench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail() -> None:
+        raise ZeroDivisionError("of this machine\nand more")
+
+    monkeypatch.setattr(environment, "machine", fail)
+    ended = ttsbench("doctor")
+    told = "ttsbench: internal error: ZeroDivisionError: of this machine (TTSBENCH_DEBUG=1 shows where)\n"
+    assert (ended.code, ended.err) == (ExitCode.INTERNAL, told)
+    monkeypatch.setenv("TTSBENCH_DEBUG", "1")
+    ended = ttsbench("doctor")
+    assert ended.code == ExitCode.INTERNAL
+    assert ended.err.startswith("Traceback")
+    assert ended.err.endswith(told)
+
+
+PRINTING = ("list", "schema", "validate quickstart", "run quickstart --plan", "--help", "--version")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no full device")
+@pytest.mark.parametrize("line", PRINTING)
+def test_an_output_that_cannot_be_written_is_no_regression(line: str) -> None:
+    with Path("/dev/full").open("w") as full:
+        ended = subprocess.run(
+            [sys.executable, "-m", "ttsbench", *line.split()],
+            cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, check=False,
+        )  # fmt: skip
+    assert (ended.returncode, ended.stderr) == (ExitCode.INTERNAL, "ttsbench: the output: No space left on device\n")
+
+
+@pytest.mark.parametrize("line", PRINTING)
+def test_a_reader_that_left_is_no_regression(line: str) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    ended = subprocess.run(
+        [sys.executable, "-m", "ttsbench", *line.split()],
+        cwd=ROOT, stdout=writing, stderr=subprocess.PIPE, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    os.close(writing)
+    assert (ended.returncode, ended.stderr) == (ExitCode.PIPE_CLOSED, "")
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_each_command_has_help_with_an_example(ttsbench: Ttsbench, command: str) -> None:
     ended = ttsbench(command, "--help")

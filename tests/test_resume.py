@@ -80,9 +80,9 @@ class Driver:
         return next(iter(self.folder.glob("runs/*")), None)
 
 
-def start(folder: Path, *arguments: str, job_seconds: float = 0.02) -> Driver:
+def start(folder: Path, *arguments: str, job_seconds: float = 0.02, told_to: Path | int | None = None) -> Driver:
     (folder / "s.yaml").write_text(SCENARIO)
-    with (folder / "stderr").open("w") as errors:
+    with open(folder / "stderr" if told_to is None else told_to, "w") as errors:  # noqa: PTH123  (it may be a pipe)
         process = subprocess.Popen(
             [sys.executable, "-c", DRIVER.replace("sys.argv[0]", str(job_seconds)), "ttsbench", *arguments],
             cwd=folder, env=os.environ | {"PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, stderr=errors, text=True,
@@ -193,6 +193,36 @@ def test_a_kill_leaves_no_process_behind(tmp_path: Path) -> None:
     driver.process.kill()
     driver.process.communicate()
     wait_until(lambda: is_gone(worker_pid))
+
+
+def closed_pipe() -> int:
+    reading, writing = os.pipe()
+    os.close(reading)
+    return writing
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no full device")
+@pytest.mark.parametrize("told_to", [closed_pipe, lambda: Path("/dev/full")])
+def test_progress_that_nobody_takes_ends_no_run(tmp_path: Path, told_to: Callable[[], Path | int]) -> None:
+    driver = start(tmp_path, "run", "s.yaml", told_to=told_to())
+    printed, _ = driver.process.communicate(timeout=60)
+    run_folder = driver.run_folder()
+    assert run_folder is not None
+    assert driver.wait() == 0
+    assert printed.endswith(f"{run_folder.relative_to(tmp_path)}/report.md\n")
+    assert_complete(run_folder)
+
+
+def test_a_table_that_nobody_reads_costs_no_result(tmp_path: Path) -> None:
+    driver = run_new(tmp_path)
+    assert driver.process.stdout is not None
+    driver.process.stdout.close()
+    assert driver.wait() == ExitCode.PIPE_CLOSED
+    run_folder = driver.run_folder()
+    assert run_folder is not None
+    assert_complete(run_folder)
+    assert (run_folder / "report.md").exists()
+    assert "Traceback" not in driver.told
 
 
 def test_ctrl_c_ends_with_what_there_is(tmp_path: Path) -> None:
