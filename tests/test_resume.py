@@ -243,6 +243,33 @@ def test_ctrl_c_ends_with_what_there_is(tmp_path: Path) -> None:
     assert_complete(run_folder)
 
 
+@pytest.mark.parametrize("start", ["forkserver", "bare"])
+@pytest.mark.parametrize("after_seconds", [0.0, 0.3, 1.0])
+def test_ctrl_c_of_a_terminal_in_the_first_seconds_ends_quietly(
+    tmp_path: Path, start: str, after_seconds: float
+) -> None:
+    """A terminal sends it to every process of the group: here with the true fork server, or a true bare process."""
+    (tmp_path / "s.yaml").write_text(SCENARIO)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "ttsbench", "run", "s.yaml", "--set", f"measure.start={start}"],
+        cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        text=True, start_new_session=True,
+    )  # fmt: skip
+    assert process.stderr is not None
+    begun = process.stderr.readline()
+    time.sleep(after_seconds)
+    began = time.monotonic()
+    os.killpg(process.pid, signal.SIGINT)
+    process.wait(timeout=60)
+    seconds = time.monotonic() - began
+    printed, told = process.communicate(timeout=60)  # until the fork server is gone, too
+    assert begun.startswith("preparing: ")
+    assert {line.partition(":")[0] for line in told.splitlines()} <= {"preparing"}
+    assert "stopped; go on with: " in printed
+    assert process.returncode == ExitCode.INTERRUPTED
+    assert seconds < 4  # it did not wait for the imports
+
+
 @pytest.fixture
 def killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A run folder of a run that was killed after its third job."""

@@ -11,6 +11,7 @@ import signal
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
+from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Protocol
@@ -123,7 +124,8 @@ def process(start_method: str, entry: Callable[..., None], *arguments: Any) -> I
     receiver, sender = context.Pipe(duplex=False)
     started = context.Process(target=entry, args=(sender, *arguments))
     try:
-        started.start()
+        with interrupts_held_back() if start_method == BARE else contextlib.nullcontext():
+            started.start()
         sender.close()
         yield started, receiver
     finally:
@@ -137,7 +139,23 @@ def start_context(start_method: str) -> Any:
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["ttsbench.preload"])
+    with interrupts_held_back():
+        forkserver.ensure_running()
     return context
+
+
+@contextlib.contextmanager
+def interrupts_held_back() -> Iterator[None]:
+    """Ctrl-C reaches us after the block, and never a process that starts in it: it would die of it, with a traceback.
+
+    A terminal sends it to every process of the group. The block must be short: not all of the fork server's imports.
+    """
+    resource_tracker.ensure_running()  # it would start within, and lift the mask
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def listen(receiver: Connection, job: Job, deadline: float, tell: Callable[[str], None]) -> records.Cell | None:
