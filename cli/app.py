@@ -53,7 +53,7 @@ def run(
     only: Annotated[list[str], typer.Option(metavar="PATTERN", help="Only these stacks or cells. Repeatable.")] = [],  # noqa: B006
     plan: Annotated[bool, typer.Option("--plan", help="Print what would run, and start nothing.")] = False,
     resume: Annotated[Path | None, typer.Option(metavar="RUN", help="Go on with an unfinished run.")] = None,
-    output: Annotated[Path, typer.Option(metavar="DIR", help="Where run folders go.")] = Path("runs"),
+    output: Annotated[Path | None, typer.Option(metavar="DIR", help="Where run folders go; runs/ if left out.")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress; only the result.")] = False,
 ) -> None:  # fmt: skip
     """Measure every stack of a scenario and print the comparison."""
@@ -62,7 +62,11 @@ def run(
     if (resume is None) == (not scenario):
         raise TtsbenchError("give a SCENARIO, or --resume RUN", mend="See ttsbench list scenarios")
     if resume is not None:
-        sys.exit(campaign.resume(resume, quiet=quiet))
+        given = {"--set": overrides, "--only": only, "--output": output}
+        if told := [name for name, value in given.items() if value]:
+            raise TtsbenchError(f"{' and '.join(told)} cannot change a run that was begun", mend="Start a new run")
+        sys.exit(campaign.resume(resume, plan_only=plan, quiet=quiet))
+    output = output or Path("runs")
     sys.exit(campaign.start(scenario, overrides, only, plan_only=plan, output=output, quiet=quiet))
 
 

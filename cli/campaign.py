@@ -9,7 +9,7 @@ from typing import Any
 
 from ttsbench import __version__, environment, jobs, journal, plan, records, runner
 from ttsbench.cli import console
-from ttsbench.errors import ExitCode, NotComparableError, UsageError
+from ttsbench.errors import ExitCode, NotComparableError, RecordError, UsageError
 from ttsbench.journal import Header, Journal
 from ttsbench.plan import Plan
 from ttsbench.reports import markdown, samples, tables
@@ -53,7 +53,7 @@ def start(
     return carry_out(folder, book, planned, quiet=quiet)
 
 
-def resume(folder: Path, *, quiet: bool) -> ExitCode:
+def resume(folder: Path, *, plan_only: bool, quiet: bool) -> ExitCode:
     """The jobs of a run that have no row yet, or one that says that they failed: the reason may be gone by now."""
     header, cells = journal.read(folder)
     scenario = schema.parse(header.scenario_given, f"{folder.name}", Path(header.scenario_base), header.overrides)
@@ -62,11 +62,25 @@ def resume(folder: Path, *, quiet: bool) -> ExitCode:
     refuse_other_work(header, planned)
     done = {job_id for job_id, cell in runner.latest(cells).items() if cell.done}
     left = tuple(job for job in planned.jobs if job.id not in done)
+    planned = Plan(left, planned.refused, plan.estimate(left))
+    if plan_only:
+        show_plan(scenario, planned)
+        return ExitCode.OK
+    if not left and is_complete(folder):
+        return conclude(folder, records.read_run(folder))
     book = Journal(folder)
     for cell in planned.refused:
         if cell.key not in {told.key for told in cells}:
             book.append("cell", cell)
-    return carry_out(folder, book, Plan(left, (), plan.estimate(left)), quiet=quiet)
+    return carry_out(folder, book, planned, quiet=quiet)
+
+
+def is_complete(folder: Path) -> bool:
+    """Whether the results of a whole run stand there."""
+    try:
+        return records.read_run(folder).status == "complete"
+    except RecordError:
+        return False
 
 
 def fingerprint(scenario: Scenario) -> dict[str, Any]:
@@ -104,10 +118,14 @@ def carry_out(folder: Path, book: Journal, planned: Plan, *, quiet: bool) -> Exi
         status = "interrupted"
     finally:
         book.close()
-    run = write_results(folder, status)
+    return conclude(folder, write_results(folder, status))
+
+
+def conclude(folder: Path, run: records.Run) -> ExitCode:
+    """Prints the results, and says by the exit code whether they are whole."""
     console.show_run(run)
     console.lines([f"{folder}/report.md"])
-    if status == "interrupted":
+    if run.status == "interrupted":
         console.lines([f"stopped; go on with: ttsbench run --resume {folder}"])
         return ExitCode.INTERRUPTED
     failed = [cell for cell in run.cells if cell.status not in ("ok", "skipped")]

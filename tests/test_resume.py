@@ -400,9 +400,44 @@ def test_cells_that_cannot_run_are_told_though_the_kill_came_before(killed: Path
 
 def test_resuming_a_complete_run_runs_nothing(killed: Path, tmp_path: Path) -> None:
     assert resume(tmp_path, killed)[0] == 0
+    before = contents(killed)
     code, told = resume(tmp_path, killed)
-    assert (code, finished(told)) == (0, set())
+    assert (code, told) == (0, "")
+    assert contents(killed) == before
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_results_that_a_kill_prevented_are_written(killed: Path, tmp_path: Path) -> None:
+    assert resume(tmp_path, killed)[0] == 0
+    (killed / "run.json").unlink()
+    assert resume(tmp_path, killed)[0] == 0
     assert_complete(killed)
+
+
+def test_a_resumed_plan_names_what_is_left_and_starts_nothing(
+    killed: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(runner, "run_job", lambda *_: pytest.fail("a job was started"))
+    before, left = contents(killed), JOBS - in_journal(killed)
+    assert main(monkeypatch, "run", "--resume", str(killed), "--plan") == 0
+    told = capsys.readouterr().out
+    assert told.startswith(f"s: {len(left)} processes\n")
+    assert {f"{key}#timed{int(process) - 1}" for key, process in re.findall(r"(\w+)  timed (\d+)", told)} == left
+    assert contents(killed) == before
+
+
+@pytest.mark.parametrize("option", [("--set", "measure.repeats=9"), ("--only", "lean"), ("--output", "elsewhere")])
+def test_a_run_that_was_begun_cannot_be_changed(
+    killed: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], option: tuple[str, str]
+) -> None:
+    before = contents(killed)
+    assert main(monkeypatch, "run", "--resume", str(killed), *option) == ExitCode.USAGE
+    told = f"ttsbench: {option[0]} cannot change a run that was begun. Start a new run.\n"
+    assert capsys.readouterr().err == told
+    assert contents(killed) == before
 
 
 class StopsWhenTold:
