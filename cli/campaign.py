@@ -46,11 +46,11 @@ def start(
         scenario_understood=scenario.understood(),
         jobs_sha256=jobs.digest(planned.jobs),
     )
-    book = Journal(folder)
-    book.append("header", header)
-    for cell in planned.refused:
-        book.append("cell", cell)
-    return carry_out(folder, book, planned, quiet=quiet)
+    with Journal(folder) as book:
+        book.append("header", header)
+        for cell in planned.refused:
+            book.append("cell", cell)
+        return carry_out(folder, book, planned, quiet=quiet)
 
 
 def resume(folder: Path, *, plan_only: bool, quiet: bool) -> ExitCode:
@@ -60,19 +60,25 @@ def resume(folder: Path, *, plan_only: bool, quiet: bool) -> ExitCode:
     refuse_other_machine(header, scenario)
     planned = plan.make(scenario, environment.machine(), header.only)
     refuse_other_work(header, planned)
-    done = {job_id for job_id, cell in runner.latest(cells).items() if cell.done}
-    left = tuple(job for job in planned.jobs if job.id not in done)
-    planned = Plan(left, planned.refused, plan.estimate(left))
     if plan_only:
-        show_plan(scenario, planned)
+        show_plan(scenario, what_is_left(planned, cells))
         return ExitCode.OK
-    if not left and is_complete(folder):
-        return conclude(folder, records.read_run(folder))
-    book = Journal(folder)
-    for cell in planned.refused:
-        if cell.key not in {told.key for told in cells}:
-            book.append("cell", cell)
-    return carry_out(folder, book, planned, quiet=quiet)
+    with Journal(folder) as book:
+        _, cells = journal.read(folder)  # again, now that nobody else writes
+        left = what_is_left(planned, cells)
+        if not left.jobs and is_complete(folder):
+            return conclude(folder, records.read_run(folder))
+        for cell in planned.refused:
+            if cell.key not in {told.key for told in cells}:
+                book.append("cell", cell)
+        return carry_out(folder, book, left, quiet=quiet)
+
+
+def what_is_left(planned: Plan, cells: Sequence[records.Cell]) -> Plan:
+    """The plan without the jobs whose rows need no other try."""
+    done = {job_id for job_id, cell in runner.latest(cells).items() if cell.done}
+    jobs = tuple(job for job in planned.jobs if job.id not in done)
+    return Plan(jobs, planned.refused, plan.estimate(jobs))
 
 
 def is_complete(folder: Path) -> bool:
@@ -116,8 +122,6 @@ def carry_out(folder: Path, book: Journal, planned: Plan, *, quiet: bool) -> Exi
             runner.execute(planned.jobs, folder, book, observer)
     except (runner.Interrupted, KeyboardInterrupt):
         status = "interrupted"
-    finally:
-        book.close()
     return conclude(folder, write_results(folder, status))
 
 

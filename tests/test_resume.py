@@ -243,6 +243,20 @@ def test_ctrl_c_ends_with_what_there_is(tmp_path: Path) -> None:
     assert_complete(run_folder)
 
 
+def test_a_run_that_goes_on_cannot_be_resumed(tmp_path: Path) -> None:
+    driver = run_new(tmp_path, job_seconds=0.5)
+    wait_until(lambda: finished(driver.told))
+    run_folder = driver.run_folder()
+    assert run_folder is not None
+    code, told = resume(tmp_path, run_folder)
+    assert (code, told.splitlines()) == (
+        ExitCode.USAGE, [f"ttsbench: another process is running {run_folder}. Wait for it, or stop it."]
+    )  # fmt: skip
+    driver.process.communicate(timeout=60)
+    assert driver.wait() == 0
+    assert_complete(run_folder)
+
+
 @pytest.mark.parametrize("start", ["forkserver", "bare"])
 @pytest.mark.parametrize("after_seconds", [0.0, 0.3, 1.0])
 def test_ctrl_c_of_a_terminal_in_the_first_seconds_ends_quietly(
