@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from ttsbench.scenarios.schema import Scenario
 SAME_MACHINE = ("gpu", "cpu", "packages", "sources_sha256", "python")
 
 
+@runner.at_work()
 def start(
     name: str, overrides: Sequence[str], only: Sequence[str], *, plan_only: bool, output: Path, quiet: bool
 ) -> ExitCode:
@@ -30,15 +32,15 @@ def start(
     if plan_only:
         show_plan(scenario, planned)
         return ExitCode.OK
-    folder = runner.new_folder(output, scenario.name)
+    refuse_nothing_to_measure(planned)
     header = Header(
         schema_version=records.SCHEMA_VERSION,
         ttsbench_version=__version__,
-        run_id=folder.name,
+        run_id="",
         scenario=scenario.name,
         baseline=scenario.baseline,
         started_utc=runner.now_utc(),
-        environment=fingerprint(scenario),
+        environment=fingerprint(planned),
         scenario_given=scenario.text,
         scenario_base=str(path.parent.resolve()),
         overrides=tuple(overrides),
@@ -46,19 +48,21 @@ def start(
         scenario_understood=scenario.understood(),
         jobs_sha256=jobs.digest(planned.jobs),
     )
+    folder = runner.new_folder(output, scenario.name)  # now that nothing is left that could go wrong before
     with Journal(folder) as book:
-        book.append("header", header)
+        book.append("header", replace(header, run_id=folder.name))
         for cell in planned.refused:
             book.append("cell", cell)
         return carry_out(folder, book, planned, quiet=quiet)
 
 
+@runner.at_work()
 def resume(folder: Path, *, plan_only: bool, quiet: bool) -> ExitCode:
     """The jobs of a run that have no row yet, or one that says that they failed: the reason may be gone by now."""
     header, cells = journal.read(folder)
     scenario = schema.parse(header.scenario_given, f"{folder.name}", Path(header.scenario_base), header.overrides)
-    refuse_other_machine(header, scenario)
     planned = plan.make(scenario, environment.machine(), header.only)
+    refuse_other_machine(header, planned)
     refuse_other_work(header, planned)
     if plan_only:
         show_plan(scenario, what_is_left(planned, cells))
@@ -89,15 +93,23 @@ def is_complete(folder: Path) -> bool:
         return False
 
 
-def fingerprint(scenario: Scenario) -> dict[str, Any]:
-    """Of the machine, on the device that the scenario asks for."""
-    found = environment.fingerprint(environment.resolve_device(scenario.device, environment.machine()))
+def fingerprint(planned: Plan) -> dict[str, Any]:
+    """Of the machine, on the GPU if a job has one."""
+    devices = [job.device for job in planned.jobs]
+    found = environment.fingerprint(next((device for device in devices if device != "cpu"), "cpu"))
     return dict(json.loads(records.dump(found)))
 
 
-def refuse_other_machine(header: Header, scenario: Scenario) -> None:
+def refuse_nothing_to_measure(planned: Plan) -> None:
+    """A run without a figure is not begun."""
+    if not planned.jobs:
+        reasons = dict.fromkeys(f"{cell.key}: {cell.reason}" for cell in planned.refused)
+        raise UsageError(f"nothing can be measured here; {'; '.join(reasons)}")
+
+
+def refuse_other_machine(header: Header, planned: Plan) -> None:
     """Cells from two machines, or of two versions of the code, are no one run."""
-    now = fingerprint(scenario)
+    now = fingerprint(planned)
     if different := [part for part in SAME_MACHINE if now.get(part) != header.environment.get(part)]:
         raise NotComparableError(
             f"{header.run_id} was begun in another environment; different: {', '.join(different)}",

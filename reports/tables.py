@@ -117,6 +117,8 @@ def _overview_notes(stacks: Sequence[StackResult]) -> tuple[str, ...]:
     for stack in stacks:
         reasons = sorted({reason for cell in (*stack.timed, *stack.cold) for reason in cell.changes_output})
         notes += [f"{CHANGES_OUTPUT_MARK} {stack.label} changes the output: {'; '.join(reasons)}"] if reasons else []
+    if not any(stack.baseline and stack.timed for stack in stacks):
+        notes.append("the baseline has no figures here, so there is nothing to compare with")
     if not any(cell.streams for stack in stacks for cell in stack.timed):
         notes.append("no stack here streams: its TTFA is its whole time")
     return tuple(notes)

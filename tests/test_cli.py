@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import zipfile
@@ -206,6 +207,46 @@ def test_truncated_weights_are_refused(ttsbench: Ttsbench, tmp_path: Path, name:
     path = tmp_path / "weights" / name
     path.write_bytes(path.read_bytes()[:-1])
     assert f"weights is damaged: {name} (" in refused(ttsbench, "run", "s.yaml")
+
+
+def test_a_device_that_no_cell_uses_need_not_be_there(
+    ttsbench: Ttsbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if environment.machine().has_cuda:
+        pytest.skip("there is a GPU here")
+    (tmp_path / "s.yaml").write_text(GOOD.replace("device: cpu", "device: cuda") + "matrix: {device: [cpu]}\n")
+    monkeypatch.setattr("ttsbench.runner.execute", lambda *_: [])
+    assert ttsbench("run", "s.yaml").code == 0
+    [folder] = tmp_path.glob("runs/s-*")
+    assert records.read_run(folder).environment["device"] == "cpu"
+
+
+def test_a_run_in_which_nothing_can_be_measured_is_not_begun(ttsbench: Ttsbench, tmp_path: Path) -> None:
+    (tmp_path / "s.yaml").write_text(GOOD + "measure: {repeats: 1}\n")
+    told = refused(ttsbench, "run", "s.yaml", "--set", "workload.sampling.cfg_weight=0")
+    assert told.startswith("ttsbench: nothing can be measured here; upstream: the package's own loop crashes")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_a_signal_before_the_first_job_leaves_nothing(
+    ttsbench: Ttsbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    (tmp_path / "s.yaml").write_text(GOOD)
+    before = files_below(tmp_path)
+    monkeypatch.setattr(environment, "fingerprint", lambda _: os.kill(os.getpid(), number))
+    assert ttsbench("run", "s.yaml").code == ExitCode.INTERRUPTED
+    assert files_below(tmp_path) == before
+
+
+def test_a_signal_while_results_are_written_leaves_them_to_be_resumed(
+    ttsbench: Ttsbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "s.yaml").write_text(GOOD)
+    monkeypatch.setattr("ttsbench.runner.execute", lambda *_: [])
+    monkeypatch.setattr("ttsbench.reports.markdown.report", lambda _: os.kill(os.getpid(), signal.SIGTERM))
+    assert ttsbench("run", "s.yaml").code == ExitCode.INTERRUPTED
+    [folder] = tmp_path.glob("runs/s-*")
+    assert {path.name for path in folder.iterdir()} == {"journal.jsonl", "run.json", "samples.csv"}
 
 
 def test_cuda_where_there_is_none_is_refused(ttsbench: Ttsbench, tmp_path: Path) -> None:

@@ -68,7 +68,13 @@ def test_cells_without_figures_are_listed_with_their_reason(make_run: Make, make
 
 def test_a_failed_baseline_leaves_the_others_without_a_ratio(make_run: Make, make_cell: Make) -> None:
     run = make_run(cells=(make_cell(status="crashed", utterances=()), make_cell(stack="lean", key="lean")))
-    assert rows(tables.overview(run)[0])[0]["speed-up"] == "–"
+    [table] = tables.overview(run)
+    assert rows(table)[0]["speed-up"] == "–"
+    assert "the baseline has no figures here, so there is nothing to compare with" in table.notes
+
+
+def test_a_baseline_with_figures_needs_no_word(compared: Run) -> None:
+    assert not [note for note in tables.overview(compared)[0].notes if "no figures" in note]
 
 
 def test_a_run_in_which_nothing_ran_still_reports(make_run: Make, make_cell: Make) -> None:

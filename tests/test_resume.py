@@ -243,15 +243,16 @@ def test_ctrl_c_ends_with_what_there_is(tmp_path: Path) -> None:
     assert_complete(run_folder)
 
 
-def test_a_run_that_goes_on_cannot_be_resumed(tmp_path: Path) -> None:
+def test_a_run_that_goes_on_cannot_be_resumed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     driver = run_new(tmp_path, job_seconds=0.5)
     wait_until(lambda: finished(driver.told))
     run_folder = driver.run_folder()
     assert run_folder is not None
-    code, told = resume(tmp_path, run_folder)
-    assert (code, told.splitlines()) == (
-        ExitCode.USAGE, [f"ttsbench: another process is running {run_folder}. Wait for it, or stop it."]
-    )  # fmt: skip
+    assert main(monkeypatch, "run", "--resume", str(run_folder)) == ExitCode.USAGE
+    told = f"ttsbench: another process is running {run_folder}. Wait for it, or stop it.\n"
+    assert capsys.readouterr().err == told
     driver.process.communicate(timeout=60)
     assert driver.wait() == 0
     assert_complete(run_folder)

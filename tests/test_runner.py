@@ -190,7 +190,7 @@ def test_stopping_leaves_a_row_and_no_process(
 
     behave(measure)
     book = Journal(tmp_path)
-    with pytest.raises(runner.Interrupted):
+    with runner.at_work(), pytest.raises(runner.Interrupted):
         runner.execute([make_job(), make_job(process=1)], tmp_path, book, Recorder())
     assert '"status": "interrupted", "reason": "stopped by the user"' in (tmp_path / journal.FILE).read_text()
     assert_gone(int((tmp_path / "pid").read_text()))

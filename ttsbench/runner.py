@@ -55,31 +55,33 @@ class Interrupted(Exception):
 
 
 def execute(jobs: Iterable[Job], folder: Path, journal: Journal, observer: Observer) -> list[records.Cell]:
-    """Every job in turn; a cell that fails is a row, and the next one runs. Raises `Interrupted` after writing down."""
+    """Every job in turn; a cell that fails is a row, and the next one runs. Raises `Interrupted` after writing down.
+
+    To be called within `at_work`.
+    """
     jobs, cells = list(jobs), []
-    os.environ.update(WORKER_ENVIRONMENT)
-    with termination_as_interrupt():
-        prepare(jobs, folder, observer.preparing)
-        for number, job in enumerate(jobs, start=1):
-            try:
-                observer.cell_started(job, number, len(jobs))
-                cell = run_job(job, folder, lambda stage, job=job: observer.stage(job, stage))  # type: ignore[misc]
-                journal.append("cell", cell)
-                cells.append(cell)
-                observer.cell_finished(cell)
-            except KeyboardInterrupt:
-                journal.append("cell", failed_cell(job, "interrupted", "stopped by the user"))
-                raise Interrupted from None
+    prepare(jobs, folder, observer.preparing)
+    for number, job in enumerate(jobs, start=1):
+        try:
+            observer.cell_started(job, number, len(jobs))
+            cell = run_job(job, folder, lambda stage, job=job: observer.stage(job, stage))  # type: ignore[misc]
+            journal.append("cell", cell)
+            cells.append(cell)
+            observer.cell_finished(cell)
+        except KeyboardInterrupt:
+            journal.append("cell", failed_cell(job, "interrupted", "stopped by the user"))
+            raise Interrupted from None
     return cells
 
 
 @contextlib.contextmanager
-def termination_as_interrupt() -> Iterator[None]:
-    """SIGTERM and SIGHUP end a run as Ctrl-C does, with a row that says so."""
+def at_work() -> Iterator[None]:
+    """From the plan to the report: the workers' environment, and that every signal ends it as Ctrl-C does."""
 
     def interrupt(number: int, frame: Any) -> None:
         raise KeyboardInterrupt
 
+    os.environ.update(WORKER_ENVIRONMENT)
     before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
     try:
         yield
