@@ -10,7 +10,7 @@ from typing import Any
 
 from ttsbench import __version__, environment, jobs, journal, plan, records, runner
 from ttsbench.cli import console
-from ttsbench.errors import ExitCode, NotComparableError, RecordError, UsageError
+from ttsbench.errors import ExitCode, NoRecordError, NotComparableError, RecordError, UsageError
 from ttsbench.journal import Header, Journal
 from ttsbench.plan import Plan
 from ttsbench.reports import markdown, samples, tables
@@ -179,14 +179,26 @@ def show_plan(scenario: Scenario, planned: Plan) -> None:
 
 
 def show(path: Path, *, evidence: bool) -> None:
-    """A run's tables again, from its record alone."""
-    run = records.read_run(path)
+    """A run's tables again, from its record alone; from its journal, if a kill left nothing else."""
+    run = read_run(path)
     console.show_run(run)
+    if run.status != "complete":
+        console.lines([f"{run.status}; go on with: ttsbench run --resume {path if path.is_dir() else path.parent}"])
     if evidence:
         for table in (*tables.stages(run), *tables.memory(run), *tables.ladder(run)):
             console.show_table(table)
         for cell in run.cells:
             console.lines([f"{cell.key} ({cell.kind} {cell.process + 1}): {records.dump(cell.evidence)}"])
+
+
+def read_run(path: Path) -> records.Run:
+    """What there is of a run."""
+    try:
+        return records.read_run(path)
+    except NoRecordError:
+        if not (path / journal.FILE).exists():
+            raise
+        return runner.assemble(*journal.read(path), "unfinished")
 
 
 def overhead(size: str, pairs: int, tokens: int) -> ExitCode:

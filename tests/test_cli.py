@@ -148,6 +148,8 @@ def test_all_mistakes_are_told_each_on_its_line(ttsbench: Ttsbench, tmp_path: Pa
         (("show", "none"), "none holds no run.json"),
         (("show", "."), "holds no run.json"),
         (("show", "good.yaml"), "good.yaml is not JSON"),
+        (("show", "x" * 300), "cannot be read: File name too long"),
+        (("run", "--resume", "x" * 300), "cannot be read: File name too long"),
         (("list", "nonsense"), "there is no listing 'nonsense'; allowed: options, scenarios, slots"),
         (("list", "slot"), "did you mean 'slots'?"),
         (("checkpoint", "x", "--family", "turbbo"), "did you mean 'turbo'?"),
@@ -380,7 +382,17 @@ def test_show_prints_a_record(ttsbench: Ttsbench, tmp_path: Path, make_run: Call
 
 @pytest.mark.parametrize(
     "garbage",
-    [b"", b"[]", b"{}", b"null", b"\xff\xfe", b'{"schema_version": 99}', b'{"schema_version": 1}', b"[" * 100_000],
+    [
+        b"",
+        b"[]",
+        b"{}",
+        b"null",
+        b"\xff\xfe",
+        b'{"schema_version": 99}',
+        b'{"schema_version": 1}',
+        b"[" * 100_000,
+        b'{"schema_version": ' + b"9" * 5000 + b"}",
+    ],
 )
 def test_show_refuses_garbage(ttsbench: Ttsbench, tmp_path: Path, garbage: bytes) -> None:
     (tmp_path / "run.json").write_bytes(garbage)

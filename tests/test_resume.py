@@ -317,6 +317,17 @@ def change_header(run_folder: Path, change: Callable[[dict[str, Any]], None]) ->
     change_lines(run_folder, lambda line: change(line["header"]) if "header" in line else None)
 
 
+def test_what_a_kill_left_can_be_shown(
+    killed: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = contents(killed)
+    assert main(monkeypatch, "show", str(killed)) == 0
+    told = capsys.readouterr().out
+    assert "skipped: upstream: " in told
+    assert f"unfinished; go on with: ttsbench run --resume {killed}" in told
+    assert contents(killed) == before
+
+
 @pytest.mark.parametrize("part", ["packages", "cpu", "python", "sources_sha256", "gpu"])
 def test_another_environment_is_refused(
     killed: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], part: str

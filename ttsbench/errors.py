@@ -53,6 +53,10 @@ class RecordError(TtsbenchError):
     """A run folder or record that cannot be read."""
 
 
+class NoRecordError(RecordError):
+    """There is none; a journal may tell what there was."""
+
+
 class NotComparableError(TtsbenchError):
     """Two things that must agree do not."""
 
