@@ -18,7 +18,7 @@ from ttsbench.scenarios import schema
 from ttsbench.scenarios.schema import Scenario
 
 # What must be the same for a run to be continued.
-SAME_MACHINE = ("gpu", "cpu", "packages", "sources_sha256", "python")
+SAME_MACHINE = ("gpu", "cpu", "packages", "sources_sha256", "python", "torch_build", "ttsbench.sha256", "variables")
 
 
 @runner.at_work()
@@ -110,11 +110,18 @@ def refuse_nothing_to_measure(planned: Plan) -> None:
 def refuse_other_machine(header: Header, planned: Plan) -> None:
     """Cells from two machines, or of two versions of the code, are no one run."""
     now = fingerprint(planned)
-    if different := [part for part in SAME_MACHINE if now.get(part) != header.environment.get(part)]:
+    if different := [part for part in SAME_MACHINE if _part(now, part) != _part(header.environment, part)]:
         raise NotComparableError(
             f"{header.run_id} was begun in another environment; different: {', '.join(different)}",
             mend="Start a new run",
         )
+
+
+def _part(fingerprint: dict[str, Any], dotted: str) -> Any:
+    found: Any = fingerprint
+    for name in dotted.split("."):
+        found = found.get(name) if isinstance(found, dict) else None
+    return found
 
 
 def refuse_other_work(header: Header, planned: Plan) -> None:

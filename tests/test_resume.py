@@ -328,17 +328,35 @@ def test_what_a_kill_left_can_be_shown(
     assert contents(killed) == before
 
 
-@pytest.mark.parametrize("part", ["packages", "cpu", "python", "sources_sha256", "gpu"])
+@pytest.mark.parametrize(
+    "part", ["packages", "cpu", "python", "sources_sha256", "gpu", "torch_build", "ttsbench.sha256", "variables"]
+)
 def test_another_environment_is_refused(
     killed: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], part: str
 ) -> None:
-    change_header(killed, lambda header: header["environment"].update({part: {"other": "1"}}))
+    section, _, key = part.partition(".")
+    other = {key: "other"} if key else {"other": "1"}
+    change_header(killed, lambda header: header["environment"].update({section: other}))
     before = (killed / journal.FILE).read_bytes()
     assert main(monkeypatch, "run", "--resume", str(killed)) == ExitCode.NOT_COMPARABLE
     told = capsys.readouterr().err
     assert f"was begun in another environment; different: {part}. Start a new run." in told
     assert (killed / journal.FILE).read_bytes() == before
     assert not (killed / "run.json").exists()
+
+
+def test_another_number_of_threads_is_another_environment(
+    killed: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    assert main(monkeypatch, "run", "--resume", str(killed)) == ExitCode.NOT_COMPARABLE
+    assert "different: variables. Start a new run." in capsys.readouterr().err
+
+
+def test_another_commit_of_the_same_code_is_no_other_environment(killed: Path, tmp_path: Path) -> None:
+    change_header(killed, lambda header: header["environment"]["ttsbench"].update(git_commit="0" * 40, git_dirty=True))
+    assert resume(tmp_path, killed)[0] == 0
+    assert_complete(killed)
 
 
 def test_other_work_is_refused(
