@@ -189,8 +189,9 @@ def show(path: Path, *, evidence: bool) -> None:
     """A run's tables again, from its record alone; from its journal, if a kill left nothing else."""
     run = read_run(path)
     console.show_run(run)
-    if run.status != "complete":
-        console.lines([f"{run.status}; go on with: ttsbench run --resume {path if path.is_dir() else path.parent}"])
+    folder = path if path.is_dir() else path.parent
+    if run.status != "complete" and (folder / journal.FILE).exists():
+        console.lines([f"{run.status}; go on with: ttsbench run --resume {folder}"])
     if evidence:
         for table in (*tables.stages(run), *tables.memory(run), *tables.ladder(run)):
             console.show_table(table)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from contextlib import contextmanager, suppress
 from typing import IO, TYPE_CHECKING, Any, cast
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.live import Live
 from rich.markup import escape
@@ -51,6 +52,7 @@ class Unfailing:
         return getattr(sys.stderr, name)
 
 
+LABEL_WIDTH_MIN = 12
 OUT = Out(highlight=False, soft_wrap=False)
 ERR = Console(file=cast(IO[str], Unfailing()), highlight=False)
 
@@ -66,7 +68,7 @@ def show_run(run: Run) -> None:
 
 
 def show_table(table: Table, *, of_words: bool = False) -> None:
-    """One table, its notes below it, dimmed. Figures are never broken and stand right; words are what wraps."""
+    """One table, its notes below it, dimmed. Figures are never broken or cut and stand right; words are what wraps."""
     rich = RichTable(
         title=escape(table.title) or None, title_justify="left", pad_edge=False, box=None, padding=(0, 1, 0, 0)
     )
@@ -76,9 +78,17 @@ def show_table(table: Table, *, of_words: bool = False) -> None:
         rich.add_column(column, justify="left" if left else "right", overflow="fold", no_wrap=not wraps)
     for row in table.rows:
         rich.add_row(*(Text(cell) for cell in row), style="bold" if "baseline" in row else None)
-    OUT.print(rich)
+    console = OUT if of_words else Out(highlight=False, width=max(OUT.width, width_needed(table)))
+    console.print(rich)
     for note in table.notes:
         OUT.print(Text(note, style="dim"))
+
+
+def width_needed(table: Table) -> int:
+    """What the figures take beside the labels; on a terminal labels may be folded, elsewhere nothing has to be."""
+    texts = [(column, *cells) for column, *cells in zip(table.columns, *table.rows, strict=True)]
+    labels, *figures = [max(cell_len(line) for text in column for line in text.split("\n")) for column in texts]
+    return sum(width + 1 for width in (min(labels, LABEL_WIDTH_MIN) if OUT.is_terminal else labels, *figures))
 
 
 @contextmanager

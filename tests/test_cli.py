@@ -17,6 +17,7 @@ import pytest
 from ttsbench import __version__, checkpoint_files, environment, records
 from ttsbench.cli import app
 from ttsbench.errors import ExitCode
+from ttsbench.reports import metrics, tables
 
 ROOT = Path(__file__).parents[1]
 COMMANDS = ("run", "validate", "list", "doctor", "checkpoint", "show", "schema", "overhead")
@@ -378,6 +379,27 @@ def test_show_prints_a_record(ttsbench: Ttsbench, tmp_path: Path, make_run: Call
         assert ended.code == 0
         assert "upstream" in ended.out
         assert "0.500" in ended.out
+
+
+@pytest.mark.parametrize("width", ["20", "80", "300"])
+def test_no_figure_is_ever_cut(
+    ttsbench: Ttsbench, tmp_path: Path, make_run: Callable[..., records.Run], make_cell: Callable[..., records.Cell],
+    make_utterance: Callable[..., records.Utterance], monkeypatch: pytest.MonkeyPatch, width: str,
+) -> None:  # fmt: skip
+    monkeypatch.setenv("COLUMNS", width)
+    times = {stage: records.StageTime(1234.5 + n, 2345.6 + n) for n, stage in enumerate(metrics.STAGES)}
+    cells = [
+        make_cell(
+            stack=name, key=name, utterances=(make_utterance(wall_seconds=12345.6, stages=times),),
+            memory=records.Memory(2**40 + n, 2**41 + n, 2**42, 2**43, 2**44, 2**45, 2**46),
+        )
+        for n, name in enumerate(["upstream", *(f"a-stack-with-a-long-name-{n}" for n in range(5))])
+    ]  # fmt: skip
+    run = make_run(cells=tuple(cells))
+    records.write_run(tmp_path, run)
+    words = ttsbench("show", ".", "--evidence").out.split()
+    shown = [*tables.overview(run), *tables.stages(run), *tables.memory(run)]
+    assert {text for table in shown for row in table.rows for text in row[1:]} <= set(words)
 
 
 @pytest.mark.parametrize(

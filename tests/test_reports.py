@@ -91,8 +91,14 @@ def test_points_of_the_matrix_are_tables_of_their_own(make_run: Make, make_cell:
 def test_stages_and_residual_add_up(make_utterance: Make, make_cell: Make, make_run: Make) -> None:
     stages = {name: StageTime(0.05, 0.04) for name in metrics.STAGES}
     run = make_run(cells=(make_cell(utterances=(make_utterance(wall_seconds=0.5, stages=stages),)),))
-    host, device = rows(tables.stages(run)[0])
-    assert (host["sum"], host["wall"], device["sum"]) == ("500.0", "500.0", "400.0")
+    by_stage = {row["stage"]: row for row in rows(tables.stages(run)[0])}
+    assert list(by_stage) == [*metrics.STAGES, "sum", "wall"]
+    assert (by_stage["sum"]["upstream\nhost"], by_stage["wall"]["upstream\nhost"]) == ("500.0", "500.0")
+    assert by_stage["sum"]["upstream\ndevice"] == "400.0"
+
+
+def test_a_stack_without_device_times_has_no_column_for_them(compared: Run) -> None:
+    assert tables.stages(compared)[0].columns == ("stage", "upstream\nhost", "lean *\nhost")
 
 
 def test_nothing_a_user_typed_becomes_markup(make_run: Make, make_cell: Make) -> None:
