@@ -218,7 +218,7 @@ def test_a_device_that_no_cell_uses_need_not_be_there(
     if environment.machine().has_cuda:
         pytest.skip("there is a GPU here")
     (tmp_path / "s.yaml").write_text(GOOD.replace("device: cpu", "device: cuda") + "matrix: {device: [cpu]}\n")
-    monkeypatch.setattr("ttsbench.runner.execute", lambda *_: [])
+    monkeypatch.setattr("ttsbench.runner.execute", lambda *_: None)
     assert ttsbench("run", "s.yaml").code == 0
     [folder] = tmp_path.glob("runs/s-*")
     assert records.read_run(folder).environment["device"] == "cpu"
@@ -245,7 +245,7 @@ def test_a_signal_while_results_are_written_leaves_them_to_be_resumed(
     ttsbench: Ttsbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "s.yaml").write_text(GOOD)
-    monkeypatch.setattr("ttsbench.runner.execute", lambda *_: [])
+    monkeypatch.setattr("ttsbench.runner.execute", lambda *_: None)
     monkeypatch.setattr("ttsbench.reports.markdown.report", lambda _: os.kill(os.getpid(), signal.SIGTERM))
     assert ttsbench("run", "s.yaml").code == ExitCode.INTERRUPTED
     [folder] = tmp_path.glob("runs/s-*")

@@ -421,6 +421,8 @@ def test_what_failed_is_run_again(killed: Path, tmp_path: Path, status: str) -> 
     code, told = resume(tmp_path, killed)
     assert (code, finished(told)) == (0, JOBS - safe | {"lean#timed0"})
     assert_complete(killed)
+    told_again = [f"lean (timed 1) was tried again after: {status}: "] if status != "interrupted" else []
+    assert list(records.read_run(killed).warnings) == told_again
 
 
 def is_first_of_lean(line: dict[str, Any]) -> bool:

@@ -32,6 +32,7 @@ class Recorder:
 
     def __init__(self) -> None:
         self.told: list[str] = []
+        self.cells: list[Cell] = []
 
     def preparing(self, stage: str) -> None:
         self.told.append(stage)
@@ -44,6 +45,7 @@ class Recorder:
 
     def cell_finished(self, cell: Cell) -> None:
         self.told.append(cell.status)
+        self.cells.append(cell)
 
 
 @pytest.fixture
@@ -157,8 +159,8 @@ def test_the_next_cell_runs_whatever_became_of_the_last(tmp_path: Path, make_job
 
     behave(measure)
     observer = Recorder()
-    cells = runner.execute([make_job(process=0), make_job(process=1)], tmp_path, Journal(tmp_path), observer)
-    assert [cell.status for cell in cells] == ["crashed", "ok"]
+    runner.execute([make_job(process=0), make_job(process=1)], tmp_path, Journal(tmp_path), observer)
+    assert [cell.status for cell in observer.cells] == ["crashed", "ok"]
     assert observer.told == [IMPORTING, "start 1/2", "crashed", "start 2/2", "ok"]
 
 
@@ -212,7 +214,9 @@ def test_preparation_is_no_cell_s_time(
 ) -> None:  # fmt: skip
     behave(lambda *_: {})
     monkeypatch.setattr(worker, "make_ready", lambda *_: time.sleep(1.5))
-    [cell] = runner.execute([make_job(timeout_seconds=1.0)], tmp_path, Journal(tmp_path), Recorder())
+    observer = Recorder()
+    runner.execute([make_job(timeout_seconds=1.0)], tmp_path, Journal(tmp_path), observer)
+    [cell] = observer.cells
     assert cell.ok
     assert cell.elapsed_seconds < 1.0
 
@@ -222,8 +226,9 @@ def test_a_preparation_that_dies_leaves_it_to_the_cells(
 ) -> None:
     behave(lambda *_: {})
     monkeypatch.setattr(worker, "make_ready", lambda *_: os._exit(9))
-    [cell] = runner.execute([make_job()], tmp_path, Journal(tmp_path), Recorder())
-    assert cell.ok
+    observer = Recorder()
+    runner.execute([make_job()], tmp_path, Journal(tmp_path), observer)
+    assert [cell.status for cell in observer.cells] == ["ok"]
 
 
 @pytest.mark.parametrize("start_method", ["forkserver", "bare"])

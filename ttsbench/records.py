@@ -18,6 +18,9 @@ from typing import Any, TypeVar
 from ttsbench.errors import NoRecordError, RecordError
 
 SCHEMA_VERSION = 1
+# Of an utterance, in their order; what none of them accounts for is the residual.
+STAGES = ("text", "voice", "prefill", "decode", "flow_encoder", "cfm", "vocoder", "copy_to_host", "watermark")
+RESIDUAL = "residual"
 RECORD_BYTES_MAX = 256 * 1024 * 1024
 
 Json = dict[str, Any]

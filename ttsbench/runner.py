@@ -54,24 +54,21 @@ class Interrupted(Exception):
     """Ctrl-C or a termination signal; everything finished so far is in the journal."""
 
 
-def execute(jobs: Iterable[Job], folder: Path, journal: Journal, observer: Observer) -> list[records.Cell]:
+def execute(jobs: Sequence[Job], folder: Path, journal: Journal, observer: Observer) -> None:
     """Every job in turn; a cell that fails is a row, and the next one runs. Raises `Interrupted` after writing down.
 
     To be called within `at_work`.
     """
-    jobs, cells = list(jobs), []
     prepare(jobs, folder, observer.preparing)
     for number, job in enumerate(jobs, start=1):
         try:
             observer.cell_started(job, number, len(jobs))
             cell = run_job(job, folder, lambda stage, job=job: observer.stage(job, stage))  # type: ignore[misc]
             journal.append("cell", cell)
-            cells.append(cell)
             observer.cell_finished(cell)
         except KeyboardInterrupt:
             journal.append("cell", failed_cell(job, "interrupted", "stopped by the user"))
             raise Interrupted from None
-    return cells
 
 
 @contextlib.contextmanager
@@ -261,7 +258,15 @@ def latest(cells: Iterable[records.Cell]) -> dict[str, records.Cell]:
     return {cell.job_id: cell for cell in by_end}
 
 
-def assemble(header: Header, cells: Iterable[records.Cell], status: str) -> records.Run:
+def second_tries(cells: Sequence[records.Cell]) -> Iterator[str]:
+    """What a reader cannot see from the rows that count: which of them came after others that had failed."""
+    counted = latest(cells)
+    for cell in cells:
+        if cell is not counted[cell.job_id] and cell.status != "interrupted":
+            yield f"{cell.key} ({cell.kind} {cell.process + 1}) was tried again after: {cell.status}: {cell.reason}"
+
+
+def assemble(header: Header, cells: Sequence[records.Cell], status: str) -> records.Run:
     """The run's record, from its journal."""
     return records.Run(
         schema_version=records.SCHEMA_VERSION,
@@ -277,4 +282,5 @@ def assemble(header: Header, cells: Iterable[records.Cell], status: str) -> reco
         overrides=header.overrides,
         scenario_understood=header.scenario_understood,
         cells=tuple(sorted(latest(cells).values(), key=lambda cell: cell.order)),
+        warnings=tuple(second_tries(cells)),
     )
