@@ -110,8 +110,11 @@ def checkpoint(
     listing.require("size", size, ("full", "tiny"))
     listing.require("dtype", dtype, ("fp32", "fp16", "bf16"))
     from ttsbench import checkpoint as checkpoints
+    from ttsbench.cli import console
 
-    typer.echo(checkpoints.write(folder, family, size=size, dtype=dtype, seed=seed))
+    with console.without_warnings():
+        written = checkpoints.write(folder, family, size=size, dtype=dtype, seed=seed)
+    typer.echo(written)
 
 
 @app.command(epilog="Example: ttsbench show runs/quickstart-20261120T180000Z --evidence")

@@ -211,10 +211,11 @@ def read_run(path: Path) -> records.Run:
 
 def overhead(size: str, pairs: int, tokens: int) -> ExitCode:
     """Bare and measured utterances in turn, and the ratio of their medians against what is allowed."""
-    from ttsbench import overhead as measured
-
     machine = environment.machine()
     size = size or ("full" if machine.has_cuda else "tiny")
-    found = measured.compare(size, environment.resolve_device("auto", machine), pairs, tokens)
+    with console.without_warnings():
+        from ttsbench import overhead as measured
+
+        found = measured.compare(size, environment.resolve_device("auto", machine), pairs, tokens)
     console.lines([found.describe()])
     return ExitCode.OK if found.ratio <= found.allowed else ExitCode.SLOWER

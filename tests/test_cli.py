@@ -188,6 +188,14 @@ def write_weights(folder: Path) -> None:
             (folder / name).write_text("{}")
 
 
+def test_a_checkpoint_is_written_without_a_warning_of_others(tmp_path: Path) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-m", "ttsbench", "checkpoint", str(tmp_path / "turbo"), "--family", "turbo", "--size", "tiny"],
+        cwd=ROOT, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, f"{tmp_path / 'turbo'}\n", "")
+
+
 def test_whole_local_weights_are_planned(ttsbench: Ttsbench, tmp_path: Path) -> None:
     (tmp_path / "s.yaml").write_text(LOCAL)
     write_weights(tmp_path / "weights")

@@ -63,6 +63,11 @@ class Job:
         plain = re.sub(r"[^A-Za-z0-9_.=+-]", "_", self.key)[:FILE_STEM_MAX]
         return plain if plain == self.key else f"{plain}-{hashlib.sha256(self.key.encode()).hexdigest()[:8]}"
 
+    @property
+    def log(self) -> str:
+        """Where the process writes, below the run's folder; processes are counted as displays do, from 1."""
+        return f"logs/{self.file_stem}.{self.kind}{self.process + 1}.log"
+
 
 def digest(jobs: Sequence[Job]) -> str:
     """Identifies all that was to be measured: the jobs in their order, with their texts, tokens and voices."""

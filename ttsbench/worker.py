@@ -44,7 +44,7 @@ Tell = Callable[[str], None]
 def main(connection: Connection, job_json: str, folder: str, asked_at: float) -> None:
     """The process's entry: runs the job, sends what it found out and nothing else, and never raises."""
     job = records.from_json(Job, json.loads(job_json))
-    isolate(Path(folder) / "logs" / f"{job.file_stem}.{job.kind}{job.process}.log")
+    isolate(Path(folder) / job.log)
     ladder = {"interpreter": time.time() - asked_at}
 
     def tell(stage: str) -> None:
