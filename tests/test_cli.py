@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import huggingface_hub.constants
 import pytest
 
 from ttsbench import __version__, checkpoint_files, environment, records
@@ -188,9 +189,22 @@ def write_weights(folder: Path) -> None:
             (folder / name).write_text("{}")
 
 
+def test_weights_that_an_offline_hub_cannot_give_are_refused_at_once(
+    ttsbench: Ttsbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "s.yaml").write_text(GOOD.replace("size: tiny", "weights: hub"))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    told = refused(ttsbench, "run", "s.yaml")
+    assert "ResembleAI/chatterbox is not in the hub's cache, and cannot be fetched" in told
+    assert "Where there is a network: hf download ResembleAI/chatterbox " in told
+    assert ".." not in told
+
+
 def test_a_checkpoint_is_written_without_a_warning_of_others(tmp_path: Path) -> None:
+    arguments = ["checkpoint", str(tmp_path / "turbo"), "--family", "turbo", "--size", "tiny"]
     ended = subprocess.run(
-        [sys.executable, "-m", "ttsbench", "checkpoint", str(tmp_path / "turbo"), "--family", "turbo", "--size", "tiny"],
+        [sys.executable, "-m", "ttsbench", *arguments],
         cwd=ROOT, capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, f"{tmp_path / 'turbo'}\n", "")

@@ -46,7 +46,7 @@ def make(scenario: Scenario, machine: Machine, only: Sequence[str] = ()) -> Plan
     cells = _selected(scenario.cells(), only)
     devices = {asked: environment.resolve_device(asked, machine) for asked in {cell.device for cell in cells}}
     cells = [replace(cell, device=devices[cell.device]) for cell in cells]
-    _check_local_weights(cells)
+    _check_weights(cells)
     refusals = {cell.key: cell.refusal or _missing(cell, machine) for cell in cells}
     jobs = _ordered([cell for cell in cells if not refusals[cell.key]])
     refused = tuple(
@@ -69,12 +69,14 @@ def _matches(cell: CellPlan, pattern: str) -> bool:
     return fnmatchcase(cell.stack, pattern) or fnmatchcase(cell.key, pattern)
 
 
-def _check_local_weights(cells: Sequence[CellPlan]) -> None:
-    """Refuses a folder that does not hold its family's checkpoint whole; those from the hub show when they load."""
+def _check_weights(cells: Sequence[CellPlan]) -> None:
+    """Refuses a folder that lacks a part of its family's checkpoint, and the hub where only its cache could help."""
     models = dict.fromkeys((cell.model.weights, cell.model.family) for cell in cells if not cell.model.synthetic)
     for weights, family in models:
         if weights != HUB:
             checkpoint_files.check(Path(weights), family)
+        elif checkpoint.hub_is_offline():
+            checkpoint.locate(HUB, family)
 
 
 def _missing(cell: CellPlan, machine: Machine) -> str:
