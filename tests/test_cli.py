@@ -462,10 +462,38 @@ def test_completion_prints_a_script() -> None:
     assert "complete " in script
 
 
-def test_completion_answers_the_shell() -> None:
+def test_completion_knows_yaml_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("quiet.yaml", "quiet.txt", "mine/a.yml", "mine/b.yaml", "mine/deeper/c.yaml"):
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).touch()
+    assert app.complete_scenario("qui") == ["quickstart", "quiet.yaml"]
+    assert app.complete_scenario("mi") == ["mine/"]
+    assert app.complete_scenario("mine/") == ["mine/a.yml", "mine/b.yaml", "mine/deeper/"]
+    assert app.complete_scenario("none/") == []
+
+
+@pytest.mark.parametrize(
+    ("line", "answers"),
+    [
+        ("run qui", ["quickstart"]),
+        ("list s", ["scenarios", "slots"]),
+        ("checkpoint x --family m", ["multilingual"]),
+        ("checkpoint x --size t", ["tiny"]),
+        ("checkpoint x --dtype f", ["fp32", "fp16"]),
+        ("overhead --size f", ["full"]),
+    ],
+)
+def test_completion_answers_the_shell(line: str, answers: list[str]) -> None:
     code = "import sys; from ttsbench.cli import app; sys.argv = ['ttsbench']; app.main()"
-    words = {"COMP_WORDS": "ttsbench run qui", "COMP_CWORD": "2", "_TTSBENCH_COMPLETE": "complete_bash"}
-    assert in_a_process("-c", code, **words).split() == ["quickstart"]
+    cursor = str(len(line.split()))
+    words = {"COMP_WORDS": f"ttsbench {line}", "COMP_CWORD": cursor, "_TTSBENCH_COMPLETE": "complete_bash"}
+    assert in_a_process("-c", code, **words).split() == answers
+
+
+def test_the_names_that_completion_offers_are_those_that_are_taken() -> None:
+    assert tuple(checkpoint_files.T3_FILES) == app.FAMILIES
+    assert (checkpoint_files.SIZES, checkpoint_files.DTYPES) == (app.SIZES, app.DTYPES)
 
 
 def test_what_only_reads_imports_nothing_heavy(tmp_path: Path, make_run: Callable[..., records.Run]) -> None:
