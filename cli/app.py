@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import traceback
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -15,7 +19,8 @@ app = typer.Typer(
     name="ttsbench",
     help="Which optimizations make Chatterbox faster on this machine, by how much, and at what cost.",
     epilog="Exit codes: 0 fine, 1 slower, 2 wrong usage or scenario, 3 inconclusive, 4 not comparable, "
-    "5 quality failed, 6 a cell failed to run, 130 interrupted.",
+    "5 quality failed, 6 a cell failed to run, 70 internal error or unwritable output, 130 interrupted, "
+    "141 the reader of the output left. TTSBENCH_DEBUG=1 shows the traceback of an internal error.",
     no_args_is_help=True,
     rich_markup_mode=None,  # rich's help costs 0.6 s to import
     pretty_exceptions_enable=False,
@@ -24,10 +29,28 @@ app = typer.Typer(
 
 
 def complete_scenario(incomplete: str) -> list[str]:
-    """Shell completion: shipped scenarios by name."""
+    """Shell completion: shipped scenarios by name, YAML files and the folders on the way to one."""
     from ttsbench.scenarios import schema
 
-    return [name for name in schema.shipped() if name.startswith(incomplete)]
+    folder = Path(incomplete) if incomplete.endswith("/") else Path(incomplete).parent
+    try:
+        below = sorted(folder.iterdir())
+    except OSError:
+        below = []
+    shown = [f"{path}/" if path.is_dir() else str(path) for path in below]
+    paths = [name for name in shown if name.endswith(("/", ".yaml", ".yml"))]
+    return [name for name in (*schema.shipped(), *paths) if name.startswith(incomplete)]
+
+
+def completing(*names: str) -> Callable[[str], list[str]]:
+    """Shell completion: one of these names."""
+    return lambda incomplete: [name for name in names if name.startswith(incomplete)]
+
+
+FAMILIES = ("chatterbox", "turbo", "nano", "multilingual")
+SIZES = ("full", "tiny")
+DTYPES = ("fp32", "fp16", "bf16")
+LISTINGS = ("scenarios", "slots", "options")
 
 
 Scenario = Annotated[
@@ -49,7 +72,7 @@ def run(
     only: Annotated[list[str], typer.Option(metavar="PATTERN", help="Only these stacks or cells. Repeatable.")] = [],  # noqa: B006
     plan: Annotated[bool, typer.Option("--plan", help="Print what would run, and start nothing.")] = False,
     resume: Annotated[Path | None, typer.Option(metavar="RUN", help="Go on with an unfinished run.")] = None,
-    output: Annotated[Path, typer.Option(metavar="DIR", help="Where run folders go.")] = Path("runs"),
+    output: Annotated[Path | None, typer.Option(metavar="DIR", help="Where run folders go; runs/ if left out.")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress; only the result.")] = False,
 ) -> None:  # fmt: skip
     """Measure every stack of a scenario and print the comparison."""
@@ -58,7 +81,11 @@ def run(
     if (resume is None) == (not scenario):
         raise TtsbenchError("give a SCENARIO, or --resume RUN", mend="See ttsbench list scenarios")
     if resume is not None:
-        sys.exit(campaign.resume(resume, quiet=quiet))
+        given = {"--set": overrides, "--only": only, "--output": output}
+        if told := [name for name, value in given.items() if value]:
+            raise TtsbenchError(f"{' and '.join(told)} cannot change a run that was begun", mend="Start a new run")
+        sys.exit(campaign.resume(resume, plan_only=plan, quiet=quiet))
+    output = output or Path("runs")
     sys.exit(campaign.start(scenario, overrides, only, plan_only=plan, output=output, quiet=quiet))
 
 
@@ -72,7 +99,11 @@ def validate(scenario: Scenario, overrides: Overrides = []) -> None:  # noqa: B0
 
 
 @app.command("list", epilog="Example: ttsbench list options")
-def list_(what: Annotated[str, typer.Argument(help="scenarios, slots or options.")] = "") -> None:
+def list_(
+    what: Annotated[
+        str, typer.Argument(help="scenarios, slots or options.", autocompletion=completing(*LISTINGS))
+    ] = "",
+) -> None:
     """List the shipped scenarios, the slots of a stack, or every option."""
     from ttsbench.cli import listing
 
@@ -90,20 +121,25 @@ def doctor() -> None:
 @app.command(epilog="Example: ttsbench checkpoint /tmp/model --family turbo --size tiny")
 def checkpoint(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where to write it; made if it is not there.")],
-    family: Annotated[str, typer.Option(help="chatterbox, turbo, nano or multilingual.")] = "chatterbox",
-    size: Annotated[str, typer.Option(help="full (the true architecture) or tiny.")] = "full",
-    dtype: Annotated[str, typer.Option(help="fp32, fp16 or bf16.")] = "fp32",
+    family: Annotated[str, typer.Option(help="chatterbox, turbo, nano or multilingual.",
+                                        autocompletion=completing(*FAMILIES))] = "chatterbox",
+    size: Annotated[str, typer.Option(help="full (the true architecture) or tiny.",
+                                      autocompletion=completing(*SIZES))] = "full",
+    dtype: Annotated[str, typer.Option(help="fp32, fp16 or bf16.", autocompletion=completing(*DTYPES))] = "fp32",
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same bytes.")] = 0,
-) -> None:
+) -> None:  # fmt: skip
     """Write a synthetic checkpoint: the files that upstream loads, with seeded random weights."""
     from ttsbench.cli import listing
 
-    listing.require("family", family, ("chatterbox", "turbo", "nano", "multilingual"))
-    listing.require("size", size, ("full", "tiny"))
-    listing.require("dtype", dtype, ("fp32", "fp16", "bf16"))
+    listing.require("family", family, FAMILIES)
+    listing.require("size", size, SIZES)
+    listing.require("dtype", dtype, DTYPES)
     from ttsbench import checkpoint as checkpoints
+    from ttsbench.cli import console
 
-    typer.echo(checkpoints.write(folder, family, size=size, dtype=dtype, seed=seed))
+    with console.without_warnings():
+        written = checkpoints.write(folder, family, size=size, dtype=dtype, seed=seed)
+    typer.echo(written)
 
 
 @app.command(epilog="Example: ttsbench show runs/quickstart-20261120T180000Z --evidence")
@@ -129,7 +165,9 @@ def schema() -> None:
 
 @app.command(epilog="Example: ttsbench overhead --size tiny --pairs 100")
 def overhead(
-    size: Annotated[str, typer.Option(help="full or tiny; full where there is a GPU.")] = "",
+    size: Annotated[
+        str, typer.Option(help="full or tiny; full where there is a GPU.", autocompletion=completing(*SIZES))
+    ] = "",
     pairs: Annotated[int, typer.Option(min=3, help="How many pairs of utterances.")] = 60,
     tokens: Annotated[int, typer.Option(min=1, help="Speech tokens per utterance.")] = 25,
 ) -> None:
@@ -137,7 +175,7 @@ def overhead(
     from ttsbench.cli import campaign, listing
 
     if size:
-        listing.require("size", size, ("full", "tiny"))
+        listing.require("size", size, SIZES)
     sys.exit(campaign.overhead(size, pairs, tokens))
 
 
@@ -159,8 +197,42 @@ def main() -> None:
     """The console script: errors are told in words, with the exit code that they stand for."""
     try:
         app()
+    except SystemExit as ended:
+        # typer ends so where a pipe is closed; 1 would be read as a regression.
+        code = ExitCode.PIPE_CLOSED if isinstance(ended.__context__, BrokenPipeError) else ended.code
     except TtsbenchError as error:
-        typer.echo(f"ttsbench: {error}", err=True)
-        sys.exit(error.exit_code)
+        code = tell(error, error.exit_code)
     except KeyboardInterrupt:
-        sys.exit(ExitCode.INTERRUPTED)
+        code = ExitCode.INTERRUPTED
+    except Exception as error:  # noqa: BLE001  (whatever nobody foresaw must not end with 1)
+        code = tell(foreseen_by_nobody(error), ExitCode.INTERNAL)
+    drop_what_nobody_takes()
+    sys.exit(code)
+
+
+def tell(problem: object, code: ExitCode) -> ExitCode:
+    """One line for people, where there is anyone to read it."""
+    with suppress(OSError):
+        typer.echo(f"ttsbench: {problem}", err=True)
+    return code
+
+
+def foreseen_by_nobody(error: Exception) -> str:
+    """Such an error in a line; its traceback before it where TTSBENCH_DEBUG asks for one."""
+    if os.environ.get("TTSBENCH_DEBUG"):
+        with suppress(OSError):
+            traceback.print_exception(error)
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename or 'the output'}: {error.strerror}"
+    first_line = (str(error).strip().splitlines() or ["no message"])[0]
+    return f"internal error: {type(error).__name__}: {first_line} (TTSBENCH_DEBUG=1 shows where)"
+
+
+def drop_what_nobody_takes() -> None:
+    """Output that cannot be written goes nowhere; kept, it would make the interpreter end with a code of its own."""
+    for stream in (sys.__stdout__, sys.__stderr__):
+        try:
+            if stream is not None:
+                stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

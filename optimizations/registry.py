@@ -1,8 +1,8 @@
 """Every slot and every option, as one literal table. No torch: `list`, `validate` and `--help` read it.
 
 A stack picks one option per slot, so that two attentions can never be stacked. The first option of a slot is
-upstream's own behaviour and the default. `ttsbench.optimizations.<slot>` holds the code, as
-`apply(pipeline, option) -> Evidence`.
+upstream's own behaviour and the default. `ttsbench.optimizations.<slot>` holds the code: `apply(pipeline, option)`, and
+`attest(pipeline, option)`, which gives the evidence that it took effect, or raises.
 """
 
 from __future__ import annotations

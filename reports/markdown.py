@@ -32,7 +32,7 @@ def report(run: Run) -> str:
 def render(table: Table) -> str:
     """One table with its notes below; the first column is text, the others are numbers."""
     lines = [f"## {escape(table.title)}", ""] if table.title else []
-    lines += [_row(table.columns), _row(["---", *["---:"] * (len(table.columns) - 1)])]
+    lines += [_row(escape(column) for column in table.columns), _row(["---", *["---:"] * (len(table.columns) - 1)])]
     lines += [_row(escape(cell) for cell in row) for row in table.rows]
     return "\n".join([*lines, *(f"\n{escape(note)}" for note in table.notes)])
 

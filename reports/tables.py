@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ttsbench.records import Cell, Run
+from ttsbench.records import Cell, Run, Utterance
 from ttsbench.reports import metrics, statistics
 from ttsbench.reports.metrics import Metric
 
@@ -117,6 +117,8 @@ def _overview_notes(stacks: Sequence[StackResult]) -> tuple[str, ...]:
     for stack in stacks:
         reasons = sorted({reason for cell in (*stack.timed, *stack.cold) for reason in cell.changes_output})
         notes += [f"{CHANGES_OUTPUT_MARK} {stack.label} changes the output: {'; '.join(reasons)}"] if reasons else []
+    if not any(stack.baseline and stack.timed for stack in stacks):
+        notes.append("the baseline has no figures here, so there is nothing to compare with")
     if not any(cell.streams for stack in stacks for cell in stack.timed):
         notes.append("no stack here streams: its TTFA is its whole time")
     return tuple(notes)
@@ -139,33 +141,38 @@ def _speed_up(stack: StackResult, baseline: StackResult | None) -> str:
 
 
 def stages(run: Run) -> list[Table]:
-    """Milliseconds per stage by the host's clock and, where there is a device, between its events."""
-    return [
-        Table(
-            _titled("Stages, ms", stacks),
-            ("stack", "time", *metrics.STAGES, "sum", "wall"),
-            tuple(row for stack in stacks if stack.timed for row in _stage_rows(stack)),
-            ("host: monotonic clock. device: events on the stream at the same marks, waiting included",),
-        )
-        for stacks in results(run)
-        if any(stack.timed for stack in stacks)
-    ]
+    """Milliseconds per stage, by the host's clock and, where there is a device, between its events."""
+    return [_stages(stacks) for stacks in results(run) if any(stack.timed for stack in stacks)]
 
 
-def _stage_rows(stack: StackResult) -> Iterable[tuple[str, ...]]:
-    wall = Metric("wall_seconds", "wall", metrics.over_utterances(lambda u: u.wall_seconds), 1e3, 1)
-    for clock, device in (("host", False), ("device", True)):
-        parts = [
-            Metric(stage, stage, metrics.over_utterances(metrics.stage_seconds(stage, device=device)), 1e3, 1)
-            for stage in metrics.STAGES
-        ]
-        total = Metric("sum", "sum", metrics.over_utterances(_stage_sum(device)), 1e3, 1)
-        if any(stack.estimate(part) for part in parts):
-            yield (stack.marked, clock, *(stack.text(p) for p in parts), stack.text(total), stack.text(wall))
+def _stages(stacks: Sequence[StackResult]) -> Table:
+    """A row per stage, so that the table grows with the stacks only."""
+    clocks = [(stack, device) for stack in stacks for device in (False, True) if _has_stages(stack, device)]
+    rows = [(name, *(stack.text(_stage(name, device)) for stack, device in clocks)) for name in metrics.STAGES]
+    rows.append(("sum", *(stack.text(_milliseconds("sum", _stage_sum(device))) for stack, device in clocks)))
+    rows.append(("wall", *(stack.text(_milliseconds("wall", lambda u: u.wall_seconds)) for stack, _ in clocks)))
+    return Table(
+        _titled("Stages, ms", stacks),
+        ("stage", *(f"{stack.marked}\n{'device' if device else 'host'}" for stack, device in clocks)),
+        tuple(rows),
+        ("host: monotonic clock. device: events on the stream at the same marks, waiting included",),
+    )
 
 
-def _stage_sum(device: bool) -> Callable[[Any], float | None]:
-    def of(utterance: Any) -> float | None:
+def _has_stages(stack: StackResult, device: bool) -> bool:
+    return any(stack.estimate(_stage(name, device)) for name in metrics.STAGES)
+
+
+def _stage(name: str, device: bool) -> Metric:
+    return _milliseconds(name, metrics.stage_seconds(name, device=device))
+
+
+def _milliseconds(name: str, of: Callable[[Utterance], float | None]) -> Metric:
+    return Metric(name, name, metrics.over_utterances(of), 1e3, 1)
+
+
+def _stage_sum(device: bool) -> Callable[[Utterance], float | None]:
+    def of(utterance: Utterance) -> float | None:
         found = statistics.finite(metrics.stage_seconds(stage, device=device)(utterance) for stage in metrics.STAGES)
         return sum(found) if found else None
 

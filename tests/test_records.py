@@ -14,6 +14,10 @@ from ttsbench import records
 from ttsbench.errors import RecordError
 from ttsbench.records import Cell, Run
 
+CELL = {
+    "key": "k", "kind": "timed", "stack": "s", "slots": {}, "point": {}, "process": 0, "order": 0, "status": "ok"
+}  # fmt: skip
+
 
 def test_a_run_comes_back_as_it_was_written(tmp_path: Path, make_run: Callable[..., Run]) -> None:
     run = make_run()
@@ -41,6 +45,8 @@ def test_numbers_that_json_lacks_become_null(make_cell: Callable[..., Cell]) -> 
         ({"surprise": 1}, "does not know: surprise"),
         ({"cells": "many"}, "cells should be a list"),
         ({"cells": [{}]}, "cells[0] lacks"),
+        ({"cells": [CELL | {"elapsed_seconds": 10**400}]}, "cells[0].elapsed_seconds should be a number, not 1000"),
+        ({"cells": [CELL | {"elapsed_seconds": True}]}, "cells[0].elapsed_seconds should be a number, not True"),
         ({"scenario": 7}, "scenario should be a str"),
     ],
 )

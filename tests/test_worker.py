@@ -42,6 +42,16 @@ def test_a_cell_holds_everything_a_report_needs(make_job: MakeJob, folder: Path)
     assert records.from_json(records.Cell, records.to_json(cell)) == cell
 
 
+@pytest.mark.parametrize("in_the_way", ["audio", "audio/lean.0.wav/x"])
+def test_audio_that_cannot_be_written_costs_no_figure(make_job: MakeJob, tmp_path: Path, in_the_way: str) -> None:
+    (tmp_path / in_the_way).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / in_the_way).touch()
+    cell = run(make_job(), tmp_path)
+    assert (cell.status, cell.reason, cell.audio) == ("ok", "", ())
+    assert cell.utterances
+    assert [warning for warning in cell.warnings if warning.startswith("the audio was not kept: ")]
+
+
 def test_stacks_hear_the_same_random_stream(make_job: MakeJob, folder: Path) -> None:
     lean = run(make_job(), folder)
     upstream = run(make_job(key="upstream", stack="upstream", slots={}, process=1), folder)

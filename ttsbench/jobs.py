@@ -53,10 +53,20 @@ class Job:
         return f"{self.key}#{self.kind}{self.process}"
 
     @property
+    def checkpoint(self) -> tuple[str, str, str, str, int]:
+        """The model as `checkpoint.locate` takes it."""
+        return self.weights, self.family, self.size, self.dtype, self.model_seed
+
+    @property
     def file_stem(self) -> str:
         """Names the job's files: letters and a length that every file system takes, and no other cell's."""
         plain = re.sub(r"[^A-Za-z0-9_.=+-]", "_", self.key)[:FILE_STEM_MAX]
         return plain if plain == self.key else f"{plain}-{hashlib.sha256(self.key.encode()).hexdigest()[:8]}"
+
+    @property
+    def log(self) -> str:
+        """Where the process writes, below the run's folder; processes are counted as displays do, from 1."""
+        return f"logs/{self.file_stem}.{self.kind}{self.process + 1}.log"
 
 
 def digest(jobs: Sequence[Job]) -> str:

@@ -8,12 +8,12 @@ from fnmatch import fnmatchcase
 from itertools import groupby
 from pathlib import Path
 
-from ttsbench import checkpoint_files, environment, records, runner
+from ttsbench import checkpoint, checkpoint_files, environment, records, runner
 from ttsbench.environment import Machine
 from ttsbench.errors import UsageError, suggest
 from ttsbench.jobs import COLD, TIMED, Job
 from ttsbench.optimizations import registry
-from ttsbench.scenarios.models import HUB
+from ttsbench.scenarios.models import HUB, SYNTHETIC
 from ttsbench.scenarios.schema import CellPlan, Scenario
 
 # Rough seconds, measured where the key says; only --plan and the first minutes of a progress display rely on them.
@@ -25,6 +25,7 @@ COSTS_SECONDS = {
     ("full", "cuda"): (20.0, 3.0, 0.53, 0.4),
 }
 FORK_SERVER_START_SECONDS = 12.0
+CHECKPOINT_SECONDS = {"tiny": 1.0, "full": 20.0}
 BARE_START_SECONDS = 12.0
 TOKENS_PER_AUDIO_SECOND = 25
 CHARACTERS_PER_AUDIO_SECOND = 14
@@ -45,7 +46,7 @@ def make(scenario: Scenario, machine: Machine, only: Sequence[str] = ()) -> Plan
     cells = _selected(scenario.cells(), only)
     devices = {asked: environment.resolve_device(asked, machine) for asked in {cell.device for cell in cells}}
     cells = [replace(cell, device=devices[cell.device]) for cell in cells]
-    _check_local_weights(cells)
+    _check_weights(cells)
     refusals = {cell.key: cell.refusal or _missing(cell, machine) for cell in cells}
     jobs = _ordered([cell for cell in cells if not refusals[cell.key]])
     refused = tuple(
@@ -68,12 +69,14 @@ def _matches(cell: CellPlan, pattern: str) -> bool:
     return fnmatchcase(cell.stack, pattern) or fnmatchcase(cell.key, pattern)
 
 
-def _check_local_weights(cells: Sequence[CellPlan]) -> None:
-    """Refuses a folder that does not hold its family's checkpoint whole; those from the hub show when they load."""
+def _check_weights(cells: Sequence[CellPlan]) -> None:
+    """Refuses a folder that lacks a part of its family's checkpoint, and the hub where only its cache could help."""
     models = dict.fromkeys((cell.model.weights, cell.model.family) for cell in cells if not cell.model.synthetic)
     for weights, family in models:
         if weights != HUB:
             checkpoint_files.check(Path(weights), family)
+        elif checkpoint.hub_is_offline():
+            checkpoint.locate(HUB, family)
 
 
 def _missing(cell: CellPlan, machine: Machine) -> str:
@@ -127,9 +130,17 @@ def _job(cell: CellPlan, kind: str, process: int, order: int) -> Job:
 
 
 def estimate(jobs: Sequence[Job]) -> float:
-    """Seconds that the jobs will take, imports of the fork server included."""
+    """Seconds that the jobs will take, preparation included."""
+    return preparation_seconds(jobs) + sum(job_seconds(job) for job in jobs)
+
+
+def preparation_seconds(jobs: Sequence[Job]) -> float:
+    """Before the first job: the fork server's imports, and the writing of checkpoints that are not in the cache."""
     forks = any(job.start_method == runner.FORKSERVER for job in jobs)
-    return FORK_SERVER_START_SECONDS * forks + sum(job_seconds(job) for job in jobs)
+    models = {job.checkpoint for job in jobs if job.weights == SYNTHETIC}
+    lacking = [model for _, *model in models if not checkpoint.is_cached(*model)]
+    imports = max(FORK_SERVER_START_SECONDS * forks, BARE_START_SECONDS * bool(lacking))
+    return imports + sum(CHECKPOINT_SECONDS[size] for _, size, *_ in lacking)
 
 
 def job_seconds(job: Job) -> float:

@@ -17,8 +17,8 @@ import statistics
 import sys
 import time
 import traceback
-from collections.abc import Callable
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -45,7 +45,7 @@ Tell = Callable[[str], None]
 def main(connection: Connection, job_json: str, folder: str, asked_at: float) -> None:
     """The process's entry: runs the job, sends what it found out and nothing else, and never raises."""
     job = records.from_json(Job, json.loads(job_json))
-    isolate(Path(folder) / "logs" / f"{job.file_stem}.{job.kind}{job.process}.log")
+    isolate(Path(folder) / job.log)
     ladder = {"interpreter": time.time() - asked_at}
 
     def tell(stage: str) -> None:
@@ -56,6 +56,17 @@ def main(connection: Connection, job_json: str, folder: str, asked_at: float) ->
     connection.close()
 
 
+def make_ready(connection: Connection, models: Sequence[tuple[str, str, str, str, int]], folder: str) -> None:
+    """The entry of a process before any cell: makes or fetches each checkpoint. What it cannot, its cells tell."""
+    isolate(Path(folder) / "logs" / "preparation.log")
+    from ttsbench import checkpoint
+
+    for weights, family, *variant in models:
+        connection.send(json.dumps({"stage": f"checkpoint {weights} {family}"}))
+        with suppress(TtsbenchError):
+            checkpoint.locate(weights, family, *variant)
+
+
 def isolate(log: Path) -> None:
     """A process group of its own that dies with its parent, leaves Ctrl-C to it, and writes to a log."""
     os.setsid()
@@ -64,8 +75,11 @@ def isolate(log: Path) -> None:
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
         if (parent := multiprocessing.parent_process()) is not None and not parent.is_alive():
             os._exit(1)  # it died before the line above
-    log.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+    try:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+    except OSError:  # a full disk: the cell can do without a log
+        descriptor = os.open(os.devnull, os.O_WRONLY)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
     os.close(descriptor)
@@ -81,7 +95,8 @@ def run(job: Job, folder: Path, tell: Tell, ladder: dict[str, float]) -> records
     except MemoryError:
         found = {"status": "oom", "reason": "the host has no memory left"}
     except Exception as error:  # noqa: BLE001  (whatever a model may raise must become a row)
-        traceback.print_exc()
+        with suppress(OSError):  # a full disk takes no log either
+            traceback.print_exc()
         found = failure(error)
     return records.Cell(
         key=job.key,
@@ -135,7 +150,7 @@ def measure(job: Job, folder: Path, tell: Tell, ladder: dict[str, float]) -> dic
     waves: dict[int, Any] = {}
     found |= time_pass(job, pipeline, tell, waves)
     if job.keep_audio:
-        found["audio"] = keep_audio(job, waves, folder)
+        found |= keep_audio(job, waves, folder)
     if "memory" in job.passes:
         tell("memory")
         found["memory"] = memory_pass(job, pipeline)
@@ -145,7 +160,7 @@ def measure(job: Job, folder: Path, tell: Tell, ladder: dict[str, float]) -> dic
     found["evidence"] = attest(job, pipeline) | {
         "hooks": {"warm": hooks_when_warm, "at_the_end": count_hooks(pipeline)}
     }
-    return found | {"warnings": remarks(found)}
+    return found | {"warnings": (*found.get("warnings", ()), *remarks(found))}
 
 
 def prepare(job: Job, tell: Tell, ladder: dict[str, float]) -> Pipeline:
@@ -158,7 +173,7 @@ def prepare(job: Job, tell: Tell, ladder: dict[str, float]) -> Pipeline:
         preload.quiet()
     tell("loading")
     with step(ladder, "load"):
-        weights = checkpoint.locate(job.weights, job.family, job.size, job.dtype, job.model_seed)
+        weights = checkpoint.locate(*job.checkpoint)
         # The cold ladder loads as a user would; elsewhere weights that are about to be overwritten are not drawn first.
         tts = checkpoint.load(weights, job.family, job.device, draw_first=job.kind == COLD)
     with step(ladder, "voice"):
@@ -323,12 +338,18 @@ def climb(job: Job, pipeline: Pipeline, tell: Tell, ladder: dict[str, float]) ->
     ladder["steady"] = statistics.median(steady)
 
 
-def keep_audio(job: Job, waves: dict[int, Any], folder: Path) -> tuple[records.Audio, ...]:
-    """Writes each text's first timed wave, and says what can be said of it without a reference."""
+def keep_audio(job: Job, waves: dict[int, Any], folder: Path) -> dict[str, Any]:
+    """Writes each text's first timed wave, and says what can be said of it; a full disk costs the audio, no figure."""
+    import soundfile
+
     from ttsbench import audio
 
-    (folder / "audio").mkdir(exist_ok=True)
-    return tuple(audio.keep(wave, index, folder, f"audio/{job.file_stem}.{index}.wav") for index, wave in waves.items())
+    try:
+        (folder / "audio").mkdir(exist_ok=True)
+        kept = [audio.keep(wave, index, folder, f"audio/{job.file_stem}.{index}.wav") for index, wave in waves.items()]
+    except (OSError, soundfile.SoundFileError) as error:
+        return {"warnings": (f"the audio was not kept: {error}",)}
+    return {"audio": tuple(kept)}
 
 
 def remarks(found: dict[str, Any]) -> tuple[str, ...]:

@@ -14,11 +14,8 @@ from typing import Any
 
 import torch
 
-from ttsbench.records import StageTime
+from ttsbench.records import RESIDUAL, STAGES, StageTime
 from ttsbench.swapping import wrapped
-
-STAGES = ("text", "voice", "prefill", "decode", "flow_encoder", "cfm", "vocoder", "copy_to_host", "watermark")
-RESIDUAL = "residual"
 
 
 class Timeline:
