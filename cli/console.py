@@ -171,6 +171,11 @@ def duration(seconds: float) -> str:
     return f"{seconds / 3600:.1f} h"
 
 
+def progress_line(text: str) -> None:
+    """One plain line beside the result, for who waits."""
+    ERR.print(Text(text), soft_wrap=True)
+
+
 def lines(texts: Sequence[str]) -> None:
     """Plain lines, nothing in them taken for markup."""
     for text in texts:

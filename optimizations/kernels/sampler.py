@@ -44,10 +44,11 @@ def race_from_uniforms(uniforms: torch.Tensor) -> torch.Tensor:
 
 
 def sample_reference(
-    logits: torch.Tensor, seen: torch.Tensor, settings: torch.Tensor, race: torch.Tensor, *, order: str
+    logits: torch.Tensor, seen: torch.Tensor, settings: torch.Tensor | list[float], race: torch.Tensor, *, order: str
 ) -> torch.Tensor:
-    """The same tokens by upstream's steps; waits for the device to read the settings."""
-    temperature, penalty, min_p, top_p, top_k = settings.tolist()
+    """The same tokens by upstream's steps; of settings on the device the host waits to read them."""
+    values = settings.tolist() if isinstance(settings, torch.Tensor) else settings
+    temperature, penalty, min_p, top_p, top_k = values
     scores = logits.float()
     if PENALTY_FIRST[order]:
         scores = _penalized(scores, seen, penalty)
