@@ -78,8 +78,8 @@ def _legend(ceilings: Ceilings) -> tuple[str, ...]:
     )
     limits = (
         "ceiling: the least time that bytes and operations allow, over cold; measured in this run: copy "
-        f"{ceilings.copy_bytes_per_second / 1e9:.0f} GB/s, matmul TFLOP/s {rates}, L2 {ceilings.l2_bytes / 1e6:.0f} MB; "
-        "our fp32 products are three of tf32 and may pass the ceiling of torch's own"
+        f"{ceilings.copy_bytes_per_second / 1e9:.0f} GB/s, matmul TFLOP/s {rates}, L2 "
+        f"{ceilings.l2_bytes / 1e6:.0f} MB; our fp32 products are three of tf32 and may pass the ceiling of torch's own"
     )
     return times, limits
 

@@ -13,7 +13,7 @@ from transformers.models.llama.modeling_llama import LlamaRMSNorm, apply_rotary_
 from ttsbench import environment
 from ttsbench.optimizations import decode
 from ttsbench.optimizations.kernels import sampler
-from ttsbench.optimizations.kernels.gate_up import gate_up, gate_up_reference
+from ttsbench.optimizations.kernels.gate_up import fp32_products, gate_up, gate_up_reference
 from ttsbench.optimizations.kernels.rms_norm import (
     add_rms_norm,
     add_rms_norm_reference,
@@ -26,6 +26,8 @@ from ttsbench.optimizations.kernels.silu_mul import silu_mul, silu_mul_reference
 DEVICE = "cpu" if environment.machine().cuda_problem else "cuda"
 # Of ‖out − reference‖ over ‖reference‖: one rounding of the result. The interpreter cuts bf16 instead of rounding.
 TOLERANCE = {torch.float32: 1e-6, torch.float16: 5e-4, torch.bfloat16: 4e-3 if DEVICE == "cuda" else 8e-3}
+# Of random settings for the sampler; the interpreter takes 20 ms for each.
+SETS = 20 if DEVICE == "cpu" else 100
 DTYPES = pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
 
 Make = Callable[..., torch.Tensor]
@@ -274,7 +276,7 @@ class TestSampler:
     @pytest.mark.parametrize("vocabulary", [1, 41, 523])
     def test_picks_the_token_of_the_reference(self, vocabulary: int, order: str) -> None:
         generator = torch.Generator().manual_seed(vocabulary)
-        for _ in range(60):
+        for _ in range(SETS):
             logits = (3 * torch.randn(4, vocabulary, generator=generator)).to(DEVICE)
             seen = (torch.rand(4, vocabulary, generator=generator) < 0.3).to(DEVICE)
             race = torch.empty(4, vocabulary).exponential_(generator=generator).to(DEVICE)
@@ -284,7 +286,7 @@ class TestSampler:
     def test_keeps_just_what_the_reference_keeps(self, order: str) -> None:
         """With noise that falls faster than the probabilities, the least likely token that was kept wins."""
         generator = torch.Generator().manual_seed(7)
-        for _ in range(60):
+        for _ in range(SETS):
             logits = (2 * torch.randn(3, 200, generator=generator)).to(DEVICE)
             race = (8 * (logits - logits.amax(-1, keepdim=True))).exp().clamp_min(1e-30)
             self.draw(logits, torch.zeros_like(logits, dtype=torch.bool), race, order,
@@ -352,7 +354,7 @@ class TestSampler:
     @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
     def test_coarse_logits_with_many_ties(self, dtype: torch.dtype) -> None:
         generator = torch.Generator().manual_seed(5)
-        for _ in range(30):
+        for _ in range(SETS):
             logits = torch.randn(2, 150, generator=generator).mul(4).round().div(2).to(DEVICE, dtype)
             race = torch.empty(2, 150).exponential_(generator=generator).to(DEVICE)
             seen = (torch.rand(2, 150, generator=generator) < 0.3).to(DEVICE, torch.int8)
@@ -458,3 +460,31 @@ class TestGraphs:
         exact = gate_up_reference(*wide(x, *weights))
         # fp32 as three tf32 products: tensor cores cut where an fp32 addition would round.
         assert_close(gate_up(x, *weights), exact, dtype, {**TOLERANCE, torch.float32: 1e-5})
+
+    @torch.inference_mode()
+    def test_every_kernel_is_traced_whole_by_torch_compile(self, make: Make) -> None:
+        x, weight, wide_weight = make(2, 1024), make(1024), make(64, 1024)
+        q, angle = make(2, 4, 3, 64), make(1, 3, 64)
+        calls: tuple[tuple[Callable[..., Any], tuple[torch.Tensor, ...]], ...] = (
+            (silu_mul, (x, x)),
+            (rms_norm, (x, weight)),
+            (add_rms_norm, (x, x, weight)),
+            (gate_up, (x, wide_weight, wide_weight)),
+            (gate_up, (x.repeat(20, 1), wide_weight, wide_weight)),
+            (rope, (q, q, angle, angle)),
+        )
+        for call, inputs in calls:
+            torch.compiler.reset()
+            found, expected = torch.compile(call, fullgraph=True)(*inputs), call(*inputs)
+            torch.testing.assert_close(found, expected, rtol=0, atol=0)
+
+
+def test_fp32_products_follow_torchs_own_setting() -> None:
+    matmul: Any = torch.backends.cuda.matmul
+    before = matmul.fp32_precision
+    try:
+        for setting, products in (("tf32", "tf32"), ("ieee", "tf32x3")):
+            matmul.fp32_precision = setting
+            assert fp32_products() == products
+    finally:
+        matmul.fp32_precision = before

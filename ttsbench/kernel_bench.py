@@ -8,6 +8,7 @@ who launches one after the other.
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -135,19 +136,21 @@ def checked(row: Row, case: Case, shape: Shape, forward: Forward, generator: tor
         for one, other in zip(found, exact, strict=True):
             if one.shape != other.shape:
                 return replace(row, status="wrong", reason=f"shape {tuple(one.shape)}, not {tuple(other.shape)}")
-            one, other = one.detach().double(), other.detach().double()
-            difference = (one - other).abs()
-            if not bool(difference.isfinite().all()):
+            errors = errors_of(one.detach().double(), other.detach().double())
+            if not all(map(math.isfinite, errors)):
                 return replace(row, status="wrong", reason="values that are not finite")
-            relative = max(relative, float(difference.norm() / other.norm().clamp_min(1e-300)))
-            largest = max(largest, float(difference.amax()))
-    row = replace(
-        row, relative_error=relative, max_abs_diff=largest, bytes_moved=moved, flops=case.flops(shape.dims)
-    )  # fmt: skip
+            relative, largest = max(relative, errors[0]), max(largest, errors[1])
+    row = replace(row, relative_error=relative, max_abs_diff=largest, bytes_moved=moved, flops=case.flops(shape.dims))
     if relative > case.tolerances[row.dtype]:
         reason = f"relative error {relative:.1e} exceeds {case.tolerances[row.dtype]:.1e}"
         return replace(row, status="wrong", reason=reason)
     return row
+
+
+def errors_of(found: torch.Tensor, exact: torch.Tensor) -> tuple[float, float]:
+    """‖found − exact‖ over ‖exact‖, and the largest difference."""
+    difference = (found - exact).abs()
+    return float(difference.norm() / exact.norm().clamp_min(1e-300)), float(difference.amax())
 
 
 def fresh(case: Case, shape: Shape, dtype: str, generator: torch.Generator) -> tuple[Tensors, Tensors]:

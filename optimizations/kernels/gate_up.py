@@ -75,6 +75,7 @@ def _tiles(rows: int, element_size: int) -> tuple[int, int, int, int]:
     return (64, 128, 64, 4) if rows <= 256 else (128, 128, 64, 8)
 
 
+@torch.compiler.assume_constant_result
 def _stages(stage_bytes: int, device: torch.device) -> int:
     """How many tiles are on their way at a time: four, or what shared memory holds."""
     if device.type != "cuda":
@@ -83,6 +84,7 @@ def _stages(stage_bytes: int, device: torch.device) -> int:
     return max(1, min(4, int(properties.shared_memory_per_block_optin) // stage_bytes))
 
 
+@torch.compiler.assume_constant_result
 def fp32_products() -> str:
     """tf32 where torch may use it; otherwise three tf32 products, exact to 2⁻²¹ and far faster than fp32 ones."""
     return "tf32" if torch.backends.cuda.matmul.fp32_precision == "tf32" else "tf32x3"
