@@ -166,6 +166,8 @@ class TestRmsNorm:
     def test_rows_are_read_where_they_lie(self, make: Make) -> None:
         x, weight = make(4, 3, 50)[:, 1, ::2], make(50)[::2]
         assert_close(rms_norm(x, weight), exact_norm(*wide(x, weight)), torch.float32)
+        residual = make(4, 50)[:, 3:28]
+        assert_close(add_rms_norm(x, residual, weight)[1], x.double() + residual.double(), torch.float32)
 
     @DTYPES
     def test_gradients_agree_with_float64(self, make: Make, dtype: torch.dtype) -> None:
