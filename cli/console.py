@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import time
-import warnings
 from collections.abc import Sequence
 from contextlib import contextmanager, suppress
 from typing import IO, TYPE_CHECKING, Any, cast
@@ -64,6 +63,8 @@ def show_run(run: Run) -> None:
         show_table(table)
     for where, status, reason in tables.failures(run):
         OUT.print(Text.assemble((f"{status}: ", "bold red"), f"{where}: {reason}"))
+    for fault in tables.faults(run):
+        OUT.print(Text.assemble(("quality failed: ", "bold red"), fault))
     for warning in tables.warnings(run):
         OUT.print(Text.assemble(("note: ", "yellow"), warning))
 
@@ -231,12 +232,9 @@ def duration(seconds: float) -> str:
     return f"{seconds / 3600:.1f} h"
 
 
-@contextmanager
-def without_warnings() -> Iterator[None]:
-    """Other packages warn of what we know, where users can do nothing about it."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
+def progress_line(text: str) -> None:
+    """One plain line beside the result, for who waits."""
+    ERR.print(Text(text), soft_wrap=True)
 
 
 def lines(texts: Sequence[str]) -> None:

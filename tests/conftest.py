@@ -18,6 +18,10 @@ from ttsbench.jobs import Job
 # Before torch is imported: on a busy machine two OpenMP threads wait for each other, 5-20 times slower than one.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# Before triton is imported: where torch can use no GPU, kernels run under Triton's interpreter.
+if environment.machine().cuda_problem:
+    os.environ.setdefault("TRITON_INTERPRET", "1")
+
 # A shell's background jobs ignore Ctrl-C, and so would every process that the tests start and stop.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
