@@ -76,9 +76,9 @@ class LeanEstimator:
 
     def _time(self, t: torch.Tensor, r: torch.Tensor | None) -> torch.Tensor:
         module = self.module
-        time = module.time_mlp(module.time_embeddings(t).to(t.dtype))
+        time = module.time_mlp(module.time_embeddings(t).to(module.dtype))
         if r is not None:
-            end = module.time_mlp(module.time_embeddings(r).to(time.dtype))
+            end = module.time_mlp(module.time_embeddings(r).to(module.dtype))
             time = module.time_embed_mixer(torch.cat([time, end], dim=1))
         assert isinstance(time, torch.Tensor)
         return time

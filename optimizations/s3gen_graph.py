@@ -16,6 +16,7 @@ import torch
 from torch.nn import functional
 
 from ttsbench.errors import CellError
+from ttsbench.optimizations import flow_solve
 from ttsbench.optimizations.flow_encoder import LeanEncoder
 from ttsbench.optimizations.flow_estimator import LeanEstimator
 from ttsbench.optimizations.graphs import Graphs
@@ -36,8 +37,7 @@ def apply(pipeline: Pipeline, option: str) -> None:
     estimator, encoder = installed(pipeline)["s3gen_attention"]
     solve = GraphedSolve(flow.decoder, estimator, BUCKET_TOKENS * FRAMES_PER_TOKEN if option == "bucket" else 1)
     encode = GraphedEncoder(encoder, BUCKET_TOKENS if option == "bucket" else 1)
-    # The first is what models with guidance call, the second what mean flows call.
-    flow.decoder.solve_euler = flow.decoder.basic_euler = solve
+    flow_solve.install(flow.decoder, solve)
     encoder.run = encode
     installed(pipeline)[SLOT] = (solve, encode)
 
@@ -46,8 +46,8 @@ class GraphedSolve:
     """The Euler solve of one utterance, replayed."""
 
     def __init__(self, decoder: Any, estimator: LeanEstimator, bucket: int) -> None:
+        self._decoder = decoder
         self._estimator = estimator
-        self._guidance = None if estimator.module.meanflow else float(decoder.inference_cfg_rate)
         self._bucket = bucket
         self._calls_of: dict[tuple[int, int], int] = {}
         self.graphs = Graphs()
@@ -69,48 +69,27 @@ class GraphedSolve:
         frames = x.size(2)
         length = _ceil(frames, self._bucket)
         key = (length, t_span.numel() - 1)
-        dtype = self._estimator.module.dtype
         inputs = [_padded(tensor, length) for tensor in (x, mu, cond)]
         if self._bucket > 1:
             inputs.append(_padded(torch.ones_like(mask), length))
-        solved = self.graphs(key, self._solve, *(tensor.to(dtype) for tensor in (*inputs, spks, t_span)))
+        solved = self.graphs(key, self._solve, *inputs, spks, t_span)
         self.estimator_calls = self._calls_of[key]
-        return solved[:, :, :frames].to(x.dtype)
+        return solved[:, :, :frames]
 
     def _solve(self, *inputs: torch.Tensor) -> torch.Tensor:
         x, mu, cond, *valid, spks, times = inputs
-        before = self._estimator.calls
-        keys = None
+        estimator, keys = self._estimator, None
         if valid:
-            rows = 1 if self._guidance is None else 2
-            keys = self._estimator.attention.mark_keys(valid[0].expand(rows, -1, -1))
-        solved = euler(self._estimator, self._guidance, x, times, mu, spks, cond, keys)
-        self._calls_of[(x.size(2), times.numel() - 1)] = self._estimator.calls - before
+            rows = 1 if estimator.module.meanflow else 2
+            keys = estimator.attention.mark_keys(valid[0].to(estimator.module.dtype).expand(rows, -1, -1))
+        before = estimator.calls
+
+        def velocity(*arguments: torch.Tensor | None) -> torch.Tensor:
+            return estimator.velocity(*arguments, keys)
+
+        solved = flow_solve.euler(velocity, self._decoder, x, times, mu, spks, cond)
+        self._calls_of[(x.size(2), times.numel() - 1)] = estimator.calls - before
         return solved
-
-
-def euler(
-    estimator: LeanEstimator,
-    guidance: float | None,
-    x: torch.Tensor,
-    times: torch.Tensor,
-    mu: torch.Tensor,
-    spks: torch.Tensor,
-    cond: torch.Tensor,
-    keys: torch.Tensor | None,
-) -> torch.Tensor:
-    """Upstream's arithmetic: with guidance a second row without conditions beside the first, for a mean flow none."""
-    if guidance is not None:
-        mu, spks, cond = (torch.cat([given, torch.zeros_like(given)]) for given in (mu, spks, cond))
-    for start, end in zip(times[:-1, None], times[1:, None], strict=True):
-        if guidance is None:
-            velocity = estimator.velocity(x, mu, start, spks, cond, end, keys)
-        else:
-            both = estimator.velocity(x.repeat(2, 1, 1), mu, start.repeat(2), spks, cond, None, keys)
-            wanted, unwanted = both.chunk(2)
-            velocity = (1.0 + guidance) * wanted - guidance * unwanted
-        x = x + (end - start) * velocity
-    return x
 
 
 class GraphedEncoder:

@@ -7,15 +7,17 @@ import sys
 from collections.abc import Callable
 from importlib.machinery import ModuleSpec
 from itertools import pairwise
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch.nn import functional
 from torch.nn.utils import parametrize
 
-from ttsbench import checkpoint
+from ttsbench import checkpoint, voice
 from ttsbench.errors import CellError
 from ttsbench.instruments.clock import STAGES, Timeline
 from ttsbench.optimizations import graphs, registry
@@ -192,9 +194,9 @@ def test_in_fp32_every_option_makes_upstreams_mel(
         attest(pipeline, slot, option)
 
 
-# Measured at tiny: 0.8 % in bf16, 0.1 % in fp16.
+# Measured at tiny: 0.8 % in bf16, 0.1 % in fp16. With upstream's own casts, times included, 4.9 % and 0.9 %.
 @pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize(("dtype", "bound"), [("bf16", 0.03), ("fp16", 0.004)])
+@pytest.mark.parametrize(("dtype", "bound"), [("bf16", 0.015), ("fp16", 0.002)])
 @pytest.mark.parametrize(
     "slots",
     [
@@ -411,7 +413,8 @@ def test_what_was_in_a_bucket_before_leaves_no_trace(make: Make) -> None:
     vocode(used, 60)
     solve, _ = installed(used)["s3gen_graph"]
     for _, static in solve.graphs._held.values():
-        static[0].fill_(float("nan"))
+        with torch.inference_mode():
+            static[0].fill_(float("nan"))
     assert torch.equal(vocode(used, 20).mel, vocode(fresh, 20).mel)
 
 
@@ -620,3 +623,256 @@ def test_parameters_are_where_they_were(make: Make) -> None:
     estimators = [pipeline.tts.s3gen.flow.state_dict() for pipeline in (plain, changed)]
     assert estimators[0].keys() == estimators[1].keys()
     assert isinstance(changed.tts.s3gen.flow.decoder.estimator.forward, LeanEstimator)
+
+
+# Where the host's and the device's arithmetic meet: the voice and the watermark.
+
+
+def spoken(pipeline: Pipeline) -> np.ndarray:
+    """Two seconds that carry a mark well: a voice-like sound rather than what random weights make."""
+    seconds = np.arange(48_000) / 24_000
+    wave = sum(np.sin(2 * np.pi * 130 * k * seconds) / k for k in range(1, 20)) * np.sin(2 * np.pi * 3 * seconds) ** 2
+    marked: np.ndarray = pipeline.tts.watermarker.apply_watermark(0.2 * wave.astype(np.float32), sample_rate=24_000)
+    return marked
+
+
+def read_mark(wave: np.ndarray) -> float:
+    import perth
+
+    return float(np.mean(perth.PerthImplicitWatermarker().get_watermark(wave, 24_000, round=False)))
+
+
+@pytest.mark.parametrize("slots", [{"watermark": "gpu"}, {"resample": "gpu"}, {"resample": "gpu", "watermark": "gpu"}])
+def test_the_mark_set_on_the_device_is_read_by_perth(make: Make, slots: dict[str, str]) -> None:
+    host, device = spoken(make()), make(**slots)
+    marked = spoken(device)
+    assert read_mark(host) > 0.9
+    assert read_mark(marked) > 0.9
+    assert marked.shape == host.shape
+    assert marked.dtype == host.dtype
+    assert 1e-7 < off_by(torch.from_numpy(marked), torch.from_numpy(host)) < 0.01
+    for slot in ("resample", "watermark"):
+        attest(device, slot, slots.get(slot, registry.BY_NAME[slot].default))
+
+
+def test_no_mark_is_read_where_none_was_set(make: Make) -> None:
+    assert read_mark(spoken(make(watermark="off"))) < 0.5
+
+
+def test_a_voice_is_resampled_on_the_device_and_librosa_comes_back(make: Make, tmp_path: Path) -> None:
+    """An odd rate, so that both of upstream's resamplings have work to do."""
+    import librosa
+    import soundfile
+    from chatterbox import tts as upstream_module
+
+    wave, rate_hz = soundfile.read(voice.synthesize(tmp_path / "24k.wav", 3.0))
+    path = str(tmp_path / "22k.wav")
+    soundfile.write(path, librosa.resample(wave, orig_sr=rate_hz, target_sr=22_050), 22_050)
+    host, device = make(), make(resample="gpu")
+    for pipeline in (host, device):
+        pipeline.tts.prepare_conditionals(path)
+    assert upstream_module.librosa is librosa
+    assert attest(device, "resample", "gpu") == {"voice": 2, "watermark": 0}
+    wanted, heard = (pipeline.tts.conds.gen["prompt_feat"] for pipeline in (host, device))
+    assert 1e-7 < off_by(heard, wanted) < 0.02
+    assert off_by(device.tts.conds.t3.speaker_emb, host.tts.conds.t3.speaker_emb) < 0.02
+
+
+@pytest.mark.parametrize(("slot", "option"), [("resample", "gpu"), ("watermark", "gpu")])
+def test_what_the_device_never_did_is_refused(make: Make, slot: str, option: str) -> None:
+    for pipeline in (make(), make(**{slot: option})):
+        with pytest.raises(CellError, match=f"{slot}: {option} was asked for"):
+            attest(pipeline, slot, option)
+
+
+def test_the_network_stays_on_the_host_unless_the_watermark_moves(make: Make) -> None:
+    pipeline = make(resample="gpu")
+    spoken(pipeline)
+    with pytest.raises(CellError, match="gpu was asked for, and ResampledWatermarker is what ran"):
+        attest(pipeline, "watermark", "gpu")
+
+
+# What makes no sense together.
+
+
+@pytest.mark.parametrize(
+    ("slots", "reason"),
+    [
+        ({"s3gen_graph": "exact"}, "s3gen_graph: exact needs s3gen_attention"),
+        ({"s3gen_graph": "bucket"}, "upstream's waits for the host"),
+        ({"s3gen_compile": "default"}, "s3gen_compile: default needs s3gen_attention"),
+        (
+            {"s3gen_attention": "sdpa", "s3gen_graph": "bucket", "s3gen_compile": "reduce-overhead"},
+            "captures graphs of its own",
+        ),
+        ({"s3gen_attention": "flash_attention_2"}, "needs s3gen_dtype: fp16 or bf16"),
+        ({"s3gen_attention": "flash_attention_2", "s3gen_dtype": "tf32"}, "needs s3gen_dtype: fp16 or bf16"),
+        ({"cfm_steps": "1"}, "cfm_steps: 1 is for turbo, nano, not for chatterbox"),
+    ],
+    ids=str,
+)
+def test_combinations_without_sense_are_refused(slots: dict[str, str], reason: str) -> None:
+    assert reason in registry.conflict(slots, family="chatterbox", cfg_weight=0.5)
+
+
+@pytest.mark.parametrize(
+    "slots",
+    [
+        {"s3gen_attention": "flash_attention_2", "s3gen_dtype": "bf16", "s3gen_graph": "bucket"},
+        {"s3gen_attention": "sdpa", "s3gen_graph": "exact", "s3gen_compile": "max-autotune"},
+        {"s3gen_attention": "sdpa", "s3gen_compile": "reduce-overhead", "vocoder": "compile"},
+        {"cfm_steps": "4", "vocoder": "graph", "resample": "gpu", "watermark": "gpu"},
+    ],
+    ids=str,
+)
+def test_combinations_with_sense_are_taken(slots: dict[str, str]) -> None:
+    assert registry.conflict(slots, family="chatterbox", cfg_weight=0.5) == ""
+
+
+def test_other_sounds_are_marked_as_such() -> None:
+    for slots in ({"cfm_steps": "4"}, {"resample": "gpu"}, {"watermark": "gpu"}, {"watermark": "off"}):
+        assert len(registry.changes_output(slots)) == 1
+    assert registry.changes_output({"s3gen_dtype": "bf16", "s3gen_graph": "bucket", "vocoder": "compile"}) == ()
+
+
+# On a GPU.
+
+
+@pytest.fixture
+def on_gpu() -> Callable[..., Pipeline]:
+    def build(family: str = "chatterbox", size: str = "tiny", **slots: str) -> Pipeline:
+        tts = checkpoint.load(checkpoint.ensure(family, size, "fp32", 0), family, "cuda")
+        pipeline = Pipeline(tts, texts=("Two words.",), length=Length(fixed=8), sampling={}, language=None)
+        for slot in registry.BY_NAME:
+            if slot in slots:
+                slot_module(slot).apply(pipeline, slots[slot])
+        return pipeline
+
+    return build
+
+
+@pytest.fixture
+def full_fp32(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No TF32 anywhere: cuDNN allows it by default, and picks other algorithms for other lengths."""
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+    monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", False)
+
+
+def first_call(pipeline: Pipeline, tokens: int, seed: int) -> torch.Tensor:
+    """One mel and nothing before it, so that a capture which is not replayed would show."""
+    s3gen = pipeline.tts.s3gen
+    speech = torch.randint(0, 6561, (tokens,), generator=torch.Generator().manual_seed(7)).to(pipeline.device)
+    torch.manual_seed(seed)
+    steps = {"n_cfm_timesteps": 2} if s3gen.meanflow else {}
+    mel: torch.Tensor = s3gen.flow_inference(speech, ref_dict=pipeline.tts.conds.gen, finalize=True, **steps)
+    return mel.cpu().clone()
+
+
+def check_graphs(eager: Pipeline, graphed: Pipeline, bound: float) -> None:
+    """First calls, later calls, other seeds, other lengths, the first length again."""
+    for tokens, seed in ((30, 0), (30, 1), (37, 0), (90, 2), (30, 0)):
+        wanted, heard = first_call(eager, tokens, seed), first_call(graphed, tokens, seed)
+        assert torch.isfinite(heard).all()
+        assert off_by(heard, wanted) < bound, (tokens, seed)
+
+
+@pytest.mark.gpu
+@pytest.mark.usefixtures("full_fp32")
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("option", ["exact", "bucket"])
+def test_gpu_graphs_make_the_eager_mel(on_gpu: Make, family: str, option: str) -> None:
+    graphed = on_gpu(family, s3gen_attention="sdpa", s3gen_graph=option)
+    check_graphs(on_gpu(family), graphed, 1e-4)
+    evidence = attest(graphed, "s3gen_graph", option)
+    assert evidence["solve"]["captured"] == (3 if option == "exact" else 2)
+    assert evidence["solve"]["replays"] == 5
+
+
+@pytest.mark.gpu
+@pytest.mark.usefixtures("full_fp32")
+@pytest.mark.parametrize("option", ["exact", "bucket"])
+def test_gpu_graphs_make_the_eager_mel_at_full_size(on_gpu: Make, option: str) -> None:
+    graphed = on_gpu(size="full", s3gen_attention="sdpa", s3gen_graph=option)
+    check_graphs(on_gpu(size="full"), graphed, 1e-3)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("slots", [{}, {"s3gen_compile": "default"}], ids=str)
+@pytest.mark.parametrize("attention", ["sdpa", "flash_attention_2"])
+def test_gpu_half_precision_graphs_stay_near(on_gpu: Make, attention: str, slots: dict[str, str]) -> None:
+    if attention == "flash_attention_2":
+        pytest.importorskip("flash_attn")
+    all_slots = {"s3gen_dtype": "bf16", "s3gen_attention": attention, "s3gen_graph": "bucket", **slots}
+    graphed = on_gpu(**all_slots)
+    check_graphs(on_gpu(), graphed, 0.03)
+    for slot, option in all_slots.items():
+        attest(graphed, slot, option)
+    if slots:
+        assert attest(graphed, "s3gen_compile", "default")["recompilations"] <= 1
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("graph", ["off", "exact", "bucket"])
+def test_gpu_flash_attention_2_is_the_packages_kernel(on_gpu: Make, graph: str) -> None:
+    pytest.importorskip("flash_attn")
+    from torch.profiler import ProfilerActivity, profile
+
+    pipeline = on_gpu(s3gen_dtype="bf16", s3gen_attention="flash_attention_2", s3gen_graph=graph)
+    first_call(pipeline, 30, 0)
+    with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as profiler:
+        first_call(pipeline, 30, 1)
+        torch.cuda.synchronize()
+    kernels = [event.name for event in profiler.events() if event.device_type == torch.autograd.DeviceType.CUDA]
+    flash = [name for name in kernels if "flash_fwd" in name and "pytorch_flash" not in name]
+    # Ten steps of four blocks.
+    assert len(flash) == 40
+    assert not any("pytorch_flash" in name for name in kernels)
+
+
+@pytest.mark.gpu
+@pytest.mark.usefixtures("full_fp32")
+@pytest.mark.parametrize("option", ["folded", "compile", "graph"])
+def test_gpu_vocoders_make_the_same_wave(on_gpu: Make, option: str) -> None:
+    plain, other = on_gpu(), on_gpu(vocoder=option)
+    for tokens, seed in ((30, 0), (30, 1), (37, 0), (30, 0)):
+        wanted, heard = vocode(plain, tokens, seed), vocode(other, tokens, seed)
+        assert off_by(heard.wave, wanted.wave) < 1e-3, (tokens, seed)
+    attest(other, "vocoder", option)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("mode", ["reduce-overhead", "max-autotune"])
+def test_gpu_compile_modes_with_graphs_of_their_own(on_gpu: Make, mode: str) -> None:
+    compiled = on_gpu(s3gen_attention="sdpa", s3gen_dtype="bf16", s3gen_compile=mode)
+    check_graphs(on_gpu(), compiled, 0.03)
+    assert attest(compiled, "s3gen_compile", mode)["graph_breaks"] == 0
+
+
+@pytest.mark.gpu
+def test_gpu_tf32_changes_products_while_s3gen_runs(on_gpu: Make, full_fp32: None) -> None:
+    plain, rounded = on_gpu(), on_gpu(s3gen_dtype="tf32", s3gen_attention="sdpa", s3gen_graph="exact")
+    wanted = first_call(plain, 30, 0)
+    for _ in range(2):
+        assert 1e-5 < off_by(first_call(rounded, 30, 0), wanted) < 0.02
+    assert not torch.backends.cudnn.allow_tf32
+
+
+@pytest.mark.gpu
+def test_gpu_the_mark_set_on_the_device_is_read_by_perth(on_gpu: Make) -> None:
+    pipeline = on_gpu(watermark="gpu")
+    assert read_mark(spoken(pipeline)) > 0.9
+    assert attest(pipeline, "watermark", "gpu")["network"].startswith("cuda")
+
+
+@pytest.mark.gpu
+def test_gpu_memory_and_graphs_do_not_grow_with_calls(on_gpu: Make) -> None:
+    pipeline = on_gpu(s3gen_dtype="bf16", s3gen_attention="sdpa", s3gen_graph="bucket", vocoder="graph")
+    for call in range(5):
+        first_call(pipeline, 30 + call, call)
+    torch.cuda.synchronize()
+    before = torch.cuda.memory_allocated()
+    for call in range(200):
+        first_call(pipeline, 30 + call % 5, call)
+    torch.cuda.synchronize()
+    assert torch.cuda.memory_allocated() <= before + 2**20
+    assert attest(pipeline, "s3gen_graph", "bucket")["solve"]["captured"] == 1
