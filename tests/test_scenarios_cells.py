@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from ttsbench.optimizations import registry
 from ttsbench.scenarios.cells import POINT_AXES, Sheet, at_point, substitute, value_text
 from ttsbench.scenarios.schema import Scenario, parse
 
@@ -26,8 +27,9 @@ def test_the_baseline_comes_first_then_the_order_of_the_file() -> None:
 
 def test_slots_are_complete_and_in_the_order_of_application() -> None:
     upstream, lean = scenario("").cells()
-    assert list(upstream.slots.items()) == [("decode", "upstream"), ("analyzer", "upstream"), ("watermark", "on")]
-    assert list(lean.slots.items()) == [("decode", "lean"), ("analyzer", "upstream"), ("watermark", "on")]
+    assert list(upstream.slots.items()) == [(slot.name, slot.default) for slot in registry.SLOTS]
+    assert list(lean.slots) == [slot.name for slot in registry.SLOTS]
+    assert lean.slots == {**upstream.slots, "decode": "lean"}
 
 
 def test_points_multiply_every_stack() -> None:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from ttsbench.errors import ExitCode, ScenarioError, UsageError
+from ttsbench.errors import ExitCode, ScenarioError, UsageError, suggest
+from ttsbench.optimizations import registry
 from ttsbench.scenarios import files
 from ttsbench.scenarios.schema import load, parse, resolve, shipped
 
@@ -225,8 +226,8 @@ ONE_MISTAKE = {
         "line 5: matrix.device[1]: should be text, not 1",
     ),
     "unknown option in the matrix": (
-        "matrix:\n  slots.watermark: [on, offf]",
-        "line 6: matrix.slots.watermark[1]: 'offf' is no option of watermark; did you mean 'off'? (allowed: off, on)",
+        "matrix:\n  slots.analyzer: [upstream, offf]",
+        f"line 6: matrix.slots.analyzer[1]: 'offf' is no option of analyzer; {suggest('offf', ['off', 'upstream'])}",
     ),
     "two axes for one thing": (
         "matrix:\n  workload.length: [natural]\n  workload.length.fixed: [25]",
@@ -294,7 +295,7 @@ def test_names_that_could_not_be_folders(refusal: Refusal, name: str) -> None:
 STACK_MISTAKES = {
     "unknown slot": (
         "stacks: {lean: {decoder: lean}}",
-        "line 2: stacks.lean.decoder: unknown slot; did you mean 'decode'? (allowed: analyzer, decode, watermark)",
+        f"line 2: stacks.lean.decoder: unknown slot; {suggest('decoder', registry.BY_NAME)}",
     ),
     "unknown option": (
         "stacks:\n  upstream: {}\n  lean:\n    decode: leen",

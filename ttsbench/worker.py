@@ -177,6 +177,7 @@ def prepare(job: Job, tell: Tell, ladder: dict[str, float]) -> Pipeline:
         # The cold ladder loads as a user would; elsewhere weights that are about to be overwritten are not drawn first.
         tts = checkpoint.load(weights, job.family, job.device, draw_first=job.kind == COLD)
     with step(ladder, "voice"):
+        slot_module("resample").install(tts, registry.complete(job.slots)["resample"])
         voice.prepare(tts, wav=job.voice_wav, synthetic_seconds=job.voice_seconds)
     with step(ladder, "apply"):
         pipeline = Pipeline(

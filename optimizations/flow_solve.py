@@ -1,0 +1,76 @@
+"""S3Gen's Euler solve with its state and its times in fp32, whatever precision the estimator works in.
+
+Upstream casts both to the estimator's dtype. The estimator multiplies a time by 1000 and takes its sine: rounded to
+bf16, such an angle is wrong by up to 2 rad. At tiny size a mel made so is 4.9 % off in bf16 and 0.9 % in fp16; with the
+times in fp32 it is 0.8 % and 0.1 %.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+Velocity = Callable[..., torch.Tensor]
+
+
+def euler(
+    velocity: Velocity,
+    decoder: Any,
+    x: torch.Tensor,
+    times: torch.Tensor,
+    mu: torch.Tensor,
+    spks: torch.Tensor,
+    cond: torch.Tensor,
+) -> torch.Tensor:
+    """Upstream's steps. With guidance, rows without conditions follow those with; a mean flow has none."""
+    dtype, guided = decoder.estimator.dtype, not decoder.estimator.meanflow
+    mu, spks, cond = (given.to(dtype) for given in (mu, spks, cond))
+    if guided:
+        mu, spks, cond = (torch.cat([given, torch.zeros_like(given)]) for given in (mu, spks, cond))
+    for start, end in zip(times[:-1, None], times[1:, None], strict=True):
+        if guided:
+            both = velocity(x.to(dtype).repeat(2, 1, 1), mu, start.repeat(mu.size(0)), spks, cond, None)
+            wanted, unwanted = both.to(x.dtype).chunk(2)
+            step = (1.0 + decoder.inference_cfg_rate) * wanted - decoder.inference_cfg_rate * unwanted
+        else:
+            step = velocity(x.to(dtype), mu, start, spks, cond, end).to(x.dtype)
+        x = x + (end - start) * step
+    return x
+
+
+class Solve:
+    """In the place of both of upstream's solvers, step by step."""
+
+    def __init__(self, decoder: Any) -> None:
+        self._decoder = decoder
+        self.calls = 0
+
+    def __call__(
+        self,
+        x: torch.Tensor,
+        t_span: torch.Tensor,
+        mu: torch.Tensor,
+        mask: torch.Tensor,
+        spks: torch.Tensor,
+        cond: torch.Tensor,
+        meanflow: bool = False,
+    ) -> torch.Tensor:
+        """Upstream's signature."""
+        self.calls += 1
+        estimator = self._decoder.estimator
+        mask = mask.to(estimator.dtype)
+        rows_mask = mask if estimator.meanflow else mask.repeat(2, 1, 1)
+
+        def velocity(x: torch.Tensor, mu: Any, t: Any, spks: Any, cond: Any, r: Any) -> torch.Tensor:
+            moved = estimator.forward(x, mask=rows_mask, mu=mu, t=t, spks=spks, cond=cond, r=r)
+            assert isinstance(moved, torch.Tensor)
+            return moved
+
+        return euler(velocity, self._decoder, x, t_span, mu, spks, cond)
+
+
+def install(decoder: Any, solve: Any) -> None:
+    """The first is what models with guidance call, the second what mean flows call."""
+    decoder.solve_euler = decoder.basic_euler = solve

@@ -1,0 +1,67 @@
+"""CUDA graphs of a piece of work, one for each shape, the least recently used ones given up."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from typing import Any
+
+import torch
+
+GRAPHS_MAX = 8
+WARMUPS = 2
+
+Work = Callable[..., torch.Tensor]
+
+
+class CudaRecording:
+    """Work captured over static inputs. Capturing runs nothing: only a replay has a result."""
+
+    def __init__(self, work: Work, inputs: tuple[torch.Tensor, ...], pool: Any) -> None:
+        # Kernels are chosen, and compilers work, before anything is captured; on a stream of its own, as capture asks.
+        stream, present = torch.cuda.Stream(), torch.cuda.current_stream()
+        stream.wait_stream(present)
+        with torch.cuda.stream(stream):
+            for _ in range(WARMUPS):
+                work(*inputs)
+        present.wait_stream(stream)
+        self._graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self._graph, pool=pool):
+            self._output = work(*inputs)
+
+    def replay(self) -> torch.Tensor:
+        """The result, in a place that the next replay overwrites."""
+        self._graph.replay()
+        return self._output
+
+
+class Graphs:
+    """Runs work by replay. All graphs share one memory pool, so no result may be kept in it: callers get a copy."""
+
+    def __init__(self) -> None:
+        self._held: OrderedDict[Hashable, tuple[CudaRecording, tuple[torch.Tensor, ...]]] = OrderedDict()
+        self._pool = torch.cuda.graph_pool_handle() if torch.cuda.is_available() else None
+        self.captures = 0
+        self.replays = 0
+
+    def __call__(self, key: Hashable, work: Work, *inputs: torch.Tensor) -> torch.Tensor:
+        """What `work(*inputs)` returns. The key stands for everything about the work but its inputs' values."""
+        if key not in self._held:
+            self._capture(key, work, inputs)
+        self._held.move_to_end(key)
+        recording, static = self._held[key]
+        for held, given in zip(static, inputs, strict=True):
+            held.copy_(given)
+        self.replays += 1
+        return recording.replay().clone()
+
+    def _capture(self, key: Hashable, work: Work, inputs: tuple[torch.Tensor, ...]) -> None:
+        while len(self._held) >= GRAPHS_MAX:
+            self._held.popitem(last=False)
+        static = tuple(given.clone() for given in inputs)
+        self._held[key] = CudaRecording(work, static, self._pool), static
+        self.captures += 1
+
+    def evidence(self) -> dict[str, Any]:
+        """For the record."""
+        return {"captured": self.captures, "replays": self.replays, "held": [str(key) for key in self._held]}
