@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
@@ -29,28 +28,10 @@ app = typer.Typer(
 
 
 def complete_scenario(incomplete: str) -> list[str]:
-    """Shell completion: shipped scenarios by name, YAML files and the folders on the way to one."""
+    """Shell completion: shipped scenarios by name."""
     from ttsbench.scenarios import schema
 
-    folder = Path(incomplete) if incomplete.endswith("/") else Path(incomplete).parent
-    try:
-        below = sorted(folder.iterdir())
-    except OSError:
-        below = []
-    shown = [f"{path}/" if path.is_dir() else str(path) for path in below]
-    paths = [name for name in shown if name.endswith(("/", ".yaml", ".yml"))]
-    return [name for name in (*schema.shipped(), *paths) if name.startswith(incomplete)]
-
-
-def completing(*names: str) -> Callable[[str], list[str]]:
-    """Shell completion: one of these names."""
-    return lambda incomplete: [name for name in names if name.startswith(incomplete)]
-
-
-FAMILIES = ("chatterbox", "turbo", "nano", "multilingual")
-SIZES = ("full", "tiny")
-DTYPES = ("fp32", "fp16", "bf16")
-LISTINGS = ("scenarios", "slots", "options")
+    return [name for name in schema.shipped() if name.startswith(incomplete)]
 
 
 Scenario = Annotated[
@@ -99,11 +80,7 @@ def validate(scenario: Scenario, overrides: Overrides = []) -> None:  # noqa: B0
 
 
 @app.command("list", epilog="Example: ttsbench list options")
-def list_(
-    what: Annotated[
-        str, typer.Argument(help="scenarios, slots or options.", autocompletion=completing(*LISTINGS))
-    ] = "",
-) -> None:
+def list_(what: Annotated[str, typer.Argument(help="scenarios, slots or options.")] = "") -> None:
     """List the shipped scenarios, the slots of a stack, or every option."""
     from ttsbench.cli import listing
 
@@ -121,25 +98,20 @@ def doctor() -> None:
 @app.command(epilog="Example: ttsbench checkpoint /tmp/model --family turbo --size tiny")
 def checkpoint(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where to write it; made if it is not there.")],
-    family: Annotated[str, typer.Option(help="chatterbox, turbo, nano or multilingual.",
-                                        autocompletion=completing(*FAMILIES))] = "chatterbox",
-    size: Annotated[str, typer.Option(help="full (the true architecture) or tiny.",
-                                      autocompletion=completing(*SIZES))] = "full",
-    dtype: Annotated[str, typer.Option(help="fp32, fp16 or bf16.", autocompletion=completing(*DTYPES))] = "fp32",
+    family: Annotated[str, typer.Option(help="chatterbox, turbo, nano or multilingual.")] = "chatterbox",
+    size: Annotated[str, typer.Option(help="full (the true architecture) or tiny.")] = "full",
+    dtype: Annotated[str, typer.Option(help="fp32, fp16 or bf16.")] = "fp32",
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same bytes.")] = 0,
-) -> None:  # fmt: skip
+) -> None:
     """Write a synthetic checkpoint: the files that upstream loads, with seeded random weights."""
     from ttsbench.cli import listing
 
-    listing.require("family", family, FAMILIES)
-    listing.require("size", size, SIZES)
-    listing.require("dtype", dtype, DTYPES)
+    listing.require("family", family, ("chatterbox", "turbo", "nano", "multilingual"))
+    listing.require("size", size, ("full", "tiny"))
+    listing.require("dtype", dtype, ("fp32", "fp16", "bf16"))
     from ttsbench import checkpoint as checkpoints
-    from ttsbench.cli import console
 
-    with console.without_warnings():
-        written = checkpoints.write(folder, family, size=size, dtype=dtype, seed=seed)
-    typer.echo(written)
+    typer.echo(checkpoints.write(folder, family, size=size, dtype=dtype, seed=seed))
 
 
 @app.command(epilog="Example: ttsbench show runs/quickstart-20261120T180000Z --evidence")
@@ -165,9 +137,7 @@ def schema() -> None:
 
 @app.command(epilog="Example: ttsbench overhead --size tiny --pairs 100")
 def overhead(
-    size: Annotated[
-        str, typer.Option(help="full or tiny; full where there is a GPU.", autocompletion=completing(*SIZES))
-    ] = "",
+    size: Annotated[str, typer.Option(help="full or tiny; full where there is a GPU.")] = "",
     pairs: Annotated[int, typer.Option(min=3, help="How many pairs of utterances.")] = 60,
     tokens: Annotated[int, typer.Option(min=1, help="Speech tokens per utterance.")] = 25,
 ) -> None:
@@ -175,7 +145,7 @@ def overhead(
     from ttsbench.cli import campaign, listing
 
     if size:
-        listing.require("size", size, SIZES)
+        listing.require("size", size, ("full", "tiny"))
     sys.exit(campaign.overhead(size, pairs, tokens))
 
 

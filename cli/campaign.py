@@ -152,7 +152,9 @@ def conclude(folder: Path, run: records.Run) -> ExitCode:
         console.lines([f"stopped; go on with: ttsbench run --resume {folder}"])
         return ExitCode.INTERRUPTED
     failed = [cell for cell in run.cells if cell.status not in ("ok", "skipped")]
-    return ExitCode.CELL_FAILED if failed else ExitCode.OK
+    if failed:
+        return ExitCode.CELL_FAILED
+    return ExitCode.QUALITY if any(cell.faults for cell in run.cells) else ExitCode.OK
 
 
 def write_results(folder: Path, status: str) -> records.Run:
@@ -193,7 +195,7 @@ def show(path: Path, *, evidence: bool) -> None:
     if run.status != "complete" and (folder / journal.FILE).exists():
         console.lines([f"{run.status}; go on with: ttsbench run --resume {folder}"])
     if evidence:
-        for table in (*tables.stages(run), *tables.memory(run), *tables.ladder(run)):
+        for table in (*tables.quality(run), *tables.stages(run), *tables.memory(run), *tables.ladder(run)):
             console.show_table(table)
         for cell in run.cells:
             console.lines([f"{cell.key} ({cell.kind} {cell.process + 1}): {records.dump(cell.evidence)}"])
@@ -211,11 +213,10 @@ def read_run(path: Path) -> records.Run:
 
 def overhead(size: str, pairs: int, tokens: int) -> ExitCode:
     """Bare and measured utterances in turn, and the ratio of their medians against what is allowed."""
+    from ttsbench import overhead as measured
+
     machine = environment.machine()
     size = size or ("full" if machine.has_cuda else "tiny")
-    with console.without_warnings():
-        from ttsbench import overhead as measured
-
-        found = measured.compare(size, environment.resolve_device("auto", machine), pairs, tokens)
+    found = measured.compare(size, environment.resolve_device("auto", machine), pairs, tokens)
     console.lines([found.describe()])
     return ExitCode.OK if found.ratio <= found.allowed else ExitCode.SLOWER

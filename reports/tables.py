@@ -195,6 +195,48 @@ def _metric_table(title: str, stacks: Sequence[StackResult], columns: Sequence[M
     return Table(title, ("stack", *(m.label for m in shown)), tuple(rows) if shown else ())
 
 
+# Label, field of a text's quality, which of several texts stands for the stack, and how it is written.
+QUALITY: tuple[tuple[str, str, Callable[..., Any], str], ...] = (
+    ("same tokens", "same_tokens", min, "{:d}"),
+    ("logits error", "logits_relative_error", max, "{:.1e}"),
+    ("KL mean", "kl_mean", max, "{:.1e}"),
+    ("top-1", "top1_agreement", min, "{:.1%}"),
+    ("mel distance", "mel_distance", max, "{:.1e}"),
+    ("wave SNR dB", "wave_snr_db", min, "{:.0f}"),
+)
+
+
+def quality(run: Run) -> list[Table]:
+    """Every stack against fp32 upstream; of several texts the worst."""
+    return [
+        Table(
+            _titled("Quality", stacks),
+            ("stack", *(label for label, *_ in QUALITY)),
+            tuple((stack.marked, *_quality_row(stack)) for stack in stacks if _judged(stack)),
+            (
+                "logits: T3 made to speak the reference's tokens; mel, wave: S3Gen from those tokens, same noise",
+                "same tokens: drawn freely, how many before the first that differs",
+            ),
+        )
+        for stacks in results(run)
+        if any(_judged(stack) for stack in stacks)
+    ]
+
+
+def _judged(stack: StackResult) -> list[Any]:
+    return [text for cell in stack.timed for text in cell.quality]
+
+
+def _quality_row(stack: StackResult) -> tuple[str, ...]:
+    texts = _judged(stack)
+    return tuple(form.format(worst(getattr(text, field) for text in texts)) for _, field, worst, form in QUALITY)
+
+
+def faults(run: Run) -> list[str]:
+    """What is further from the reference than the scenario allows."""
+    return [f"{cell.key}: {fault}" for cell in run.cells for fault in cell.faults]
+
+
 def ladder(run: Run) -> list[Table]:
     """Seconds of a bare interpreter from its start to the steady state."""
     return [

@@ -37,6 +37,7 @@ def make_job() -> Callable[..., Job]:
             "size": "tiny", "dtype": "fp32", "model_seed": 0, "texts": ("One short sentence.",), "fixed_tokens": 6,
             "replay_tokens": (), "voice_wav": "", "voice_seconds": None, "language": None, "sampling": {}, "seed": 0,
             "warmup": 1, "repeats": 2, "passes": ("time", "memory"), "timeout_seconds": 60.0, "keep_audio": True,
+            "reference": "", "limits": {},
         }  # fmt: skip
         return Job(**{**values, **changes})
 

@@ -97,13 +97,6 @@ def test_a_file_cut_short_is_found(name: str, tmp_path: Path) -> None:
         assert f"is damaged: {name} (" in refusal(tmp_path)
 
 
-def test_a_damaged_file_is_named_once(tmp_path: Path) -> None:
-    fill(tmp_path, "chatterbox")
-    files.write_manifest(tmp_path, "chatterbox", "tiny", "fp32", 0, "")
-    (tmp_path / "s3gen.safetensors").write_bytes((tmp_path / "s3gen.safetensors").read_bytes()[:-1])
-    assert refusal(tmp_path).count("s3gen.safetensors (") == 1
-
-
 def test_a_header_that_is_no_header_is_found(tmp_path: Path) -> None:
     fill(tmp_path, "chatterbox")
     for header in (b"[]", b'{"a": 1}', b'{"a": {"data_offsets": "ab"}}', b'{"a": {"data_offsets": [0]}}', b"\xff\xfe"):

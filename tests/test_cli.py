@@ -12,7 +12,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import huggingface_hub.constants
 import pytest
 
 from ttsbench import __version__, checkpoint_files, environment, records
@@ -187,27 +186,6 @@ def write_weights(folder: Path) -> None:
                 archive.writestr("data", bytes(64))
         else:
             (folder / name).write_text("{}")
-
-
-def test_weights_that_an_offline_hub_cannot_give_are_refused_at_once(
-    ttsbench: Ttsbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "s.yaml").write_text(GOOD.replace("size: tiny", "weights: hub"))
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-    told = refused(ttsbench, "run", "s.yaml")
-    assert "ResembleAI/chatterbox is not in the hub's cache, and cannot be fetched" in told
-    assert "Where there is a network: hf download ResembleAI/chatterbox " in told
-    assert ".." not in told
-
-
-def test_a_checkpoint_is_written_without_a_warning_of_others(tmp_path: Path) -> None:
-    arguments = ["checkpoint", str(tmp_path / "turbo"), "--family", "turbo", "--size", "tiny"]
-    ended = subprocess.run(
-        [sys.executable, "-m", "ttsbench", *arguments],
-        cwd=ROOT, capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
-    assert (ended.returncode, ended.stdout, ended.stderr) == (0, f"{tmp_path / 'turbo'}\n", "")
 
 
 def test_whole_local_weights_are_planned(ttsbench: Ttsbench, tmp_path: Path) -> None:
@@ -462,38 +440,10 @@ def test_completion_prints_a_script() -> None:
     assert "complete " in script
 
 
-def test_completion_knows_yaml_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    for name in ("quiet.yaml", "quiet.txt", "mine/a.yml", "mine/b.yaml", "mine/deeper/c.yaml"):
-        Path(name).parent.mkdir(parents=True, exist_ok=True)
-        Path(name).touch()
-    assert app.complete_scenario("qui") == ["quickstart", "quiet.yaml"]
-    assert app.complete_scenario("mi") == ["mine/"]
-    assert app.complete_scenario("mine/") == ["mine/a.yml", "mine/b.yaml", "mine/deeper/"]
-    assert app.complete_scenario("none/") == []
-
-
-@pytest.mark.parametrize(
-    ("line", "answers"),
-    [
-        ("run qui", ["quickstart"]),
-        ("list s", ["scenarios", "slots"]),
-        ("checkpoint x --family m", ["multilingual"]),
-        ("checkpoint x --size t", ["tiny"]),
-        ("checkpoint x --dtype f", ["fp32", "fp16"]),
-        ("overhead --size f", ["full"]),
-    ],
-)
-def test_completion_answers_the_shell(line: str, answers: list[str]) -> None:
+def test_completion_answers_the_shell() -> None:
     code = "import sys; from ttsbench.cli import app; sys.argv = ['ttsbench']; app.main()"
-    cursor = str(len(line.split()))
-    words = {"COMP_WORDS": f"ttsbench {line}", "COMP_CWORD": cursor, "_TTSBENCH_COMPLETE": "complete_bash"}
-    assert in_a_process("-c", code, **words).split() == answers
-
-
-def test_the_names_that_completion_offers_are_those_that_are_taken() -> None:
-    assert tuple(checkpoint_files.T3_FILES) == app.FAMILIES
-    assert (checkpoint_files.SIZES, checkpoint_files.DTYPES) == (app.SIZES, app.DTYPES)
+    words = {"COMP_WORDS": "ttsbench run qui", "COMP_CWORD": "2", "_TTSBENCH_COMPLETE": "complete_bash"}
+    assert in_a_process("-c", code, **words).split() == ["quickstart"]
 
 
 def test_what_only_reads_imports_nothing_heavy(tmp_path: Path, make_run: Callable[..., records.Run]) -> None:

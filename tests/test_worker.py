@@ -138,7 +138,16 @@ def test_no_two_utterances_share_a_random_stream(make_job: MakeJob) -> None:
 
 def test_a_busy_host_is_remarked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(worker.os, "cpu_count", lambda: 4)
-    found = {"evidence": {"hooks": {"warm": 0, "at_the_end": 0}}}
+    found = {"evidence": {"hooks": {"warm": 0, "at_the_end": 0}, "compiler": {"recompilations_while_timing": 0}}}
     assert worker.remarks({**found, "guard": records.Guard(load_average=3.9)}) == ()
     busy = worker.remarks({**found, "guard": records.Guard(load_average=9.0)})
     assert busy == ("the host was busy: load average 9.0 on 4 cores",)
+
+
+def test_a_second_gpu_becomes_the_current_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise events would be recorded on the first one's stream, and the first one be waited for."""
+    chosen: list[str] = []
+    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    worker.use_device("cpu")
+    worker.use_device("cuda:1")
+    assert chosen == ["cuda:1"]

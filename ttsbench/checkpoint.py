@@ -21,7 +21,7 @@ from ttsbench import checkpoint_files as files
 from ttsbench.checkpoint_files import weights_digest
 from ttsbench.errors import CheckpointError, suggest
 
-__all__ = ["ensure", "fit_conditionals", "hub_is_offline", "is_cached", "load", "locate", "weights_digest", "write"]
+__all__ = ["ensure", "fit_conditionals", "is_cached", "load", "locate", "weights_digest", "write"]
 
 CACHE_VARIABLE = "TTSBENCH_CACHE"
 _KEYS_NAMED = 5
@@ -201,13 +201,6 @@ def _locked(path: Path) -> Iterator[None]:
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
-
-
-def hub_is_offline() -> bool:
-    """Whether HF_HUB_OFFLINE forbids to fetch anything."""
-    from huggingface_hub import constants
-
-    return constants.is_offline_mode()
 
 
 def _from_hub(family: str) -> Path:

@@ -184,16 +184,14 @@ def _missing(folder: Path, family: str, manifest: Manifest | None) -> Iterator[s
 
 
 def _faults(folder: Path, family: str, manifest: Manifest | None) -> Iterator[str]:
-    told = set()
     for name in (name for name in files_of(family) if (folder / name).is_file()):
         try:
             _READERS.get(Path(name).suffix, _read_nothing)(folder / name)
         except (OSError, ValueError, RecursionError, zipfile.BadZipFile) as error:
-            told.add(name)
             yield f"{name} ({error})"
     for name, facts in manifest.files.items() if manifest is not None else ():
         size = (folder / name).stat().st_size
-        if size != facts.bytes and name not in told:
+        if size != facts.bytes:
             yield f"{name} ({size:,} bytes, where {MANIFEST} says {facts.bytes:,})"
 
 

@@ -38,7 +38,7 @@ class TtsbenchError(Exception):
         self.mend = mend
 
     def __str__(self) -> str:
-        return f"{self.problem.rstrip('. ')}. {self.mend.rstrip('. ')}." if self.mend else self.problem
+        return f"{self.problem}. {self.mend}".rstrip(". ") + "." if self.mend else self.problem
 
 
 class UsageError(TtsbenchError):

@@ -12,6 +12,7 @@ from typing import Any
 
 TIMED = "timed"
 COLD = "cold"
+REFERENCE = "reference"
 FILE_STEM_MAX = 100
 
 
@@ -46,6 +47,9 @@ class Job:
     passes: tuple[str, ...]
     timeout_seconds: float
     keep_audio: bool
+    # What quality is compared with, below the run's folder, and how much each figure may be off.
+    reference: str
+    limits: dict[str, float]
 
     @property
     def id(self) -> str:
@@ -62,11 +66,6 @@ class Job:
         """Names the job's files: letters and a length that every file system takes, and no other cell's."""
         plain = re.sub(r"[^A-Za-z0-9_.=+-]", "_", self.key)[:FILE_STEM_MAX]
         return plain if plain == self.key else f"{plain}-{hashlib.sha256(self.key.encode()).hexdigest()[:8]}"
-
-    @property
-    def log(self) -> str:
-        """Where the process writes, below the run's folder; processes are counted as displays do, from 1."""
-        return f"logs/{self.file_stem}.{self.kind}{self.process + 1}.log"
 
 
 def digest(jobs: Sequence[Job]) -> str:

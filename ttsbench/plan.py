@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
@@ -11,9 +12,9 @@ from pathlib import Path
 from ttsbench import checkpoint, checkpoint_files, environment, records, runner
 from ttsbench.environment import Machine
 from ttsbench.errors import UsageError, suggest
-from ttsbench.jobs import COLD, TIMED, Job
+from ttsbench.jobs import COLD, REFERENCE, TIMED, Job
 from ttsbench.optimizations import registry
-from ttsbench.scenarios.models import HUB, SYNTHETIC
+from ttsbench.scenarios.models import HUB, QUALITY, SYNTHETIC
 from ttsbench.scenarios.schema import CellPlan, Scenario
 
 # Rough seconds, measured where the key says; only --plan and the first minutes of a progress display rely on them.
@@ -46,7 +47,7 @@ def make(scenario: Scenario, machine: Machine, only: Sequence[str] = ()) -> Plan
     cells = _selected(scenario.cells(), only)
     devices = {asked: environment.resolve_device(asked, machine) for asked in {cell.device for cell in cells}}
     cells = [replace(cell, device=devices[cell.device]) for cell in cells]
-    _check_weights(cells)
+    _check_local_weights(cells)
     refusals = {cell.key: cell.refusal or _missing(cell, machine) for cell in cells}
     jobs = _ordered([cell for cell in cells if not refusals[cell.key]])
     refused = tuple(
@@ -69,20 +70,19 @@ def _matches(cell: CellPlan, pattern: str) -> bool:
     return fnmatchcase(cell.stack, pattern) or fnmatchcase(cell.key, pattern)
 
 
-def _check_weights(cells: Sequence[CellPlan]) -> None:
-    """Refuses a folder that lacks a part of its family's checkpoint, and the hub where only its cache could help."""
+def _check_local_weights(cells: Sequence[CellPlan]) -> None:
+    """Refuses a folder that does not hold its family's checkpoint whole; those from the hub show when they load."""
     models = dict.fromkeys((cell.model.weights, cell.model.family) for cell in cells if not cell.model.synthetic)
     for weights, family in models:
         if weights != HUB:
             checkpoint_files.check(Path(weights), family)
-        elif checkpoint.hub_is_offline():
-            checkpoint.locate(HUB, family)
 
 
 def _missing(cell: CellPlan, machine: Machine) -> str:
     """Why this machine cannot run the cell; empty when it can."""
     options = (registry.BY_NAME[slot].option(option) for slot, option in cell.slots.items())
-    return "; ".join(reason for option in options if (reason := environment.missing(option, machine)))
+    reasons = (reason for option in options if (reason := environment.missing(option, machine)))
+    return "; ".join(dict.fromkeys(reasons))
 
 
 def _ordered(cells: Sequence[CellPlan]) -> list[Job]:
@@ -90,10 +90,20 @@ def _ordered(cells: Sequence[CellPlan]) -> list[Job]:
     told: list[tuple[CellPlan, str, int]] = []
     for _, group in groupby(cells, key=lambda cell: cell.point):
         stacks = list(group)
+        told += [(reference(stacks[0]), REFERENCE, 0)] if QUALITY in stacks[0].measure.passes else []
         for process in range(max(cell.measure.processes for cell in stacks)):
             told += [(cell, TIMED, process) for cell in (stacks if process % 2 == 0 else reversed(stacks))]
         told += [(cell, COLD, 0) for cell in stacks if COLD in cell.measure.passes]
     return [_job(cell, kind, process, order) for order, (cell, kind, process) in enumerate(told)]
+
+
+def reference(cell: CellPlan) -> CellPlan:
+    """fp32 upstream at the same point; our own loop where upstream's cannot run."""
+    loop = (
+        "lean" if registry.conflict({}, family=cell.model.family, cfg_weight=cell.workload.sampling.cfg_weight) else ""
+    )
+    slots = registry.complete({"dtype": "fp32", **({"decode": loop} if loop else {})})
+    return replace(cell, stack=REFERENCE, slots=slots, baseline=False)
 
 
 def _job(cell: CellPlan, kind: str, process: int, order: int) -> Job:
@@ -123,10 +133,18 @@ def _job(cell: CellPlan, kind: str, process: int, order: int) -> Job:
         seed=workload.seed,
         warmup=measure.warmup,
         repeats=measure.repeats,
-        passes=tuple(measure.passes),
+        # Quality has no noise of its own: one process is enough.
+        passes=tuple(name for name in measure.passes if name != QUALITY or process == 0),
         timeout_seconds=measure.timeout_seconds,
         keep_audio=kind == TIMED and process == 0,
+        reference=f"reference/{_digest(cell)}.safetensors" if QUALITY in measure.passes else "",
+        limits=cell.limits,
     )
+
+
+def _digest(cell: CellPlan) -> str:
+    """Names a point of the matrix."""
+    return hashlib.sha256(repr(sorted(cell.point.items())).encode()).hexdigest()[:12]
 
 
 def estimate(jobs: Sequence[Job]) -> float:
@@ -152,7 +170,9 @@ def job_seconds(job: Job) -> float:
     seconds += BARE_START_SECONDS if job.start_method == runner.BARE else 0.0
     if job.kind == COLD:
         return seconds + COLD_CALLS * seconds_of_one[0]
-    rounds = job.repeats + ("memory" in job.passes)
+    if job.kind == REFERENCE:
+        return seconds + 3 * a_round
+    rounds = job.repeats + ("memory" in job.passes) + 3 * (QUALITY in job.passes)
     energy = max(4.0, a_round) if "energy" in job.passes and job.device != "cpu" else 0.0
     return seconds + job.warmup * seconds_of_one[0] + rounds * a_round + energy
 

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from ttsbench.errors import NoRecordError, RecordError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 # Of an utterance, in their order; what none of them accounts for is the residual.
 STAGES = ("text", "voice", "prefill", "decode", "flow_encoder", "cfm", "vocoder", "copy_to_host", "watermark")
 RESIDUAL = "residual"
@@ -103,6 +103,24 @@ class Energy:
 
 
 @dataclass(frozen=True)
+class Quality:
+    """How one text fared against the reference; errors are relative, divergence is in nats, the mel's unit is log."""
+
+    text_index: int
+    tokens: int
+    same_tokens: int
+    logits_relative_error: float
+    kl_mean: float
+    kl_max: float
+    top1_agreement: float
+    mel_distance: float
+    mel_relative_error: float
+    wave_snr_db: float
+    finite: bool
+    silent: bool
+
+
+@dataclass(frozen=True)
 class Guard:
     """What could have spoiled the timing, read between utterances."""
 
@@ -139,6 +157,8 @@ class Cell:
     energy: Energy | None = None
     guard: Guard | None = None
     audio: tuple[Audio, ...] = ()
+    quality: tuple[Quality, ...] = ()
+    faults: tuple[str, ...] = ()
     model: dict[str, Any] = field(default_factory=dict)
     evidence: dict[str, Any] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
@@ -235,7 +255,9 @@ def _require(condition: bool, where: str, wanted: str, given: Any) -> None:
 
 
 # From the version a file was written in to the next; each takes and returns plain data.
-MIGRATIONS: dict[int, Callable[[Json], Json]] = {}
+MIGRATIONS: dict[int, Callable[[Json], Json]] = {
+    1: lambda data: {**data, "schema_version": 2},  # cells gained quality and faults, which may be missing
+}
 
 
 def migrate(data: Json, where: str) -> Json:

@@ -185,7 +185,7 @@ def end(process: Any) -> None:
 
 def death(exitcode: int | None, folder: Path, job: Job) -> str:
     """Why a process ended without a word."""
-    last_words = log_tail(folder / job.log)
+    last_words = log_tail(folder / "logs" / f"{job.file_stem}.{job.kind}{job.process}.log")
     if exitcode is not None and exitcode < 0:
         name = signal.Signals(-exitcode).name
         hint = ", as the kernel does when memory runs out" if name == "SIGKILL" else ""

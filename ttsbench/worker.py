@@ -26,7 +26,8 @@ from typing import TYPE_CHECKING, Any
 
 from ttsbench import records
 from ttsbench.errors import TtsbenchError
-from ttsbench.jobs import COLD, Job
+from ttsbench.instruments.compiler import compilations
+from ttsbench.jobs import COLD, REFERENCE, Job
 from ttsbench.optimizations import registry
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ Tell = Callable[[str], None]
 def main(connection: Connection, job_json: str, folder: str, asked_at: float) -> None:
     """The process's entry: runs the job, sends what it found out and nothing else, and never raises."""
     job = records.from_json(Job, json.loads(job_json))
-    isolate(Path(folder) / job.log)
+    isolate(Path(folder) / "logs" / f"{job.file_stem}.{job.kind}{job.process}.log")
     ladder = {"interpreter": time.time() - asked_at}
 
     def tell(stage: str) -> None:
@@ -141,14 +142,17 @@ def measure(job: Job, folder: Path, tell: Tell, ladder: dict[str, float]) -> dic
     pipeline = prepare(job, tell, ladder)
     if job.kind == COLD:
         climb(job, pipeline, tell, ladder)
-        return {"evidence": attest(job, pipeline), "model": describe(pipeline)}
+        return {"evidence": attest(job, pipeline, tell), "model": describe(pipeline)}
+    if job.kind == REFERENCE:
+        keep_reference(job, pipeline, folder, tell)
+        return {"model": describe(pipeline)}
     warmup_seconds = warm_up(job, pipeline, tell)
     ladder["first_call"] = warmup_seconds[0]
     found: dict[str, Any] = {"warmup_seconds": warmup_seconds, "model": describe(pipeline)}
-    attest(job, pipeline)
-    hooks_when_warm = count_hooks(pipeline)
+    hooks_when_warm, compiled_when_warm = count_hooks(pipeline), compilations()
     waves: dict[int, Any] = {}
     found |= time_pass(job, pipeline, tell, waves)
+    compiled_while_timing = compilations().since(compiled_when_warm)
     if job.keep_audio:
         found |= keep_audio(job, waves, folder)
     if "memory" in job.passes:
@@ -157,8 +161,16 @@ def measure(job: Job, folder: Path, tell: Tell, ladder: dict[str, float]) -> dic
     if "energy" in job.passes:
         tell("energy")
         found["energy"] = energy_pass(job, pipeline)
-    found["evidence"] = attest(job, pipeline) | {
-        "hooks": {"warm": hooks_when_warm, "at_the_end": count_hooks(pipeline)}
+    if "quality" in job.passes:
+        tell("quality")
+        found |= quality_pass(job, pipeline, folder)
+    found["evidence"] = attest(job, pipeline, tell) | {
+        "hooks": {"warm": hooks_when_warm, "at_the_end": count_hooks(pipeline)},
+        "compiler": {
+            "graphs": compiled_when_warm.graphs,
+            "graph_breaks": compiled_when_warm.graph_breaks,
+            "recompilations_while_timing": compiled_while_timing.graphs,
+        },
     }
     return found | {"warnings": (*found.get("warnings", ()), *remarks(found))}
 
@@ -166,11 +178,13 @@ def measure(job: Job, folder: Path, tell: Tell, ladder: dict[str, float]) -> dic
 def prepare(job: Job, tell: Tell, ladder: dict[str, float]) -> Pipeline:
     """The model as the cell asks for it, with the stack applied; each step is timed."""
     tell("importing")
+    slots = registry.complete(job.slots)
     with step(ladder, "import"):
         from ttsbench import checkpoint, preload, voice
         from ttsbench.pipeline import Length, Pipeline
 
         preload.quiet()
+        use_device(job.device)
     tell("loading")
     with step(ladder, "load"):
         weights = checkpoint.locate(*job.checkpoint)
@@ -186,11 +200,20 @@ def prepare(job: Job, tell: Tell, ladder: dict[str, float]) -> Pipeline:
             length=Length(job.fixed_tokens, job.replay_tokens),
             sampling=job.sampling,
             language=job.language,
+            slots=slots,
         )
-        for slot, option in registry.complete(job.slots).items():
+        for slot, option in slots.items():
             slot_module(slot).apply(pipeline, option)
         pipeline.control_length()
     return pipeline
+
+
+def use_device(device: str) -> None:
+    """Makes it the current one: events, waits and graphs that name no device would go to the first GPU otherwise."""
+    if device.startswith("cuda"):
+        import torch
+
+        torch.cuda.set_device(device)
 
 
 def slot_module(slot: str) -> Any:
@@ -198,10 +221,14 @@ def slot_module(slot: str) -> Any:
     return importlib.import_module(f"ttsbench.optimizations.{slot}")
 
 
-def attest(job: Job, pipeline: Pipeline) -> dict[str, Any]:
-    """What each slot can show for having taken effect; raises where it did not."""
-    slots = registry.complete(job.slots)
-    return {slot: slot_module(slot).attest(pipeline, option) for slot, option in slots.items()}
+def attest(job: Job, pipeline: Pipeline, tell: Tell) -> dict[str, Any]:
+    """What each slot can show for having taken effect, watched on a warm call; raises where it did not."""
+    from ttsbench.attest import watch
+
+    tell("attesting")
+    pipeline.seen = watch(pipeline, 0, utterance_seed(job, 0, 0))
+    evidence = {slot: slot_module(slot).attest(pipeline, option) for slot, option in pipeline.slots.items()}
+    return evidence | {"activity": pipeline.seen.evidence()}
 
 
 def count_hooks(pipeline: Pipeline) -> int:
@@ -319,6 +346,31 @@ def energy_pass(job: Job, pipeline: Pipeline) -> records.Energy | None:
     return counter.result(idle_watts=idle_watts, audio_seconds=audio_seconds)
 
 
+def keep_reference(job: Job, pipeline: Pipeline, folder: Path, tell: Tell) -> None:
+    """What every other stack at this point is compared with."""
+    from ttsbench import quality
+
+    tell("reference")
+    pipeline.speak(0, utterance_seed(job, 0, -1))
+    quality.keep_reference(pipeline, quality_seeds(job), folder / job.reference)
+
+
+def quality_seeds(job: Job) -> list[int]:
+    """The first timed utterance of each text."""
+    return [utterance_seed(job, index, 0) for index in range(len(job.texts))]
+
+
+def quality_pass(job: Job, pipeline: Pipeline, folder: Path) -> dict[str, Any]:
+    """Each text against the reference, and what of it is beyond the limits."""
+    from ttsbench import quality
+
+    file = folder / job.reference
+    if not file.exists():
+        return {"faults": ("there is no reference to compare with; see why its row failed",)}
+    judged = quality.compare(pipeline, quality_seeds(job), file)
+    return {"quality": judged, "faults": quality.faults(judged, job.limits)}
+
+
 def climb(job: Job, pipeline: Pipeline, tell: Tell, ladder: dict[str, float]) -> None:
     """The cold ladder after loading: first call, a call of a new shape, and the steady state."""
     tell("first call")
@@ -359,6 +411,8 @@ def remarks(found: dict[str, Any]) -> tuple[str, ...]:
     notes = []
     if hooks_seen["at_the_end"] > hooks_seen["warm"]:
         notes.append(f"forward hooks grew from {hooks_seen['warm']} to {hooks_seen['at_the_end']} over the warm calls")
+    if recompiled := found["evidence"]["compiler"]["recompilations_while_timing"]:
+        notes.append(f"the compiler worked {recompiled} times while the clock ran")
     notes += [f"text {a.text_index}: the audio holds values that are no numbers" for a in kept if not a.finite]
     notes += [f"text {a.text_index}: the audio is silent" for a in kept if a.finite and a.silent_share == 1.0]
     guard = found["guard"]
