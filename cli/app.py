@@ -214,8 +214,9 @@ def foreseen_by_nobody(error: Exception) -> str:
 def drop_what_nobody_takes() -> None:
     """Output that cannot be written goes nowhere; kept, it would make the interpreter end with a code of its own."""
     for stream in (sys.__stdout__, sys.__stderr__):
+        if stream is None:
+            continue
         try:
-            if stream is not None:
-                stream.flush()
+            stream.flush()
         except OSError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

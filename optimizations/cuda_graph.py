@@ -152,7 +152,7 @@ class _StopWatch:
         self._loop, self._limit = loop, limit
         on_cuda = loop.backbone.position.is_cuda
         self._host = torch.empty(1, limit, dtype=torch.long, pin_memory=on_cuda)
-        self._event = torch.cuda.Event() if on_cuda else None
+        self._event = torch.cuda.Event() if on_cuda else None  # type: ignore[no-untyped-call]
         self._asked = self._seen = 0
 
     def look(self, step: int) -> int | None:

@@ -16,6 +16,7 @@ from transformers.models.llama.modeling_llama import eager_attention_forward
 from ttsbench.optimizations.modules import attest_replaced, replace_forward
 from ttsbench.pipeline import Pipeline
 
+ATTENTIONS = AttentionInterface()  # type: ignore[no-untyped-call]
 Turn = Callable[..., tuple[torch.Tensor, torch.Tensor]]
 
 
@@ -46,7 +47,7 @@ def _attending(attention: Any, turn: Turn) -> Callable[..., Any]:
         query, key = turn(query, key, *position_embeddings)
         if past_key_values is not None:
             key, value = past_key_values.update(key, value, attention.layer_idx)
-        attend = AttentionInterface().get_interface(attention.config._attn_implementation, eager_attention_forward)
+        attend = ATTENTIONS.get_interface(attention.config._attn_implementation, eager_attention_forward)
         attended, weights = attend(
             attention, query, key, value, attention_mask, dropout=0.0, scaling=attention.scaling, **kwargs
         )

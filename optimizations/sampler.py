@@ -63,7 +63,7 @@ def attest(pipeline: Pipeline, option: str) -> dict[str, Any]:
         if sampler is not None and not isinstance(sampler, UpstreamSampler):
             raise CellError(f"sampler: upstream was asked for, and {type(sampler).__name__} is what ran")
         return {"sampler": "the package's loop" if sampler is None else type(sampler).__name__}
-    if not isinstance(sampler, SAMPLERS[option]) or sampler.draws == 0:
+    if sampler is None or type(sampler) is not SAMPLERS[option] or sampler.draws == 0:
         raise CellError(f"sampler: {option} was asked for, and {type(sampler).__name__} is what ran")
     return {"sampler": type(sampler).__name__, "draws": sampler.draws}
 
@@ -78,7 +78,7 @@ class UpstreamSampler:
     def begin(self, sampling: Sampling, limit: int) -> None:
         """A new list of tokens, which begins with the start of speech."""
         t3 = self._model.t3
-        self._warpers = _gpt2_warpers(sampling) if t3.is_gpt else _llama_warpers(sampling)
+        self._warpers = gpt2_warpers(sampling) if t3.is_gpt else llama_warpers(sampling)
         self._drawn = torch.full((1, limit + 1), t3.hp.start_speech_token, dtype=torch.long, device=t3.device)
         self._first, self._count = 0, 1
 
@@ -98,7 +98,8 @@ class UpstreamSampler:
         self._first = 1
 
 
-def _llama_warpers(sampling: Sampling) -> Warpers:
+def llama_warpers(sampling: Sampling) -> Warpers:
+    """Penalty, temperature, min-p, top-p."""
     warpers: list[LogitsProcessor] = [RepetitionPenaltyLogitsProcessor(penalty=sampling.repetition_penalty)]
     if sampling.temperature != 1.0:
         warpers.append(TemperatureLogitsWarper(sampling.temperature))
@@ -108,7 +109,7 @@ def _llama_warpers(sampling: Sampling) -> Warpers:
     return cast(Warpers, LogitsProcessorList(warpers))
 
 
-def _gpt2_warpers(sampling: Sampling) -> Warpers:
+def gpt2_warpers(sampling: Sampling) -> Warpers:
     """The penalty comes last, as upstream has it."""
     warpers: list[LogitsProcessor] = []
     if sampling.temperature > 0 and sampling.temperature != 1.0:

@@ -11,7 +11,6 @@ from transformers.generation.logits_process import LogitsProcessorList
 from transformers.models.llama.modeling_llama import LlamaRMSNorm, apply_rotary_pos_emb
 
 from ttsbench import environment
-from ttsbench.optimizations import decode
 from ttsbench.optimizations.kernels import sampler
 from ttsbench.optimizations.kernels.gate_up import fp32_products, gate_up, gate_up_reference
 from ttsbench.optimizations.kernels.rms_norm import (
@@ -22,6 +21,8 @@ from ttsbench.optimizations.kernels.rms_norm import (
 )
 from ttsbench.optimizations.kernels.rope import rope, rope_reference
 from ttsbench.optimizations.kernels.silu_mul import silu_mul, silu_mul_reference
+from ttsbench.optimizations.sampler import gpt2_warpers, llama_warpers
+from ttsbench.optimizations.t3 import Sampling
 
 DEVICE = "cpu" if environment.machine().cuda_problem else "cuda"
 # Of ‖out − reference‖ over ‖reference‖: one rounding of the result. The interpreter cuts bf16 instead of rounding.
@@ -315,9 +316,9 @@ class TestSampler:
             k = int(1 + 96 * min_p)
             for order, settings, upstream in (
                 ("llama", {"temperature": temperature, "repetition_penalty": 1 + penalty, "min_p": min_p / 4,
-                           "top_p": top_p}, decode.llama_warpers(temperature, 1 + penalty, min_p / 4, top_p)),
+                           "top_p": top_p}, llama_warpers(Sampling(temperature, 1 + penalty, top_p, min_p=min_p / 4))),
                 ("gpt2", {"temperature": temperature, "repetition_penalty": 1 + penalty, "top_k": k, "top_p": top_p},
-                 decode.gpt2_warpers(temperature, k, top_p, 1 + penalty)),
+                 gpt2_warpers(Sampling(temperature, 1 + penalty, top_p, top_k=k))),
             ):  # fmt: skip
                 assert isinstance(upstream, LogitsProcessorList)
                 theirs = (upstream(ids, logits).softmax(-1) / race).argmax(-1)  # type: ignore[arg-type]

@@ -83,7 +83,7 @@ def make(folders: dict[str, Any]) -> Make:
             length=length or Length(fixed=24),
             sampling=sampling or {},
             language=None,
-            slots=registry.complete(slots),
+            slots=slots,
         )
         for slot, option in pipeline.slots.items():
             worker.slot_module(slot).apply(pipeline, option)

@@ -19,12 +19,13 @@ from torch.nn.utils import parametrize
 
 from ttsbench import checkpoint, voice
 from ttsbench.errors import CellError
-from ttsbench.instruments.clock import STAGES, Timeline
+from ttsbench.instruments.clock import Timeline
 from ttsbench.optimizations import graphs, registry
 from ttsbench.optimizations.flow_attention import Flash2
 from ttsbench.optimizations.flow_estimator import LeanEstimator
 from ttsbench.optimizations.s3gen import installed
 from ttsbench.pipeline import Length, Pipeline
+from ttsbench.records import STAGES
 
 FAMILIES = ("chatterbox", "turbo")
 SLOTS = ("s3gen_dtype", "s3gen_attention", "s3gen_graph", "s3gen_compile", "cfm_steps", "vocoder")
@@ -131,8 +132,8 @@ def flash_attn(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     def attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
         assert query.dtype in (torch.float16, torch.bfloat16)
         assert query.size(-1) <= 256
-        heads_first = (given.transpose(-3, -2) for given in (query, key, value))
-        return functional.scaled_dot_product_attention(*heads_first).transpose(-3, -2)
+        query, key, value = (given.transpose(-3, -2) for given in (query, key, value))
+        return functional.scaled_dot_product_attention(query, key, value).transpose(-3, -2)
 
     def flash_attn_func(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
         called.append("plain")
@@ -306,11 +307,12 @@ def test_the_lean_estimator_waits_for_nothing_and_biases_nothing(make: Make, mon
             return func(*args, **(kwargs or {}))
 
     biases: list[bool] = []
-    attend = functional.scaled_dot_product_attention
+    attend: Any = functional.scaled_dot_product_attention
 
     def noting(*args: Any, attn_mask: Any = None, **kwargs: Any) -> torch.Tensor:
         biases.append(attn_mask is not None)
-        return attend(*args, attn_mask=attn_mask, **kwargs)
+        attended: torch.Tensor = attend(*args, attn_mask=attn_mask, **kwargs)
+        return attended
 
     monkeypatch.setattr(functional, "scaled_dot_product_attention", noting)
     mel = torch.randn(2, 80, 50)
@@ -495,7 +497,12 @@ def test_folding_leaves_no_weight_norm_and_the_window_where_it_is_used(make: Mak
 def test_folding_computes_no_norm_again(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     norms: list[Any] = []
     compute = torch._weight_norm
-    monkeypatch.setattr(torch, "_weight_norm", lambda *args: norms.append(args) or compute(*args))
+
+    def noted(*args: Any) -> Any:
+        norms.append(args)
+        return compute(*args)
+
+    monkeypatch.setattr(torch, "_weight_norm", noted)
     counts = []
     for slots in ({}, {"vocoder": "folded"}):
         pipeline = make(**slots)
@@ -584,8 +591,8 @@ def test_nothing_reaches_another_pipeline_and_no_hook_stays(make: Make, upstream
     """All slots at once in one pipeline; the package's classes and modules, and a second pipeline, know nothing."""
     from chatterbox.models.s3gen import decoder, flow, flow_matching, hifigan
 
-    watched = (decoder.ConditionalDecoder, flow.CausalMaskedDiffWithXvec, flow_matching.CausalConditionalCFM)
-    watched = (*watched, hifigan.HiFTGenerator, decoder, flow, flow_matching, hifigan)
+    classes = (decoder.ConditionalDecoder, flow.CausalMaskedDiffWithXvec, flow_matching.CausalConditionalCFM)
+    watched: tuple[Any, ...] = (*classes, hifigan.HiFTGenerator, decoder, flow, flow_matching, hifigan)
     before = [dict(vars(owner)) for owner in watched]
     all_slots = {
         "s3gen_dtype": "tf32",
@@ -815,6 +822,7 @@ def test_gpu_half_precision_graphs_stay_near(on_gpu: Make, attention: str, slots
 @pytest.mark.parametrize("graph", ["off", "exact", "bucket"])
 def test_gpu_flash_attention_2_is_the_packages_kernel(on_gpu: Make, graph: str) -> None:
     pytest.importorskip("flash_attn")
+    from torch._C._autograd import DeviceType
     from torch.profiler import ProfilerActivity, profile
 
     pipeline = on_gpu(s3gen_dtype="bf16", s3gen_attention="flash_attention_2", s3gen_graph=graph)
@@ -822,7 +830,7 @@ def test_gpu_flash_attention_2_is_the_packages_kernel(on_gpu: Make, graph: str) 
     with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as profiler:
         first_call(pipeline, 30, 1)
         torch.cuda.synchronize()
-    kernels = [event.name for event in profiler.events() if event.device_type == torch.autograd.DeviceType.CUDA]
+    kernels = [event.name for event in profiler.events() if event.device_type == DeviceType.CUDA]
     flash = [name for name in kernels if "flash_fwd" in name and "pytorch_flash" not in name]
     # Ten steps of four blocks.
     assert len(flash) == 40

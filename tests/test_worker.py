@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -137,7 +138,7 @@ def test_no_two_utterances_share_a_random_stream(make_job: MakeJob) -> None:
 
 
 def test_a_busy_host_is_remarked(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker.os, "cpu_count", lambda: 4)
+    monkeypatch.setattr(os, "cpu_count", lambda: 4)
     found = {"evidence": {"hooks": {"warm": 0, "at_the_end": 0}, "compiler": {"recompilations_while_timing": 0}}}
     assert worker.remarks({**found, "guard": records.Guard(load_average=3.9)}) == ()
     busy = worker.remarks({**found, "guard": records.Guard(load_average=9.0)})

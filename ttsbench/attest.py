@@ -105,6 +105,7 @@ def watch(pipeline: Pipeline, text_index: int, seed: int) -> Seen:
 
 
 def _watched(pipeline: Pipeline, call: Any) -> tuple[Activity, int]:
+    from torch._C._autograd import DeviceType
     from torch.profiler import ProfilerActivity, profile
 
     on_cuda = pipeline.device.type == "cuda"
@@ -116,7 +117,7 @@ def _watched(pipeline: Pipeline, call: Any) -> tuple[Activity, int]:
     activity = Activity()
     assert profiler.profiler is not None
     for event in profiler.profiler.kineto_results.events():
-        if event.device_type() == torch.autograd.DeviceType.CUDA:
+        if event.device_type() == DeviceType.CUDA:
             activity.device[event.name()] += 1
             activity.busy[event.name()] += event.duration_ns()
         else:

@@ -67,7 +67,7 @@ def compare(size: str, device: str, pairs: int, tokens: int) -> Overhead:
     folder = checkpoint.locate("synthetic", "chatterbox", size, "fp32", 0)
     tts = checkpoint.load(folder, "chatterbox", device)
     bare_loop = functools.partial(bounded, tts.t3.inference, tokens)
-    pipeline = Pipeline(tts, texts=(TEXT,), length=Length(fixed=tokens), sampling={}, language=None, slots={})
+    pipeline = Pipeline(tts, texts=(TEXT,), length=Length(fixed=tokens), sampling={}, language=None)
     pipeline.control_length()
     with Path(os.devnull).open("w") as nowhere, redirect_stderr(nowhere):  # upstream's progress bars
         seconds = alternate(pipeline, bare_loop, pairs)

@@ -18,6 +18,7 @@ import torch
 from ttsbench.attest import Seen
 from ttsbench.errors import CellError
 from ttsbench.instruments.clock import Timeline, staged
+from ttsbench.optimizations import registry
 from ttsbench.swapping import swapped, wrapped
 
 SPEECH_TOKENS = 6561
@@ -86,10 +87,10 @@ class Pipeline:
         length: Length,
         sampling: dict[str, float],
         language: str | None,
-        slots: Mapping[str, str],
+        slots: Mapping[str, str] | None = None,
     ) -> None:
         self.tts = tts
-        self.slots = slots
+        self.slots = registry.complete(slots or {})
         self.texts = tuple(texts)
         self.length = length
         self.infer = "inference_turbo" if tts.t3.is_gpt else "inference"

@@ -156,9 +156,9 @@ def preparation_seconds(jobs: Sequence[Job]) -> float:
     """Before the first job: the fork server's imports, and the writing of checkpoints that are not in the cache."""
     forks = any(job.start_method == runner.FORKSERVER for job in jobs)
     models = {job.checkpoint for job in jobs if job.weights == SYNTHETIC}
-    lacking = [model for _, *model in models if not checkpoint.is_cached(*model)]
+    lacking = [size for _, family, size, dtype, seed in models if not checkpoint.is_cached(family, size, dtype, seed)]
     imports = max(FORK_SERVER_START_SECONDS * forks, BARE_START_SECONDS * bool(lacking))
-    return imports + sum(CHECKPOINT_SECONDS[size] for _, size, *_ in lacking)
+    return imports + sum(CHECKPOINT_SECONDS[size] for size in lacking)
 
 
 def job_seconds(job: Job) -> float:

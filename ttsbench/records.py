@@ -225,6 +225,8 @@ def _decode(kind: Any, data: Any, where: str) -> Any:
         return {str(k): _decode(arguments[1], v, f"{where}.{k}") for k, v in data.items()}
     if dataclasses.is_dataclass(kind):
         return _decode_dataclass(kind, data, where)
+    if kind is float and data is None:
+        return math.nan  # as it was before JSON, which knows no such number
     if kind is float:
         whole = type(data) is int and abs(data) <= sys.float_info.max
         _require(whole or isinstance(data, float), where, "a number", data)

@@ -62,10 +62,10 @@ def make_ready(connection: Connection, models: Sequence[tuple[str, str, str, str
     isolate(Path(folder) / "logs" / "preparation.log")
     from ttsbench import checkpoint
 
-    for weights, family, *variant in models:
-        connection.send(json.dumps({"stage": f"checkpoint {weights} {family}"}))
+    for model in models:
+        connection.send(json.dumps({"stage": f"checkpoint {model[0]} {model[1]}"}))
         with suppress(TtsbenchError):
-            checkpoint.locate(weights, family, *variant)
+            checkpoint.locate(*model)
 
 
 def isolate(log: Path) -> None:
@@ -178,7 +178,6 @@ def measure(job: Job, folder: Path, tell: Tell, ladder: dict[str, float]) -> dic
 def prepare(job: Job, tell: Tell, ladder: dict[str, float]) -> Pipeline:
     """The model as the cell asks for it, with the stack applied; each step is timed."""
     tell("importing")
-    slots = registry.complete(job.slots)
     with step(ladder, "import"):
         from ttsbench import checkpoint, preload, voice
         from ttsbench.pipeline import Length, Pipeline
@@ -200,9 +199,9 @@ def prepare(job: Job, tell: Tell, ladder: dict[str, float]) -> Pipeline:
             length=Length(job.fixed_tokens, job.replay_tokens),
             sampling=job.sampling,
             language=job.language,
-            slots=slots,
+            slots=job.slots,
         )
-        for slot, option in slots.items():
+        for slot, option in pipeline.slots.items():
             slot_module(slot).apply(pipeline, option)
         pipeline.control_length()
     return pipeline
