@@ -299,8 +299,10 @@ STACK_MISTAKES = {
     ),
     "unknown option": (
         "stacks:\n  upstream: {}\n  lean:\n    decode: leen",
-        "line 5: stacks.lean.decode: 'leen' is no option of decode; did you mean 'lean'? "
-        "(allowed: cuda_graph, lean, upstream)",
+        (
+            "line 5: stacks.lean.decode: 'leen' is no option of decode; did you mean 'lean'? "
+            "(allowed: cuda_graph, lean, upstream)"
+        ),
     ),
     "a boolean where there is no on or off": (
         "stacks: {lean: {decode: on}}",
