@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import torch
@@ -71,7 +72,7 @@ class Flash2:
         return _joined(module, attended.view_as(query))
 
 
-BY_NAME = {"sdpa": Sdpa, "flash_attention_2": Flash2}
+BY_NAME: dict[str, Callable[[], Attention]] = {"sdpa": Sdpa, "flash_attention_2": Flash2}
 
 
 def _heads(module: Any, x: torch.Tensor) -> tuple[torch.Tensor, ...]:

@@ -19,7 +19,8 @@ class CudaRecording:
 
     def __init__(self, work: Work, inputs: tuple[torch.Tensor, ...], pool: Any) -> None:
         # Kernels are chosen, and compilers work, before anything is captured; on a stream of its own, as capture asks.
-        stream, present = torch.cuda.Stream(), torch.cuda.current_stream()
+        stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        present = torch.cuda.current_stream()
         stream.wait_stream(present)
         with torch.cuda.stream(stream):
             for _ in range(WARMUPS):

@@ -55,7 +55,7 @@ def _time_stays_exact(decoder: Any) -> Solve:
 @contextmanager
 def tf32_allowed() -> Iterator[None]:
     """TF32 for fp32 products until the end of the block."""
-    places = (torch.backends.cuda.matmul, torch.backends.cudnn)
+    places: tuple[Any, ...] = (torch.backends.cuda.matmul, torch.backends.cudnn)
     before = [place.allow_tf32 for place in places]
     for place in places:
         place.allow_tf32 = True
