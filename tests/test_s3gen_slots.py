@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Callable
+from functools import partial
 from importlib.machinery import ModuleSpec
 from itertools import pairwise
 from pathlib import Path
@@ -531,6 +532,20 @@ def test_compiled_code_is_called_and_serves_other_lengths(
     assert evidence["calls"] == 2 * len(LENGTHS) * 10
     assert (evidence["graphs"], evidence["recompilations"], evidence["graph_breaks"]) == (1, 0, 0)
     assert evidence["compile_seconds"][0] > 0
+
+
+def test_the_vocoders_convolutions_are_one_graph_for_all_lengths(
+    make: Make, upstream: Callable[..., Heard], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Traced as ever, and run as traced: writing the code would take most of a minute."""
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
+    pipeline = make(vocoder="compile")
+    for seed, tokens in enumerate(LENGTHS):
+        heard, wanted = vocode(pipeline, tokens, seed), upstream("chatterbox", tokens, seed)
+        assert off_by(heard.wave, wanted.wave) < 1e-5
+    evidence = attest(pipeline, "vocoder", "compile")
+    assert evidence["folded"] == 82
+    assert (evidence["compile"]["graphs"], evidence["compile"]["graph_breaks"]) == (1, 0)
 
 
 def test_a_compile_of_what_is_never_called_is_caught(make: Make) -> None:
