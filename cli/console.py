@@ -61,6 +61,8 @@ def show_run(run: Run) -> None:
     """The run's tables as they stand in 80 columns, then what did not run and what to know."""
     for table in tables.overview(run):
         show_table(table)
+    if (found := ablation.ablation(run)) is not None:
+        show_table(ablation.table(found), of_words=True)
     for where, status, reason in tables.failures(run):
         OUT.print(Text.assemble((f"{status}: ", "bold red"), f"{where}: {reason}"))
     for fault in tables.faults(run):
