@@ -16,7 +16,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from ttsbench.records import Cell, Run
-from ttsbench.reports import metrics, tables
+from ttsbench.reports import ablation, metrics, tables
 from ttsbench.reports.tables import Table
 
 if TYPE_CHECKING:

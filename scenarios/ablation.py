@@ -1,7 +1,7 @@
 """What each slot of a stack brings: every slot alone against the baseline, and the full stack with each taken back.
 
-Some slots cannot stand alone: a graph needs a static cache and a sampler on the device. Such a slot comes with the fewest
-companions from the full stack that let it run, and goes with those that cannot stay without it.
+Some slots cannot stand alone: a graph needs a static cache and a sampler on the device. Such a slot comes with the
+fewest companions from the full stack that let it run, and goes with those that cannot stay without it.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -96,7 +97,7 @@ def test_the_waterfall_ends_at_the_full_stack(ablated: Run) -> None:
     assert [label for label, _, _ in steps] == [
         "baseline", "dtype", "decode+cache", "watermark", "mlp", "only together", "full",
     ]  # fmt: skip
-    for (_, _, end), (_, start, _) in zip(steps[:-2], steps[1:-1], strict=True):
+    for (_, _, end), (_, start, _) in itertools.pairwise(steps[:-1]):
         assert start == pytest.approx(end)
     assert steps[-2][2] == found.full
     assert reports.waterfall(found).startswith("<?xml")
