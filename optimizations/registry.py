@@ -298,6 +298,14 @@ def changes_output(slots: Mapping[str, str]) -> tuple[str, ...]:
     return tuple(mark for mark in marks if mark)
 
 
+def compiles(slots: Mapping[str, str]) -> bool:
+    """Whether anything of this stack is put through a compiler, whose cache a second start finds."""
+    chosen = complete(slots)
+    return any(
+        chosen[slot] not in ("off", "eager") for slot in ("compile", "s3gen_compile", "mlp", "norm", "rope")
+    ) or ("triton" in chosen["sampler"] or "compile" in chosen["vocoder"])
+
+
 def precision(slots: Mapping[str, str], stored: str) -> str:
     """Which limits of quality hold: `exact`, `half` or `quantized`."""
     chosen = complete(slots)
