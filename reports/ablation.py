@@ -18,10 +18,12 @@ NOTICEABLE = 0.02
 
 @dataclass(frozen=True)
 class Part:
-    """Some slots of the full stack; times are RTFs, so lower is better."""
+    """One slot; alone it may need others, and others may have to go with it. RTFs, so lower is better."""
 
-    slots: str
+    slot: str
+    needs: tuple[str, ...]
     alone: float | None
+    takes: tuple[str, ...]
     taken_back: float | None
 
 
@@ -43,10 +45,25 @@ def ablation(run: Run) -> Ablation | None:
     baseline, full = rtf.get(run.baseline), rtf.get(run.ablated)
     if baseline is None or full is None:
         return None
-    names = [label.removeprefix(ONLY) for label in rtf if label.startswith(ONLY)]
-    names += [label.removeprefix(WITHOUT) for label in rtf if label.startswith(WITHOUT)]
-    parts = (Part(name, rtf.get(ONLY + name), rtf.get(WITHOUT + name)) for name in dict.fromkeys(names))
-    return Ablation(baseline, full, tuple(parts))
+    slots = dict.fromkeys(slot for label in rtf for prefix in (ONLY, WITHOUT) for slot in _slots(label, prefix))
+    return Ablation(baseline, full, tuple(_part(slot, rtf) for slot in slots))
+
+
+def _slots(label: str, prefix: str) -> tuple[str, ...]:
+    return tuple(label.removeprefix(prefix).split("+")) if label.startswith(prefix) else ()
+
+
+def _part(slot: str, rtf: dict[str, float | None]) -> Part:
+    """Of the stacks that have or lack the slot, those that have or lack the fewest others."""
+    alone, taken_back = (
+        min((label for label in rtf if slot in _slots(label, prefix)), key=lambda label: label.count("+"), default="")
+        for prefix in (ONLY, WITHOUT)
+    )
+    needs, takes = (
+        tuple(other for other in _slots(label, prefix) if other != slot)
+        for label, prefix in ((alone, ONLY), (taken_back, WITHOUT))
+    )
+    return Part(slot, needs, rtf.get(alone), takes, rtf.get(taken_back))
 
 
 def _rtf(stack: StackResult) -> float | None:
@@ -57,15 +74,24 @@ def _rtf(stack: StackResult) -> float | None:
 def table(found: Ablation) -> Table:
     """A row per part: its factor alone, the factor lost without it, and what follows from both."""
     rows = [
-        (part.slots, _factor(found.baseline, part.alone), _factor(part.taken_back, found.full), verdict(found, part))
+        (
+            part.slot,
+            _factor(found.baseline, part.alone) + _with(part.needs),
+            _factor(part.taken_back, found.full) + _with(part.takes),
+            verdict(found, part),
+        )
         for part in found.parts
     ]
     whole = f"the full stack is {found.baseline / found.full:.2f}× as fast as the baseline"
-    return Table("Ablation", ("slots", "alone", "lost without", "verdict"), tuple(rows), (whole,))
+    return Table("Ablation", ("slot", "alone", "lost without", "verdict"), tuple(rows), (whole,))
 
 
 def _factor(slower: float | None, faster: float | None) -> str:
     return "–" if slower is None or faster is None else f"{slower / faster:.2f}×"
+
+
+def _with(others: tuple[str, ...]) -> str:
+    return f" (with {', '.join(others)})" if others else ""
 
 
 def verdict(found: Ablation, part: Part) -> str:
@@ -108,8 +134,9 @@ def waterfall(found: Ablation) -> str:
 def _steps(found: Ablation) -> list[tuple[str, float, float]]:
     """Label, where a bar begins and where it ends."""
     steps, at = [("baseline", 0.0, found.baseline)], found.baseline
-    for part in found.parts:
-        if part.taken_back is not None:
-            steps.append((part.slots, at, at - (part.taken_back - found.full)))
+    taken_back = {tuple(sorted((part.slot, *part.takes))): part.taken_back for part in found.parts}
+    for slots, rtf in taken_back.items():
+        if rtf is not None:
+            steps.append((", ".join(slots), at, at - (rtf - found.full)))
             at = steps[-1][2]
     return [*steps, ("only together", at, found.full), ("full", 0.0, found.full)]

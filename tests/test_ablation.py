@@ -71,7 +71,7 @@ def ablated(make_run: Make, make_cell: Make, make_utterance: Make) -> Run:
     figures = {
         "upstream": 1.0, "fast": 0.2,
         "only-dtype": 1.05, "without-dtype": 0.3,
-        "only-decode+cache": 0.5, "without-decode+cache": 0.9,
+        "only-decode+cache": 0.5, "without-cache+decode": 0.9, "only-cache": 0.9,
         "only-watermark": 1.0, "without-watermark": 0.2,
         "only-mlp": 1.1, "without-mlp": 0.19,
     }  # fmt: skip
@@ -84,7 +84,8 @@ def test_the_report_tells_what_pays_and_what_needs_company(ablated: Run) -> None
     assert found is not None
     told = {row[0]: row[1:] for row in reports.table(found).rows}
     assert told["dtype"] == ("0.95×", "1.50×", "pays only with others")
-    assert told["decode+cache"] == ("2.00×", "4.50×", "pays")
+    assert told["decode"] == ("2.00× (with cache)", "4.50× (with cache)", "pays")
+    assert told["cache"] == ("1.11×", "4.50× (with decode)", "pays")
     assert told["watermark"][-1] == "no difference"
     assert told["mlp"][-1] == "costs"
     assert "5.00× as fast" in reports.table(found).notes[0]
@@ -95,7 +96,7 @@ def test_the_waterfall_ends_at_the_full_stack(ablated: Run) -> None:
     assert found is not None
     steps = reports._steps(found)
     assert [label for label, _, _ in steps] == [
-        "baseline", "dtype", "decode+cache", "watermark", "mlp", "only together", "full",
+        "baseline", "dtype", "cache, decode", "watermark", "mlp", "only together", "full",
     ]  # fmt: skip
     for (_, _, end), (_, start, _) in itertools.pairwise(steps[:-1]):
         assert start == pytest.approx(end)
