@@ -18,9 +18,10 @@ import torch
 from torch.nn import functional
 from torch.nn.utils import parametrize
 
-from ttsbench import checkpoint, voice
+from ttsbench import checkpoint, voice, worker
 from ttsbench.errors import CellError
 from ttsbench.instruments.clock import STAGES, Timeline
+from ttsbench.jobs import Job
 from ttsbench.optimizations import graphs, registry
 from ttsbench.optimizations.flow_attention import Flash2
 from ttsbench.optimizations.flow_estimator import LeanEstimator
@@ -646,6 +647,29 @@ def test_the_stages_of_a_graphed_utterance_are_all_seen(make: Make) -> None:
     pipeline.speak_timed(0, 0, timeline)
     stages = timeline.stages()
     assert all(stages[name].host_seconds > 0 for name in STAGES if name != "voice")
+
+
+def test_a_cell_proves_every_slot(make_job: Callable[..., Job], tmp_path: Path) -> None:
+    """Through the worker, which prepares the voice before it applies the stack."""
+    slots = {
+        "s3gen_dtype": "bf16",
+        "s3gen_attention": "sdpa",
+        "cfm_steps": "4",
+        "vocoder": "folded",
+        "resample": "gpu",
+        "watermark": "gpu",
+    }
+    job = make_job(slots=slots, voice_seconds=2.0)
+    cell = worker.run(job, tmp_path, lambda stage: None, {})
+    assert (cell.status, cell.reason) == ("ok", "")
+    assert cell.evidence["s3gen_dtype"]["estimator"] == "bfloat16"
+    assert cell.evidence["s3gen_dtype"]["times"] == "float32"
+    assert cell.evidence["s3gen_attention"]["estimator_modules"] == 4
+    assert cell.evidence["cfm_steps"] == {"estimator_calls": 4}
+    assert cell.evidence["vocoder"]["weight_norms"] == 0
+    assert cell.evidence["resample"]["voice"] > 0
+    assert cell.evidence["s3gen_graph"] == {"captured": 0}
+    assert len(cell.changes_output) == 3
 
 
 def test_parameters_are_where_they_were(make: Make) -> None:
