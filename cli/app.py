@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import traceback
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -15,7 +18,8 @@ app = typer.Typer(
     name="ttsbench",
     help="Which optimizations make Chatterbox faster on this machine, by how much, and at what cost.",
     epilog="Exit codes: 0 fine, 1 slower, 2 wrong usage or scenario, 3 inconclusive, 4 not comparable, "
-    "5 quality failed, 6 a cell failed to run, 130 interrupted.",
+    "5 quality failed, 6 a cell failed to run, 70 internal error or unwritable output, 130 interrupted, "
+    "141 the reader of the output left. TTSBENCH_DEBUG=1 shows the traceback of an internal error.",
     no_args_is_help=True,
     rich_markup_mode=None,  # rich's help costs 0.6 s to import
     pretty_exceptions_enable=False,
@@ -49,7 +53,7 @@ def run(
     only: Annotated[list[str], typer.Option(metavar="PATTERN", help="Only these stacks or cells. Repeatable.")] = [],  # noqa: B006
     plan: Annotated[bool, typer.Option("--plan", help="Print what would run, and start nothing.")] = False,
     resume: Annotated[Path | None, typer.Option(metavar="RUN", help="Go on with an unfinished run.")] = None,
-    output: Annotated[Path, typer.Option(metavar="DIR", help="Where run folders go.")] = Path("runs"),
+    output: Annotated[Path | None, typer.Option(metavar="DIR", help="Where run folders go; runs/ if left out.")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress; only the result.")] = False,
 ) -> None:  # fmt: skip
     """Measure every stack of a scenario and print the comparison."""
@@ -58,7 +62,11 @@ def run(
     if (resume is None) == (not scenario):
         raise TtsbenchError("give a SCENARIO, or --resume RUN", mend="See ttsbench list scenarios")
     if resume is not None:
-        sys.exit(campaign.resume(resume, quiet=quiet))
+        given = {"--set": overrides, "--only": only, "--output": output}
+        if told := [name for name, value in given.items() if value]:
+            raise TtsbenchError(f"{' and '.join(told)} cannot change a run that was begun", mend="Start a new run")
+        sys.exit(campaign.resume(resume, plan_only=plan, quiet=quiet))
+    output = output or Path("runs")
     sys.exit(campaign.start(scenario, overrides, only, plan_only=plan, output=output, quiet=quiet))
 
 
@@ -141,6 +149,19 @@ def overhead(
     sys.exit(campaign.overhead(size, pairs, tokens))
 
 
+@app.command(epilog="Example: ttsbench kernels rms_norm gate_up --quick --output runs/kernels")
+def kernels(
+    names: Annotated[list[str], typer.Argument(metavar="NAME", help="Only these; all when none is given.")] = [],  # noqa: B006
+    output: Annotated[Path | None, typer.Option(metavar="DIR", help="Write table.md, CSV, JSON and a plot.")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="bf16 only, two shapes each, fewer repeats.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress; only the result.")] = False,
+) -> None:
+    """Check our Triton kernels against float64, and time them against eager, compiled and Liger twins."""
+    from ttsbench.cli import kernels as comparison
+
+    sys.exit(comparison.compare(names, output=output, quick=quick, quiet=quiet))
+
+
 def version(wanted: bool) -> None:
     """--version."""
     if wanted:
@@ -159,8 +180,43 @@ def main() -> None:
     """The console script: errors are told in words, with the exit code that they stand for."""
     try:
         app()
+    except SystemExit as ended:
+        # typer ends so where a pipe is closed; 1 would be read as a regression.
+        code = ExitCode.PIPE_CLOSED if isinstance(ended.__context__, BrokenPipeError) else ended.code
     except TtsbenchError as error:
-        typer.echo(f"ttsbench: {error}", err=True)
-        sys.exit(error.exit_code)
+        code = tell(error, error.exit_code)
     except KeyboardInterrupt:
-        sys.exit(ExitCode.INTERRUPTED)
+        code = ExitCode.INTERRUPTED
+    except Exception as error:  # noqa: BLE001  (whatever nobody foresaw must not end with 1)
+        code = tell(foreseen_by_nobody(error), ExitCode.INTERNAL)
+    drop_what_nobody_takes()
+    sys.exit(code)
+
+
+def tell(problem: object, code: ExitCode) -> ExitCode:
+    """One line for people, where there is anyone to read it."""
+    with suppress(OSError):
+        typer.echo(f"ttsbench: {problem}", err=True)
+    return code
+
+
+def foreseen_by_nobody(error: Exception) -> str:
+    """Such an error in a line; its traceback before it where TTSBENCH_DEBUG asks for one."""
+    if os.environ.get("TTSBENCH_DEBUG"):
+        with suppress(OSError):
+            traceback.print_exception(error)
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename or 'the output'}: {error.strerror}"
+    first_line = (str(error).strip().splitlines() or ["no message"])[0]
+    return f"internal error: {type(error).__name__}: {first_line} (TTSBENCH_DEBUG=1 shows where)"
+
+
+def drop_what_nobody_takes() -> None:
+    """Output that cannot be written goes nowhere; kept, it would make the interpreter end with a code of its own."""
+    for stream in (sys.__stdout__, sys.__stderr__):
+        if stream is None:
+            continue
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ttsbench import __version__, environment, jobs, journal, plan, records, runner
 from ttsbench.cli import console
-from ttsbench.errors import ExitCode, NotComparableError, UsageError
+from ttsbench.errors import ExitCode, NoRecordError, NotComparableError, RecordError, UsageError
 from ttsbench.journal import Header, Journal
 from ttsbench.plan import Plan
 from ttsbench.reports import markdown, samples, tables
@@ -17,9 +18,10 @@ from ttsbench.scenarios import schema
 from ttsbench.scenarios.schema import Scenario
 
 # What must be the same for a run to be continued.
-SAME_MACHINE = ("gpu", "cpu", "packages", "sources_sha256", "python")
+SAME_MACHINE = ("gpu", "cpu", "packages", "sources_sha256", "python", "torch_build", "ttsbench.sha256", "variables")
 
 
+@runner.at_work()
 def start(
     name: str, overrides: Sequence[str], only: Sequence[str], *, plan_only: bool, output: Path, quiet: bool
 ) -> ExitCode:
@@ -30,15 +32,15 @@ def start(
     if plan_only:
         show_plan(scenario, planned)
         return ExitCode.OK
-    folder = runner.new_folder(output, scenario.name)
+    refuse_nothing_to_measure(planned)
     header = Header(
         schema_version=records.SCHEMA_VERSION,
         ttsbench_version=__version__,
-        run_id=folder.name,
+        run_id="",
         scenario=scenario.name,
         baseline=scenario.baseline,
         started_utc=runner.now_utc(),
-        environment=fingerprint(scenario),
+        environment=fingerprint(planned),
         scenario_given=scenario.text,
         scenario_base=str(path.parent.resolve()),
         overrides=tuple(overrides),
@@ -46,43 +48,80 @@ def start(
         scenario_understood=scenario.understood(),
         jobs_sha256=jobs.digest(planned.jobs),
     )
-    book = Journal(folder)
-    book.append("header", header)
-    for cell in planned.refused:
-        book.append("cell", cell)
-    return carry_out(folder, book, planned, quiet=quiet)
+    folder = runner.new_folder(output, scenario.name)  # now that nothing is left that could go wrong before
+    with Journal(folder) as book:
+        book.append("header", replace(header, run_id=folder.name))
+        for cell in planned.refused:
+            book.append("cell", cell)
+        return carry_out(folder, book, planned, quiet=quiet)
 
 
-def resume(folder: Path, *, quiet: bool) -> ExitCode:
-    """The jobs of an unfinished run that have no row yet, or only one that says they were interrupted."""
+@runner.at_work()
+def resume(folder: Path, *, plan_only: bool, quiet: bool) -> ExitCode:
+    """The jobs of a run that have no row yet, or one that says that they failed: the reason may be gone by now."""
     header, cells = journal.read(folder)
     scenario = schema.parse(header.scenario_given, f"{folder.name}", Path(header.scenario_base), header.overrides)
-    refuse_other_machine(header, scenario)
     planned = plan.make(scenario, environment.machine(), header.only)
+    refuse_other_machine(header, planned)
     refuse_other_work(header, planned)
-    done = {f"{cell.key}#{cell.kind}{cell.process}" for cell in cells if cell.status != "interrupted"}
-    left = tuple(job for job in planned.jobs if job.id not in done)
-    book = Journal(folder)
-    for cell in planned.refused:
-        if cell.key not in {told.key for told in cells}:
-            book.append("cell", cell)
-    return carry_out(folder, book, Plan(left, (), plan.estimate(left)), quiet=quiet)
+    if plan_only:
+        show_plan(scenario, what_is_left(planned, cells))
+        return ExitCode.OK
+    with Journal(folder) as book:
+        _, cells = journal.read(folder)  # again, now that nobody else writes
+        left = what_is_left(planned, cells)
+        if not left.jobs and is_complete(folder):
+            return conclude(folder, records.read_run(folder))
+        for cell in planned.refused:
+            if cell.key not in {told.key for told in cells}:
+                book.append("cell", cell)
+        return carry_out(folder, book, left, quiet=quiet)
 
 
-def fingerprint(scenario: Scenario) -> dict[str, Any]:
-    """Of the machine, on the device that the scenario asks for."""
-    found = environment.fingerprint(environment.resolve_device(scenario.device, environment.machine()))
+def what_is_left(planned: Plan, cells: Sequence[records.Cell]) -> Plan:
+    """The plan without the jobs whose rows need no other try."""
+    done = {job_id for job_id, cell in runner.latest(cells).items() if cell.done}
+    jobs = tuple(job for job in planned.jobs if job.id not in done)
+    return Plan(jobs, planned.refused, plan.estimate(jobs))
+
+
+def is_complete(folder: Path) -> bool:
+    """Whether the results of a whole run stand there."""
+    try:
+        return records.read_run(folder).status == "complete"
+    except RecordError:
+        return False
+
+
+def fingerprint(planned: Plan) -> dict[str, Any]:
+    """Of the machine, on the GPU if a job has one."""
+    devices = [job.device for job in planned.jobs]
+    found = environment.fingerprint(next((device for device in devices if device != "cpu"), "cpu"))
     return dict(json.loads(records.dump(found)))
 
 
-def refuse_other_machine(header: Header, scenario: Scenario) -> None:
+def refuse_nothing_to_measure(planned: Plan) -> None:
+    """A run without a figure is not begun."""
+    if not planned.jobs:
+        reasons = dict.fromkeys(f"{cell.key}: {cell.reason}" for cell in planned.refused)
+        raise UsageError(f"nothing can be measured here; {'; '.join(reasons)}")
+
+
+def refuse_other_machine(header: Header, planned: Plan) -> None:
     """Cells from two machines, or of two versions of the code, are no one run."""
-    now = fingerprint(scenario)
-    if different := [part for part in SAME_MACHINE if now.get(part) != header.environment.get(part)]:
+    now = fingerprint(planned)
+    if different := [part for part in SAME_MACHINE if _part(now, part) != _part(header.environment, part)]:
         raise NotComparableError(
             f"{header.run_id} was begun in another environment; different: {', '.join(different)}",
             mend="Start a new run",
         )
+
+
+def _part(fingerprint: dict[str, Any], dotted: str) -> Any:
+    found: Any = fingerprint
+    for name in dotted.split("."):
+        found = found.get(name) if isinstance(found, dict) else None
+    return found
 
 
 def refuse_other_work(header: Header, planned: Plan) -> None:
@@ -102,16 +141,20 @@ def carry_out(folder: Path, book: Journal, planned: Plan, *, quiet: bool) -> Exi
             runner.execute(planned.jobs, folder, book, observer)
     except (runner.Interrupted, KeyboardInterrupt):
         status = "interrupted"
-    finally:
-        book.close()
-    run = write_results(folder, status)
+    return conclude(folder, write_results(folder, status))
+
+
+def conclude(folder: Path, run: records.Run) -> ExitCode:
+    """Prints the results, and says by the exit code whether they are whole."""
     console.show_run(run)
     console.lines([f"{folder}/report.md"])
-    if status == "interrupted":
+    if run.status == "interrupted":
         console.lines([f"stopped; go on with: ttsbench run --resume {folder}"])
         return ExitCode.INTERRUPTED
     failed = [cell for cell in run.cells if cell.status not in ("ok", "skipped")]
-    return ExitCode.CELL_FAILED if failed else ExitCode.OK
+    if failed:
+        return ExitCode.CELL_FAILED
+    return ExitCode.QUALITY if any(cell.faults for cell in run.cells) else ExitCode.OK
 
 
 def write_results(folder: Path, status: str) -> records.Run:
@@ -133,6 +176,9 @@ def write_results(folder: Path, status: str) -> records.Run:
 def show_plan(scenario: Scenario, planned: Plan) -> None:
     """The jobs in their order, what cannot run here and why, and the time it will take."""
     console.lines([f"{scenario.name}: {len(planned.jobs)} processes"])
+    if planned.jobs:
+        before = console.duration(plan.preparation_seconds(planned.jobs))
+        console.lines([f"   0  preparation: imports and checkpoints, about {before}"])
     for number, job in enumerate(planned.jobs, start=1):
         about = console.duration(plan.job_seconds(job))
         console.lines([f"{number:4}  {job.key}  {job.kind} {job.process + 1}  {job.device}, about {about}"])
@@ -142,14 +188,27 @@ def show_plan(scenario: Scenario, planned: Plan) -> None:
 
 
 def show(path: Path, *, evidence: bool) -> None:
-    """A run's tables again, from its record alone."""
-    run = records.read_run(path)
+    """A run's tables again, from its record alone; from its journal, if a kill left nothing else."""
+    run = read_run(path)
     console.show_run(run)
+    folder = path if path.is_dir() else path.parent
+    if run.status != "complete" and (folder / journal.FILE).exists():
+        console.lines([f"{run.status}; go on with: ttsbench run --resume {folder}"])
     if evidence:
-        for table in (*tables.stages(run), *tables.memory(run), *tables.ladder(run)):
+        for table in (*tables.quality(run), *tables.stages(run), *tables.memory(run), *tables.ladder(run)):
             console.show_table(table)
         for cell in run.cells:
             console.lines([f"{cell.key} ({cell.kind} {cell.process + 1}): {records.dump(cell.evidence)}"])
+
+
+def read_run(path: Path) -> records.Run:
+    """What there is of a run."""
+    try:
+        return records.read_run(path)
+    except NoRecordError:
+        if not (path / journal.FILE).exists():
+            raise
+        return runner.assemble(*journal.read(path), "unfinished")
 
 
 def overhead(size: str, pairs: int, tokens: int) -> ExitCode:

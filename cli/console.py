@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Sequence
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from contextlib import contextmanager, suppress
+from typing import IO, TYPE_CHECKING, Any, cast
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.live import Live
 from rich.markup import escape
@@ -23,8 +25,36 @@ if TYPE_CHECKING:
     from ttsbench.jobs import Job
     from ttsbench.runner import Observer
 
-OUT = Console(highlight=False, soft_wrap=False)
-ERR = Console(stderr=True, highlight=False)
+
+class Out(Console):
+    """Standard output. Rich would end the program with 1, a regression's code, where a pipe is closed."""
+
+    def on_broken_pipe(self) -> None:
+        """For `main` to handle."""
+        raise  # noqa: PLE0704  (rich calls this where it handles the error)
+
+
+class Unfailing:
+    """Standard error as progress is told on it: a closed pipe, a full disk or a lost terminal must not end a run."""
+
+    def write(self, text: str) -> int:
+        """As far as it goes."""
+        with suppress(OSError):
+            sys.stderr.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """As far as it goes."""
+        with suppress(OSError):
+            sys.stderr.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(sys.stderr, name)
+
+
+LABEL_WIDTH_MIN = 12
+OUT = Out(highlight=False, soft_wrap=False)
+ERR = Console(file=cast(IO[str], Unfailing()), highlight=False)
 
 
 def show_run(run: Run) -> None:
@@ -33,12 +63,14 @@ def show_run(run: Run) -> None:
         show_table(table)
     for where, status, reason in tables.failures(run):
         OUT.print(Text.assemble((f"{status}: ", "bold red"), f"{where}: {reason}"))
+    for fault in tables.faults(run):
+        OUT.print(Text.assemble(("quality failed: ", "bold red"), fault))
     for warning in tables.warnings(run):
         OUT.print(Text.assemble(("note: ", "yellow"), warning))
 
 
 def show_table(table: Table, *, of_words: bool = False) -> None:
-    """One table, its notes below it, dimmed. Figures are never broken and stand right; words are what wraps."""
+    """One table, its notes below it, dimmed. Figures are never broken or cut and stand right; words are what wraps."""
     rich = RichTable(
         title=escape(table.title) or None, title_justify="left", pad_edge=False, box=None, padding=(0, 1, 0, 0)
     )
@@ -48,9 +80,17 @@ def show_table(table: Table, *, of_words: bool = False) -> None:
         rich.add_column(column, justify="left" if left else "right", overflow="fold", no_wrap=not wraps)
     for row in table.rows:
         rich.add_row(*(Text(cell) for cell in row), style="bold" if "baseline" in row else None)
-    OUT.print(rich)
+    console = OUT if of_words else Out(highlight=False, width=max(OUT.width, width_needed(table)))
+    console.print(rich)
     for note in table.notes:
         OUT.print(Text(note, style="dim"))
+
+
+def width_needed(table: Table) -> int:
+    """What the figures take beside the labels; on a terminal labels may be folded, elsewhere nothing has to be."""
+    texts = [(column, *cells) for column, *cells in zip(table.columns, *table.rows, strict=True)]
+    labels, *figures = [max(cell_len(line) for text in column for line in text.split("\n")) for column in texts]
+    return sum(width + 1 for width in (min(labels, LABEL_WIDTH_MIN) if OUT.is_terminal else labels, *figures))
 
 
 @contextmanager
@@ -67,6 +107,9 @@ def progress(*, quiet: bool, estimated_seconds: float) -> Iterator[Observer]:
 
 class Silent:
     """--quiet."""
+
+    def preparing(self, stage: str) -> None:
+        """Nothing."""
 
     def cell_started(self, job: Job, number: int, total: int) -> None:
         """Nothing."""
@@ -85,9 +128,14 @@ class Lines(Silent):
         self._pace = Pace(estimated_seconds)
         self._number, self._total = 0, 0
 
+    def preparing(self, stage: str) -> None:
+        """What the first cell waits for."""
+        ERR.print(Text(f"preparing: {stage}"), soft_wrap=True)
+
     def cell_started(self, job: Job, number: int, total: int) -> None:
         """Remembers where the run is."""
         self._number, self._total = number, total
+        self._pace.started(number)
 
     def cell_finished(self, cell: Cell) -> None:
         """What became of it, and how long the rest will take."""
@@ -105,9 +153,15 @@ class Watched(Silent):
         self._live, self._pace = live, Pace(estimated_seconds)
         self._number, self._total, self._stage, self._job = 0, 0, "starting", ""
 
+    def preparing(self, stage: str) -> None:
+        """What the first cell waits for."""
+        self._job, self._stage = "preparing", stage
+        self._live.update(self, refresh=True)
+
     def cell_started(self, job: Job, number: int, total: int) -> None:
         """A new cell."""
         self._number, self._total = number, total
+        self._pace.started(number)
         self._job, self._stage = f"{job.key} {job.kind} {job.process + 1}", "starting"
         self._live.update(self, refresh=True)
 
@@ -135,6 +189,7 @@ class Pace:
 
     def __init__(self, estimated_seconds: float) -> None:
         self._began = time.monotonic()
+        self._prepared_seconds = 0.0
         self._total_seconds = estimated_seconds
 
     @property
@@ -147,9 +202,15 @@ class Pace:
         """Seconds to go, never negative."""
         return max(0.0, self._total_seconds - self.elapsed)
 
+    def started(self, number: int) -> None:
+        """What was before the first cell says nothing about the others."""
+        if number == 1:
+            self._prepared_seconds = self.elapsed
+
     def finished(self, number: int, total: int) -> None:
         """Learns from each finished cell."""
-        self._total_seconds = self.elapsed * total / number
+        of_cells = self.elapsed - self._prepared_seconds
+        self._total_seconds = self._prepared_seconds + of_cells * total / number
 
 
 def outcome(cell: Cell) -> str:
@@ -169,6 +230,11 @@ def duration(seconds: float) -> str:
     if seconds < 5400:
         return f"{seconds / 60:.0f} min"
     return f"{seconds / 3600:.1f} h"
+
+
+def progress_line(text: str) -> None:
+    """One plain line beside the result, for who waits."""
+    ERR.print(Text(text), soft_wrap=True)
 
 
 def lines(texts: Sequence[str]) -> None:

@@ -1,8 +1,8 @@
 """Every slot and every option, as one literal table. No torch: `list`, `validate` and `--help` read it.
 
 A stack picks one option per slot, so that two attentions can never be stacked. The first option of a slot is
-upstream's own behaviour and the default. `ttsbench.optimizations.<slot>` holds the code, as
-`apply(pipeline, option) -> Evidence`.
+upstream's own behaviour and the default. `ttsbench.optimizations.<slot>` holds the code: `apply(pipeline, option)`, and
+`attest(pipeline, option)`, which gives the evidence that it took effect, or raises.
 """
 
 from __future__ import annotations
@@ -46,17 +46,131 @@ class Slot:
 
 
 FLASH_ATTN = "pip install 'ttsbench[flash-attn]' (or a wheel for your torch and CUDA from its releases page)"
+HALF = ("fp16", "bf16")
+AMP = ("amp_fp16", "amp_bf16")
+FLASH_HALF_ONLY = "flash kernels work in fp16 and bf16 only"
 MEAN_FLOW_FAMILIES = ("turbo", "nano")
 FEWER_STEPS = "fewer Euler steps make another sound"
 
 # In the order in which they are applied.
 SLOTS: tuple[Slot, ...] = (
     Slot(
+        "dtype",
+        "the arithmetic of T3",
+        (
+            Option("stored", "as the checkpoint holds it; upstream's own is fp32"),
+            Option("fp32", "single precision"),
+            Option("tf32", "fp32 whose matrix products round their inputs to 10 bits", needs_cuda=True),
+            Option("fp16", "weights and activations in half precision"),
+            Option("bf16", "weights and activations in bfloat16"),
+            Option("amp_fp16", "fp32 weights, autocast to half precision", needs_cuda=True),
+            Option("amp_bf16", "fp32 weights, autocast to bfloat16"),
+        ),
+    ),
+    Slot(
+        "attention",
+        "the kernel of T3's attention",
+        (
+            Option("sdpa", "PyTorch's, which picks a backend"),
+            Option("eager", "written out in single operations"),
+            Option("sdpa_math", "PyTorch's reference and nothing else"),
+            Option("sdpa_flash", "PyTorch's copy of FlashAttention-2 and nothing else"),
+            Option("sdpa_efficient", "PyTorch's memory-efficient kernel and nothing else", needs_cuda=True),
+            Option("sdpa_cudnn", "cuDNN's kernel and nothing else", needs_cuda=True),
+            Option(
+                "flash_attention_2",
+                "the flash-attn package's kernels",
+                needs_cuda=True,
+                needs_package="flash-attn",
+                how_to_get=FLASH_ATTN,
+            ),
+        ),
+    ),
+    Slot(
+        "mlp",
+        "Llama's silu(gate)·up",
+        (
+            Option("eager", "as transformers writes it"),
+            Option("liger", "Liger's kernel for silu and product", families=LLAMA_FAMILIES, needs_cuda=True),
+            Option("triton", "our kernel for silu and product", families=LLAMA_FAMILIES, needs_cuda=True),
+            Option("triton_fused", "our kernel with both projections in it", families=LLAMA_FAMILIES, needs_cuda=True),
+        ),
+    ),
+    Slot(
+        "norm",
+        "Llama's RMSNorm",
+        (
+            Option("eager", "as transformers writes it"),
+            Option("liger", "Liger's kernel", families=LLAMA_FAMILIES, needs_cuda=True),
+            Option("triton", "our kernel", families=LLAMA_FAMILIES, needs_cuda=True),
+        ),
+    ),
+    Slot(
+        "rope",
+        "Llama's rotary embedding",
+        (
+            Option("eager", "as transformers writes it"),
+            Option("liger", "Liger's kernel", families=LLAMA_FAMILIES, needs_cuda=True),
+            Option("triton", "our kernel", families=LLAMA_FAMILIES, needs_cuda=True),
+        ),
+    ),
+    Slot(
+        "quantize",
+        "T3's linear layers with fewer bits",
+        (
+            Option("off", "as they are"),
+            *(
+                Option(
+                    name,
+                    summary,
+                    changes_output=f"T3's weights are rounded to {name}",
+                    families=LLAMA_FAMILIES,
+                    needs_cuda=name != "int8",
+                    needs_package="torchao",
+                    how_to_get="pip install 'ttsbench[quantize]'",
+                )
+                for name, summary in (
+                    ("int8", "weights in 8 bits, products in bf16"),
+                    ("int4", "weights in 4 bits by groups of 128, products in bf16"),
+                    ("fp8", "weights and activations in 8-bit floating point, row by row"),
+                )
+            ),
+        ),
+    ),
+    Slot(
         "decode",
         "the loop that turns text tokens into speech tokens",
         (
             Option("upstream", "the package's own loop"),
             Option("lean", "our loop over the same backbone: no progress bar, no hidden states, one backend"),
+            Option("cuda_graph", "our loop, each step captured once and replayed", needs_cuda=True),
+        ),
+    ),
+    Slot(
+        "cache",
+        "where T3 keeps keys and values",
+        (
+            Option("dynamic", "grows by concatenation"),
+            Option("static", "written in place, so that every step has the same shapes"),
+        ),
+    ),
+    Slot(
+        "sampler",
+        "from logits to a token",
+        (
+            Option("upstream", "the package's chain of logits processors"),
+            Option("lean", "the same arithmetic on the device alone"),
+            Option("triton", "the same in one kernel", needs_cuda=True),
+        ),
+    ),
+    Slot(
+        "compile",
+        "torch.compile on T3",
+        (
+            Option("off", "as the package does"),
+            Option("default", "Inductor"),
+            Option("reduce-overhead", "Inductor, in CUDA graphs of its own", needs_cuda=True),
+            Option("max-autotune", "Inductor, kernels chosen by timing, in CUDA graphs of its own", needs_cuda=True),
         ),
     ),
     Slot(
@@ -184,6 +298,16 @@ def changes_output(slots: Mapping[str, str]) -> tuple[str, ...]:
     return tuple(mark for mark in marks if mark)
 
 
+def precision(slots: Mapping[str, str], stored: str) -> str:
+    """Which limits of quality hold: `exact`, `half` or `quantized`."""
+    chosen = complete(slots)
+    if chosen.get("quantize", "off") != "off":
+        return "quantized"
+    reduced = {"tf32", *HALF, *AMP}
+    dtypes = (stored if chosen["dtype"] == "stored" else chosen["dtype"], chosen.get("s3gen_dtype", "fp32"))
+    return "half" if reduced & set(dtypes) else "exact"
+
+
 def conflict(slots: Mapping[str, str], *, family: str, cfg_weight: float | None) -> str:
     """Why this combination makes no sense for this model; empty when it does."""
     chosen = complete(slots)
@@ -191,14 +315,78 @@ def conflict(slots: Mapping[str, str], *, family: str, cfg_weight: float | None)
         if family not in BY_NAME[name].option(option).families:
             allowed = ", ".join(BY_NAME[name].option(option).families)
             return f"{name}: {option} is for {allowed}, not for {family}"
-    if chosen["analyzer"] == "off" and chosen["decode"] == "upstream":
-        return "analyzer: off needs decode: lean; the package's own loop cannot run without it"
     if cfg_weight == 0 and family in LLAMA_FAMILIES and chosen["decode"] == "upstream":
         return "the package's own loop crashes at cfg_weight 0; decode: lean runs it"
-    return next((reason for broken, reason in _s3gen_rules(chosen) if broken), "")
+    watches = family == "multilingual" and chosen["analyzer"] == "upstream"
+    rules = (*_loop_rules(chosen, watches=watches), *_precision_rules(chosen), *_s3gen_rules(chosen))
+    return next((reason for broken, reason in rules if broken), "")
 
 
-def _s3gen_rules(chosen: Mapping[str, str]) -> tuple[tuple[bool, str], ...]:
+Rule = tuple[bool, str]
+
+
+def _loop_rules(chosen: Mapping[str, str], *, watches: bool) -> tuple[Rule, ...]:
+    """What a loop needs, and what only our own loops can carry."""
+    upstream, graph = chosen["decode"] == "upstream", chosen["decode"] == "cuda_graph"
+    static = chosen["cache"] == "static"
+    captures_itself = chosen["compile"] in ("reduce-overhead", "max-autotune")
+    return (
+        (
+            chosen["analyzer"] == "off" and upstream,
+            "analyzer: off needs decode: lean or cuda_graph; the package's own loop cannot run without it",
+        ),
+        (upstream and static, "cache: static needs decode: lean or cuda_graph; the package's own loop refuses it"),
+        (
+            upstream and chosen["sampler"] != "upstream",
+            f"sampler: {chosen['sampler']} needs decode: lean or cuda_graph; the package's own loop draws by itself",
+        ),
+        (graph and not static, "decode: cuda_graph needs cache: static; a cache that grows cannot be captured"),
+        (
+            graph and chosen["sampler"] == "upstream",
+            "decode: cuda_graph needs sampler: lean or triton; the package's waits for the host at every step",
+        ),
+        (
+            captures_itself and not static,
+            f"compile: {chosen['compile']} needs cache: static; a cache that grows has other shapes at every step",
+        ),
+        (
+            chosen["compile"] == "reduce-overhead" and graph,
+            "compile: reduce-overhead captures graphs of its own; with decode: cuda_graph use default or max-autotune",
+        ),
+        (
+            watches and (static or chosen["attention"] not in ("sdpa", "eager")),
+            "the analyzer reads maps of eager attention over a growing cache; others need analyzer: off",
+        ),
+    )
+
+
+def _precision_rules(chosen: Mapping[str, str]) -> tuple[Rule, ...]:
+    static, attention, dtype = chosen["cache"] == "static", chosen["attention"], chosen["dtype"]
+    return (
+        (
+            dtype in AMP and static,
+            f"dtype: {dtype} needs cache: dynamic; under autocast keys and values change their type on the way",
+        ),
+        (
+            chosen["quantize"] != "off" and chosen["mlp"] == "triton_fused",
+            "mlp: triton_fused reads the weights as they are; with quantize use mlp: triton, liger or eager",
+        ),
+        (
+            static and attention in ("sdpa_flash", "sdpa_cudnn"),
+            f"attention: {attention} takes no mask, which cache: static needs; use flash_attention_2 or cache: dynamic",
+        ),
+        (
+            chosen["quantize"] != "off" and dtype != "bf16",
+            f"quantize: {chosen['quantize']} multiplies in bf16; it needs dtype: bf16",
+        ),
+        (
+            attention in ("flash_attention_2", "sdpa_flash", "sdpa_cudnn") and dtype not in (*HALF, *AMP),
+            f"attention: {attention} needs dtype fp16, bf16 or amp_*; {FLASH_HALF_ONLY}",
+        ),
+    )
+
+
+def _s3gen_rules(chosen: Mapping[str, str]) -> tuple[Rule, ...]:
     """What cannot be captured, compiled or computed together in S3Gen."""
     waits = chosen["s3gen_attention"] == "upstream"
     graph, mode, dtype = chosen["s3gen_graph"], chosen["s3gen_compile"], chosen["s3gen_dtype"]
@@ -216,7 +404,7 @@ def _s3gen_rules(chosen: Mapping[str, str]) -> tuple[tuple[bool, str], ...]:
             "s3gen_compile: reduce-overhead captures graphs of its own; with s3gen_graph use default or max-autotune",
         ),
         (
-            chosen["s3gen_attention"] == "flash_attention_2" and dtype not in ("fp16", "bf16"),
+            chosen["s3gen_attention"] == "flash_attention_2" and dtype not in HALF,
             "s3gen_attention: flash_attention_2 needs s3gen_dtype: fp16 or bf16; its kernels know nothing else",
         ),
     )

@@ -1,10 +1,10 @@
 """Slot `s3gen_dtype`: the arithmetic of S3Gen's flow estimator, which is where its time goes.
 
-A cast changes the estimator's parameters and nothing else. Steps and times of the Euler solve stay in fp32, which costs
-nothing and comes six times nearer to the reference (`flow_solve` says why). Buffers stay; the speech tokenizer, the
-speaker encoder, the flow encoder and the vocoder stay in fp32 (cuFFT takes no bf16). Above all `s3gen.dtype` stays so:
-S3Gen casts the whole reference to it, token ids included and in place, which would garble 46 % of the ids in fp16 and
-87 % in bf16. fp32 holds every id exactly.
+A cast changes the estimator's parameters and nothing else. Steps and times of the Euler solve stay in fp32, which
+costs nothing and comes six times nearer to the reference (`flow_solve` says why). Buffers stay; the speech tokenizer,
+the speaker encoder, the flow encoder and the vocoder stay in fp32 (cuFFT takes no bf16). Above all `s3gen.dtype` stays
+fp32: S3Gen casts the whole reference to it, token ids included and in place, which would garble 46 % of the ids in fp16
+and 87 % in bf16. fp32 holds every id exactly.
 
 `tf32` lets fp32 products of matrices and convolutions round their inputs to 10 bits of mantissa, in all of S3Gen, while
 it runs and not elsewhere.

@@ -16,10 +16,11 @@ def report(run: Run) -> str:
         f"Run `{run.run_id}`, {run.status}, {run.started_utc} to {run.finished_utc}, ttsbench {run.ttsbench_version}.",
         *(render(table) for table in tables.overview(run)),
         *_section("Not measured", [f"{where}: **{what}**, {why}" for where, what, why in tables.failures(run)]),
+        *_section("Quality failed", [escape(fault) for fault in tables.faults(run)]),
         *_section("Warnings", tables.warnings(run)),
         *(
             render(table)
-            for build in (tables.stages, tables.detail, tables.memory, tables.ladder)
+            for build in (tables.quality, tables.stages, tables.detail, tables.memory, tables.ladder)
             for table in build(run)
             if table.rows
         ),
@@ -32,7 +33,7 @@ def report(run: Run) -> str:
 def render(table: Table) -> str:
     """One table with its notes below; the first column is text, the others are numbers."""
     lines = [f"## {escape(table.title)}", ""] if table.title else []
-    lines += [_row(table.columns), _row(["---", *["---:"] * (len(table.columns) - 1)])]
+    lines += [_row(escape(column) for column in table.columns), _row(["---", *["---:"] * (len(table.columns) - 1)])]
     lines += [_row(escape(cell) for cell in row) for row in table.rows]
     return "\n".join([*lines, *(f"\n{escape(note)}" for note in table.notes)])
 

@@ -5,23 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from ttsbench import records
 from ttsbench.records import Cell, Utterance
 from ttsbench.reports import statistics
 
 P95_UTTERANCES_MIN = 20
 S3GEN_STAGES = ("flow_encoder", "cfm", "vocoder")
-STAGES = (
-    "text",
-    "voice",
-    "prefill",
-    "decode",
-    "flow_encoder",
-    "cfm",
-    "vocoder",
-    "copy_to_host",
-    "watermark",
-    "residual",
-)
+STAGES = (*records.STAGES, records.RESIDUAL)
 
 
 @dataclass(frozen=True)

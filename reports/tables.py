@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ttsbench.records import Cell, Run
+from ttsbench.records import Cell, Run, Utterance
 from ttsbench.reports import metrics, statistics
 from ttsbench.reports.metrics import Metric
 
@@ -117,6 +117,8 @@ def _overview_notes(stacks: Sequence[StackResult]) -> tuple[str, ...]:
     for stack in stacks:
         reasons = sorted({reason for cell in (*stack.timed, *stack.cold) for reason in cell.changes_output})
         notes += [f"{CHANGES_OUTPUT_MARK} {stack.label} changes the output: {'; '.join(reasons)}"] if reasons else []
+    if not any(stack.baseline and stack.timed for stack in stacks):
+        notes.append("the baseline has no figures here, so there is nothing to compare with")
     if not any(cell.streams for stack in stacks for cell in stack.timed):
         notes.append("no stack here streams: its TTFA is its whole time")
     return tuple(notes)
@@ -139,33 +141,38 @@ def _speed_up(stack: StackResult, baseline: StackResult | None) -> str:
 
 
 def stages(run: Run) -> list[Table]:
-    """Milliseconds per stage by the host's clock and, where there is a device, between its events."""
-    return [
-        Table(
-            _titled("Stages, ms", stacks),
-            ("stack", "time", *metrics.STAGES, "sum", "wall"),
-            tuple(row for stack in stacks if stack.timed for row in _stage_rows(stack)),
-            ("host: monotonic clock. device: events on the stream at the same marks, waiting included",),
-        )
-        for stacks in results(run)
-        if any(stack.timed for stack in stacks)
-    ]
+    """Milliseconds per stage, by the host's clock and, where there is a device, between its events."""
+    return [_stages(stacks) for stacks in results(run) if any(stack.timed for stack in stacks)]
 
 
-def _stage_rows(stack: StackResult) -> Iterable[tuple[str, ...]]:
-    wall = Metric("wall_seconds", "wall", metrics.over_utterances(lambda u: u.wall_seconds), 1e3, 1)
-    for clock, device in (("host", False), ("device", True)):
-        parts = [
-            Metric(stage, stage, metrics.over_utterances(metrics.stage_seconds(stage, device=device)), 1e3, 1)
-            for stage in metrics.STAGES
-        ]
-        total = Metric("sum", "sum", metrics.over_utterances(_stage_sum(device)), 1e3, 1)
-        if any(stack.estimate(part) for part in parts):
-            yield (stack.marked, clock, *(stack.text(p) for p in parts), stack.text(total), stack.text(wall))
+def _stages(stacks: Sequence[StackResult]) -> Table:
+    """A row per stage, so that the table grows with the stacks only."""
+    clocks = [(stack, device) for stack in stacks for device in (False, True) if _has_stages(stack, device)]
+    rows = [(name, *(stack.text(_stage(name, device)) for stack, device in clocks)) for name in metrics.STAGES]
+    rows.append(("sum", *(stack.text(_milliseconds("sum", _stage_sum(device))) for stack, device in clocks)))
+    rows.append(("wall", *(stack.text(_milliseconds("wall", lambda u: u.wall_seconds)) for stack, _ in clocks)))
+    return Table(
+        _titled("Stages, ms", stacks),
+        ("stage", *(f"{stack.marked}\n{'device' if device else 'host'}" for stack, device in clocks)),
+        tuple(rows),
+        ("host: monotonic clock. device: events on the stream at the same marks, waiting included",),
+    )
 
 
-def _stage_sum(device: bool) -> Callable[[Any], float | None]:
-    def of(utterance: Any) -> float | None:
+def _has_stages(stack: StackResult, device: bool) -> bool:
+    return any(stack.estimate(_stage(name, device)) for name in metrics.STAGES)
+
+
+def _stage(name: str, device: bool) -> Metric:
+    return _milliseconds(name, metrics.stage_seconds(name, device=device))
+
+
+def _milliseconds(name: str, of: Callable[[Utterance], float | None]) -> Metric:
+    return Metric(name, name, metrics.over_utterances(of), 1e3, 1)
+
+
+def _stage_sum(device: bool) -> Callable[[Utterance], float | None]:
+    def of(utterance: Utterance) -> float | None:
         found = statistics.finite(metrics.stage_seconds(stage, device=device)(utterance) for stage in metrics.STAGES)
         return sum(found) if found else None
 
@@ -186,6 +193,48 @@ def _metric_table(title: str, stacks: Sequence[StackResult], columns: Sequence[M
     shown = [m for m in columns if any(stack.estimate(m) for stack in stacks)]
     rows = [(stack.marked, *(stack.text(m) for m in shown)) for stack in stacks if stack.timed]
     return Table(title, ("stack", *(m.label for m in shown)), tuple(rows) if shown else ())
+
+
+# Label, field of a text's quality, which of several texts stands for the stack, and how it is written.
+QUALITY: tuple[tuple[str, str, Callable[..., Any], str], ...] = (
+    ("same tokens", "same_tokens", min, "{:d}"),
+    ("logits error", "logits_relative_error", max, "{:.1e}"),
+    ("KL mean", "kl_mean", max, "{:.1e}"),
+    ("top-1", "top1_agreement", min, "{:.1%}"),
+    ("mel distance", "mel_distance", max, "{:.1e}"),
+    ("wave SNR dB", "wave_snr_db", min, "{:.0f}"),
+)
+
+
+def quality(run: Run) -> list[Table]:
+    """Every stack against fp32 upstream; of several texts the worst."""
+    return [
+        Table(
+            _titled("Quality", stacks),
+            ("stack", *(label for label, *_ in QUALITY)),
+            tuple((stack.marked, *_quality_row(stack)) for stack in stacks if _judged(stack)),
+            (
+                "logits: T3 made to speak the reference's tokens; mel, wave: S3Gen from those tokens, same noise",
+                "same tokens: drawn freely, how many before the first that differs",
+            ),
+        )
+        for stacks in results(run)
+        if any(_judged(stack) for stack in stacks)
+    ]
+
+
+def _judged(stack: StackResult) -> list[Any]:
+    return [text for cell in stack.timed for text in cell.quality]
+
+
+def _quality_row(stack: StackResult) -> tuple[str, ...]:
+    texts = _judged(stack)
+    return tuple(form.format(worst(getattr(text, field) for text in texts)) for _, field, worst, form in QUALITY)
+
+
+def faults(run: Run) -> list[str]:
+    """What is further from the reference than the scenario allows."""
+    return [f"{cell.key}: {fault}" for cell in run.cells for fault in cell.faults]
 
 
 def ladder(run: Run) -> list[Table]:

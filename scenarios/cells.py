@@ -44,6 +44,7 @@ class CellPlan:
     measure: Measure
     baseline: bool
     refusal: str
+    limits: dict[str, float]
 
     @property
     def key(self) -> str:

@@ -41,7 +41,8 @@ from ttsbench.scenarios.texts import DEFAULT_SET, LANGUAGES, SETS
 
 SIZES = ("full", "tiny")
 DTYPES = ("fp32", "fp16", "bf16")
-PASSES = ("time", "memory", "energy", "cold")
+QUALITY = "quality"
+PASSES = ("time", "memory", "energy", QUALITY, "cold")
 STARTS = ("forkserver", "bare")
 SYNTHETIC = "synthetic"
 HUB = "hub"
@@ -194,6 +195,39 @@ class Measure(Section):
     )
 
 
+Limit = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class Limits(Section):
+    """How far from the reference a stack may be."""
+
+    logits_relative_error_max: Limit | None = None
+    kl_mean_max: Limit | None = None
+    top1_agreement_min: Share | None = None
+    mel_distance_max: Limit | None = None
+
+    def given(self) -> dict[str, float]:
+        """Only what is limited."""
+        return self.model_dump(exclude_none=True)
+
+
+class QualityLimits(Section):
+    """For stacks that compute exactly, in reduced precision, or with quantized weights."""
+
+    exact: Limits = Field(
+        default=Limits(logits_relative_error_max=1e-3, kl_mean_max=1e-6, mel_distance_max=1e-3),
+        description="of stacks in fp32",
+    )
+    half: Limits = Field(
+        default=Limits(logits_relative_error_max=0.1, kl_mean_max=0.02, mel_distance_max=0.2),
+        description="of stacks in half precision, tf32 or under autocast",
+    )
+    quantized: Limits = Field(
+        default=Limits(logits_relative_error_max=0.3, kl_mean_max=0.2, mel_distance_max=0.2),
+        description="of stacks with quantized weights",
+    )
+
+
 class ScenarioFile(Section):
     """What to compare, on what work, and how it is measured."""
 
@@ -213,6 +247,9 @@ class ScenarioFile(Section):
     )
     baseline: str | None = Field(default=None, description="what others are compared with; upstream, or the first")
     measure: Measure = Field(default_factory=Measure, description="how often, in how many processes, and what")
+    quality: QualityLimits = Field(
+        default_factory=QualityLimits, description="how far from fp32 upstream a stack may be before it counts as wrong"
+    )
 
 
 # Which class describes the keys below which place.
@@ -224,4 +261,8 @@ SECTIONS: Mapping[tuple[str | int, ...], type[BaseModel]] = {
     ("workload", "voice"): Voice,
     ("workload", "sampling"): Sampling,
     ("measure",): Measure,
+    ("quality",): QualityLimits,
+    ("quality", "exact"): Limits,
+    ("quality", "half"): Limits,
+    ("quality", "quantized"): Limits,
 }

@@ -85,6 +85,7 @@ class Scenario(ScenarioFile):
             device=device,
             measure=self.measure,
             baseline=variant.label == self.baseline,
+            limits=getattr(self.quality, registry.precision(variant.slots, model.dtype)).given(),
             refusal=registry.conflict(variant.slots, family=model.family, cfg_weight=workload.sampling.cfg_weight),
         )
 

@@ -18,6 +18,10 @@ from ttsbench.jobs import Job
 # Before torch is imported: on a busy machine two OpenMP threads wait for each other, 5-20 times slower than one.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# Before triton is imported: where torch can use no GPU, kernels run under Triton's interpreter.
+if environment.machine().cuda_problem:
+    os.environ.setdefault("TRITON_INTERPRET", "1")
+
 # A shell's background jobs ignore Ctrl-C, and so would every process that the tests start and stop.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -33,6 +37,7 @@ def make_job() -> Callable[..., Job]:
             "size": "tiny", "dtype": "fp32", "model_seed": 0, "texts": ("One short sentence.",), "fixed_tokens": 6,
             "replay_tokens": (), "voice_wav": "", "voice_seconds": None, "language": None, "sampling": {}, "seed": 0,
             "warmup": 1, "repeats": 2, "passes": ("time", "memory"), "timeout_seconds": 60.0, "keep_audio": True,
+            "reference": "", "limits": {},
         }  # fmt: skip
         return Job(**{**values, **changes})
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import zipfile
@@ -16,9 +17,10 @@ import pytest
 from ttsbench import __version__, checkpoint_files, environment, records
 from ttsbench.cli import app
 from ttsbench.errors import ExitCode
+from ttsbench.reports import metrics, tables
 
 ROOT = Path(__file__).parents[1]
-COMMANDS = ("run", "validate", "list", "doctor", "checkpoint", "show", "schema", "overhead")
+COMMANDS = ("run", "validate", "list", "doctor", "checkpoint", "show", "schema", "overhead", "kernels")
 GOOD = "name: s\nmodel: {size: tiny}\ndevice: cpu\nworkload: {texts: [Hello.]}\nstacks: {upstream: {}}\n"
 LOCAL = GOOD.replace("size: tiny", "weights: weights")
 
@@ -147,6 +149,8 @@ def test_all_mistakes_are_told_each_on_its_line(ttsbench: Ttsbench, tmp_path: Pa
         (("show", "none"), "none holds no run.json"),
         (("show", "."), "holds no run.json"),
         (("show", "good.yaml"), "good.yaml is not JSON"),
+        (("show", "x" * 300), "cannot be read: File name too long"),
+        (("run", "--resume", "x" * 300), "cannot be read: File name too long"),
         (("list", "nonsense"), "there is no listing 'nonsense'; allowed: options, scenarios, slots"),
         (("list", "slot"), "did you mean 'slots'?"),
         (("checkpoint", "x", "--family", "turbbo"), "did you mean 'turbo'?"),
@@ -208,6 +212,46 @@ def test_truncated_weights_are_refused(ttsbench: Ttsbench, tmp_path: Path, name:
     assert f"weights is damaged: {name} (" in refused(ttsbench, "run", "s.yaml")
 
 
+def test_a_device_that_no_cell_uses_need_not_be_there(
+    ttsbench: Ttsbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if environment.machine().has_cuda:
+        pytest.skip("there is a GPU here")
+    (tmp_path / "s.yaml").write_text(GOOD.replace("device: cpu", "device: cuda") + "matrix: {device: [cpu]}\n")
+    monkeypatch.setattr("ttsbench.runner.execute", lambda *_: None)
+    assert ttsbench("run", "s.yaml").code == 0
+    [folder] = tmp_path.glob("runs/s-*")
+    assert records.read_run(folder).environment["device"] == "cpu"
+
+
+def test_a_run_in_which_nothing_can_be_measured_is_not_begun(ttsbench: Ttsbench, tmp_path: Path) -> None:
+    (tmp_path / "s.yaml").write_text(GOOD + "measure: {repeats: 1}\n")
+    told = refused(ttsbench, "run", "s.yaml", "--set", "workload.sampling.cfg_weight=0")
+    assert told.startswith("ttsbench: nothing can be measured here; upstream: the package's own loop crashes")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_a_signal_before_the_first_job_leaves_nothing(
+    ttsbench: Ttsbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    (tmp_path / "s.yaml").write_text(GOOD)
+    before = files_below(tmp_path)
+    monkeypatch.setattr(environment, "fingerprint", lambda _: os.kill(os.getpid(), number))
+    assert ttsbench("run", "s.yaml").code == ExitCode.INTERRUPTED
+    assert files_below(tmp_path) == before
+
+
+def test_a_signal_while_results_are_written_leaves_them_to_be_resumed(
+    ttsbench: Ttsbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "s.yaml").write_text(GOOD)
+    monkeypatch.setattr("ttsbench.runner.execute", lambda *_: None)
+    monkeypatch.setattr("ttsbench.reports.markdown.report", lambda _: os.kill(os.getpid(), signal.SIGTERM))
+    assert ttsbench("run", "s.yaml").code == ExitCode.INTERRUPTED
+    [folder] = tmp_path.glob("runs/s-*")
+    assert {path.name for path in folder.iterdir()} == {"journal.jsonl", "run.json", "samples.csv"}
+
+
 def test_cuda_where_there_is_none_is_refused(ttsbench: Ttsbench, tmp_path: Path) -> None:
     if environment.machine().has_cuda:
         pytest.skip("there is a GPU here")
@@ -232,6 +276,49 @@ def test_ctrl_c_before_a_run_is_no_regression(ttsbench: Ttsbench, monkeypatch: p
     ended = ttsbench("run", "quickstart")
     assert ended.code == ExitCode.INTERRUPTED
     assert "Traceback" not in ended.err
+
+
+def test_what_nobody_foresaw_is_told_in_a_line_and_is_no_regression(
+    ttsbench: Ttsbench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail() -> None:
+        raise ZeroDivisionError("of this machine\nand more")
+
+    monkeypatch.setattr(environment, "machine", fail)
+    ended = ttsbench("doctor")
+    told = "ttsbench: internal error: ZeroDivisionError: of this machine (TTSBENCH_DEBUG=1 shows where)\n"
+    assert (ended.code, ended.err) == (ExitCode.INTERNAL, told)
+    monkeypatch.setenv("TTSBENCH_DEBUG", "1")
+    ended = ttsbench("doctor")
+    assert ended.code == ExitCode.INTERNAL
+    assert ended.err.startswith("Traceback")
+    assert ended.err.endswith(told)
+
+
+PRINTING = ("list", "schema", "validate quickstart", "run quickstart --plan", "--help", "--version")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no full device")
+@pytest.mark.parametrize("line", PRINTING)
+def test_an_output_that_cannot_be_written_is_no_regression(line: str) -> None:
+    with Path("/dev/full").open("w") as full:
+        ended = subprocess.run(
+            [sys.executable, "-m", "ttsbench", *line.split()],
+            cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, check=False,
+        )  # fmt: skip
+    assert (ended.returncode, ended.stderr) == (ExitCode.INTERNAL, "ttsbench: the output: No space left on device\n")
+
+
+@pytest.mark.parametrize("line", PRINTING)
+def test_a_reader_that_left_is_no_regression(line: str) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    ended = subprocess.run(
+        [sys.executable, "-m", "ttsbench", *line.split()],
+        cwd=ROOT, stdout=writing, stderr=subprocess.PIPE, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    os.close(writing)
+    assert (ended.returncode, ended.stderr) == (ExitCode.PIPE_CLOSED, "")
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -294,9 +381,40 @@ def test_show_prints_a_record(ttsbench: Ttsbench, tmp_path: Path, make_run: Call
         assert "0.500" in ended.out
 
 
+@pytest.mark.parametrize("width", ["20", "80", "300"])
+def test_no_figure_is_ever_cut(
+    ttsbench: Ttsbench, tmp_path: Path, make_run: Callable[..., records.Run], make_cell: Callable[..., records.Cell],
+    make_utterance: Callable[..., records.Utterance], monkeypatch: pytest.MonkeyPatch, width: str,
+) -> None:  # fmt: skip
+    monkeypatch.setenv("COLUMNS", width)
+    times = {stage: records.StageTime(1234.5 + n, 2345.6 + n) for n, stage in enumerate(metrics.STAGES)}
+    cells = [
+        make_cell(
+            stack=name, key=name, utterances=(make_utterance(wall_seconds=12345.6, stages=times),),
+            memory=records.Memory(2**40 + n, 2**41 + n, 2**42, 2**43, 2**44, 2**45, 2**46),
+        )
+        for n, name in enumerate(["upstream", *(f"a-stack-with-a-long-name-{n}" for n in range(5))])
+    ]  # fmt: skip
+    run = make_run(cells=tuple(cells))
+    records.write_run(tmp_path, run)
+    words = ttsbench("show", ".", "--evidence").out.split()
+    shown = [*tables.overview(run), *tables.stages(run), *tables.memory(run)]
+    assert {text for table in shown for row in table.rows for text in row[1:]} <= set(words)
+
+
 @pytest.mark.parametrize(
     "garbage",
-    [b"", b"[]", b"{}", b"null", b"\xff\xfe", b'{"schema_version": 99}', b'{"schema_version": 1}', b"[" * 100_000],
+    [
+        b"",
+        b"[]",
+        b"{}",
+        b"null",
+        b"\xff\xfe",
+        b'{"schema_version": 99}',
+        b'{"schema_version": 1}',
+        b"[" * 100_000,
+        b'{"schema_version": ' + b"9" * 5000 + b"}",
+    ],
 )
 def test_show_refuses_garbage(ttsbench: Ttsbench, tmp_path: Path, garbage: bytes) -> None:
     (tmp_path / "run.json").write_bytes(garbage)

@@ -42,15 +42,25 @@ def test_each_line_is_on_the_disk_before_the_next(
 
 @pytest.mark.parametrize("lost", [1, 10, 200])
 def test_a_torn_last_line_costs_that_line_only(tmp_path: Path, make_cell: Callable[..., Cell], lost: int) -> None:
-    book = Journal(tmp_path)
-    book.append("header", header())
-    book.append("cell", make_cell(process=0))
-    book.append("cell", make_cell(process=1))
+    with Journal(tmp_path) as book:
+        book.append("header", header())
+        book.append("cell", make_cell(process=0))
+        book.append("cell", make_cell(process=1))
     file = tmp_path / journal.FILE
     file.write_bytes(file.read_bytes()[:-lost])
     assert journal.read(tmp_path)[1] == [make_cell(process=0)]
     Journal(tmp_path).append("cell", make_cell(process=2))
     assert journal.read(tmp_path)[1] == [make_cell(process=0), make_cell(process=2)]
+
+
+def test_two_cannot_write_one_journal(tmp_path: Path) -> None:
+    with Journal(tmp_path) as book:
+        book.append("header", header())
+        before = (tmp_path / journal.FILE).read_bytes()
+        with pytest.raises(UsageError, match="another process is running"):
+            Journal(tmp_path)
+        assert (tmp_path / journal.FILE).read_bytes() == before
+    Journal(tmp_path)
 
 
 def test_a_full_disk_is_told_with_the_way_on(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import ast
 import importlib.metadata
 import json
 import os
@@ -134,6 +135,24 @@ def test_the_lock_holds_what_the_project_and_its_developers_ask_for() -> None:
         versions = [next(iter(pin.specifier)).version for pin in found]
         assert versions, requirement
         assert all(requirement.specifier.contains(version) for version in versions), requirement
+
+
+def test_every_package_that_is_imported_is_declared() -> None:
+    """What another package brings along today, it may leave out tomorrow."""
+    sources = [path for folder in ("ttsbench", *FOLDERS.values()) for path in (ROOT / folder).rglob("*.py")]
+    imported = {name.partition(".")[0] for path in sources for name in imports(path)}
+    owners = importlib.metadata.packages_distributions()
+    needed = {normalized(owners[name][0]) for name in imported - set(sys.stdlib_module_names) - {"ttsbench"}}
+    declared = {normalized(Requirement(text).name) for text in PROJECT["project"]["dependencies"]}
+    assert {"torch", "numpy"} <= needed
+    assert needed <= declared
+
+
+def imports(path: Path) -> list[str]:
+    """Every module that a file imports, wherever in it."""
+    nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+    plain = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
+    return plain + [node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module]
 
 
 def test_the_lock_holds_nothing_that_is_left_out() -> None:

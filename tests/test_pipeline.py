@@ -10,9 +10,10 @@ import torch
 
 from ttsbench import checkpoint
 from ttsbench.errors import CellError
-from ttsbench.instruments.clock import RESIDUAL, STAGES, Timeline, staged
+from ttsbench.instruments.clock import Timeline, staged
 from ttsbench.optimizations import analyzer, decode, watermark
 from ttsbench.pipeline import SPEECH_TOKENS, Length, Pipeline, Spoken
+from ttsbench.records import RESIDUAL, STAGES
 
 FAMILIES = ("chatterbox", "turbo", "nano", "multilingual")
 TEXT = "Two words, and then some more."

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ttsbench import plan
+from ttsbench import checkpoint, plan
 from ttsbench.environment import Machine
 from ttsbench.errors import CheckpointError, UsageError
 from ttsbench.jobs import COLD, TIMED
@@ -91,7 +91,7 @@ def test_the_analyzer_cannot_be_off_in_upstream_s_loop(make: Make) -> None:
     text = HEAD + "stacks: {upstream: {}, a: {analyzer: 'off'}, b: {decode: lean, analyzer: 'off'}}\n"
     planned = make(text, model__family="multilingual")
     assert [(cell.key, cell.reason.partition(";")[0]) for cell in planned.refused] == [
-        ("a", "analyzer: off needs decode: lean")
+        ("a", "analyzer: off needs decode: lean or cuda_graph")
     ]
     assert {job.stack for job in planned.jobs} == {"upstream", "b"}
 
@@ -152,11 +152,17 @@ def test_a_device_that_is_not_there_is_refused(make: Make, asked: str, machine: 
         make(THREE, machine, device=asked)
 
 
-def test_the_estimate_is_that_of_the_jobs_and_the_fork_server(make: Make) -> None:
-    planned = make(THREE)
+@pytest.mark.parametrize("there", [True, False])
+def test_the_estimate_is_that_of_the_jobs_and_their_preparation(
+    make: Make, monkeypatch: pytest.MonkeyPatch, there: bool
+) -> None:
+    monkeypatch.setattr(checkpoint, "is_cached", lambda *_: there)
+    planned = make(THREE + "matrix: {model.seed: [0, 1]}\n")
     of_jobs = [plan.job_seconds(job) for job in planned.jobs]
     assert min(of_jobs) > 0
-    assert planned.estimated_seconds == pytest.approx(sum(of_jobs) + plan.FORK_SERVER_START_SECONDS)
+    before = plan.FORK_SERVER_START_SECONDS + (0 if there else 2 * plan.CHECKPOINT_SECONDS["tiny"])
+    assert plan.preparation_seconds(planned.jobs) == before
+    assert planned.estimated_seconds == pytest.approx(sum(of_jobs) + before)
 
 
 @pytest.mark.parametrize(

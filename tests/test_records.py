@@ -14,6 +14,12 @@ from ttsbench import records
 from ttsbench.errors import RecordError
 from ttsbench.records import Cell, Run
 
+CELL = {
+    "key": "k", "kind": "timed", "stack": "s", "slots": {}, "point": {}, "process": 0, "order": 0, "status": "ok"
+}  # fmt: skip
+
+NEXT = records.SCHEMA_VERSION + 1
+
 
 def test_a_run_comes_back_as_it_was_written(tmp_path: Path, make_run: Callable[..., Run]) -> None:
     run = make_run()
@@ -41,6 +47,8 @@ def test_numbers_that_json_lacks_become_null(make_cell: Callable[..., Cell]) -> 
         ({"surprise": 1}, "does not know: surprise"),
         ({"cells": "many"}, "cells should be a list"),
         ({"cells": [{}]}, "cells[0] lacks"),
+        ({"cells": [CELL | {"elapsed_seconds": 10**400}]}, "cells[0].elapsed_seconds should be a number, not 1000"),
+        ({"cells": [CELL | {"elapsed_seconds": True}]}, "cells[0].elapsed_seconds should be a number, not True"),
         ({"scenario": 7}, "scenario should be a str"),
     ],
 )
@@ -73,17 +81,24 @@ def test_a_folder_without_a_record_is_told(tmp_path: Path) -> None:
         records.read_run(tmp_path)
 
 
+def test_a_record_of_the_first_version_is_read() -> None:
+    """Written before cells knew of quality; kept in the repository."""
+    run = records.read_run(Path(__file__).parents[1] / "docs" / "results" / "h200-turbo")
+    assert run.schema_version == records.SCHEMA_VERSION
+    assert all(cell.quality == () for cell in run.cells)
+
+
 def test_an_older_version_is_migrated(
     tmp_path: Path, make_run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def rename(data: dict[str, Any]) -> dict[str, Any]:
-        return {**{k: v for k, v in data.items() if k != "title"}, "scenario": data["title"], "schema_version": 2}
+        return {**{k: v for k, v in data.items() if k != "title"}, "scenario": data["title"], "schema_version": NEXT}
 
     old = records.to_json(make_run())
     old["title"] = old.pop("scenario")
     (tmp_path / "run.json").write_text(json.dumps(old))
-    monkeypatch.setattr(records, "SCHEMA_VERSION", 2)
-    monkeypatch.setitem(records.MIGRATIONS, 1, rename)
+    monkeypatch.setattr(records, "SCHEMA_VERSION", NEXT)
+    monkeypatch.setitem(records.MIGRATIONS, NEXT - 1, rename)
     assert records.read_run(tmp_path).scenario == "s"
 
 

@@ -68,7 +68,13 @@ def test_cells_without_figures_are_listed_with_their_reason(make_run: Make, make
 
 def test_a_failed_baseline_leaves_the_others_without_a_ratio(make_run: Make, make_cell: Make) -> None:
     run = make_run(cells=(make_cell(status="crashed", utterances=()), make_cell(stack="lean", key="lean")))
-    assert rows(tables.overview(run)[0])[0]["speed-up"] == "–"
+    [table] = tables.overview(run)
+    assert rows(table)[0]["speed-up"] == "–"
+    assert "the baseline has no figures here, so there is nothing to compare with" in table.notes
+
+
+def test_a_baseline_with_figures_needs_no_word(compared: Run) -> None:
+    assert not [note for note in tables.overview(compared)[0].notes if "no figures" in note]
 
 
 def test_a_run_in_which_nothing_ran_still_reports(make_run: Make, make_cell: Make) -> None:
@@ -85,8 +91,14 @@ def test_points_of_the_matrix_are_tables_of_their_own(make_run: Make, make_cell:
 def test_stages_and_residual_add_up(make_utterance: Make, make_cell: Make, make_run: Make) -> None:
     stages = {name: StageTime(0.05, 0.04) for name in metrics.STAGES}
     run = make_run(cells=(make_cell(utterances=(make_utterance(wall_seconds=0.5, stages=stages),)),))
-    host, device = rows(tables.stages(run)[0])
-    assert (host["sum"], host["wall"], device["sum"]) == ("500.0", "500.0", "400.0")
+    by_stage = {row["stage"]: row for row in rows(tables.stages(run)[0])}
+    assert list(by_stage) == [*metrics.STAGES, "sum", "wall"]
+    assert (by_stage["sum"]["upstream\nhost"], by_stage["wall"]["upstream\nhost"]) == ("500.0", "500.0")
+    assert by_stage["sum"]["upstream\ndevice"] == "400.0"
+
+
+def test_a_stack_without_device_times_has_no_column_for_them(compared: Run) -> None:
+    assert tables.stages(compared)[0].columns == ("stage", "upstream\nhost", "lean *\nhost")
 
 
 def test_nothing_a_user_typed_becomes_markup(make_run: Make, make_cell: Make) -> None:

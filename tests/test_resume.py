@@ -53,6 +53,7 @@ def measure(job, folder, tell, ladder):
 
 runner.start_context = lambda method: multiprocessing.get_context("fork")
 worker.measure = measure
+worker.make_ready = lambda *_: None
 sys.argv = sys.argv[1:]
 print("ready", flush=True)
 app.main()
@@ -79,9 +80,9 @@ class Driver:
         return next(iter(self.folder.glob("runs/*")), None)
 
 
-def start(folder: Path, *arguments: str, job_seconds: float = 0.02) -> Driver:
+def start(folder: Path, *arguments: str, job_seconds: float = 0.02, told_to: Path | int | None = None) -> Driver:
     (folder / "s.yaml").write_text(SCENARIO)
-    with (folder / "stderr").open("w") as errors:
+    with open(folder / "stderr" if told_to is None else told_to, "w") as errors:  # noqa: PTH123  (it may be a pipe)
         process = subprocess.Popen(
             [sys.executable, "-c", DRIVER.replace("sys.argv[0]", str(job_seconds)), "ttsbench", *arguments],
             cwd=folder, env=os.environ | {"PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, stderr=errors, text=True,
@@ -107,13 +108,13 @@ def finished(told: str) -> set[str]:
 
 
 def in_journal(run_folder: Path) -> set[str]:
-    return {f"{cell.key}#{cell.kind}{cell.process}" for cell in journal.read(run_folder)[1] if cell.ok}
+    return {cell.job_id for cell in journal.read(run_folder)[1] if cell.ok}
 
 
 def assert_complete(run_folder: Path) -> None:
     run = records.read_run(run_folder)
     assert run.status == "complete"
-    ran = [f"{cell.key}#{cell.kind}{cell.process}" for cell in run.cells if cell.ok]
+    ran = [cell.job_id for cell in run.cells if cell.ok]
     assert sorted(ran) == sorted(JOBS)
     assert [(cell.key, cell.status) for cell in run.cells if not cell.ok] == [("upstream", "skipped")]
 
@@ -194,6 +195,36 @@ def test_a_kill_leaves_no_process_behind(tmp_path: Path) -> None:
     wait_until(lambda: is_gone(worker_pid))
 
 
+def closed_pipe() -> int:
+    reading, writing = os.pipe()
+    os.close(reading)
+    return writing
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no full device")
+@pytest.mark.parametrize("told_to", [closed_pipe, lambda: Path("/dev/full")])
+def test_progress_that_nobody_takes_ends_no_run(tmp_path: Path, told_to: Callable[[], Path | int]) -> None:
+    driver = start(tmp_path, "run", "s.yaml", told_to=told_to())
+    printed, _ = driver.process.communicate(timeout=60)
+    run_folder = driver.run_folder()
+    assert run_folder is not None
+    assert driver.wait() == 0
+    assert printed.endswith(f"{run_folder.relative_to(tmp_path)}/report.md\n")
+    assert_complete(run_folder)
+
+
+def test_a_table_that_nobody_reads_costs_no_result(tmp_path: Path) -> None:
+    driver = run_new(tmp_path)
+    assert driver.process.stdout is not None
+    driver.process.stdout.close()
+    assert driver.wait() == ExitCode.PIPE_CLOSED
+    run_folder = driver.run_folder()
+    assert run_folder is not None
+    assert_complete(run_folder)
+    assert (run_folder / "report.md").exists()
+    assert "Traceback" not in driver.told
+
+
 def test_ctrl_c_ends_with_what_there_is(tmp_path: Path) -> None:
     driver = run_new(tmp_path, job_seconds=0.3)
     wait_until(lambda: len(finished(driver.told)) == 2)
@@ -210,6 +241,48 @@ def test_ctrl_c_ends_with_what_there_is(tmp_path: Path) -> None:
     assert {path.name for path in run_folder.iterdir()} >= {"run.json", "samples.csv", "report.md", "journal.jsonl"}
     assert resume(tmp_path, run_folder)[0] == 0
     assert_complete(run_folder)
+
+
+def test_a_run_that_goes_on_cannot_be_resumed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    driver = run_new(tmp_path, job_seconds=0.5)
+    wait_until(lambda: finished(driver.told))
+    run_folder = driver.run_folder()
+    assert run_folder is not None
+    assert main(monkeypatch, "run", "--resume", str(run_folder)) == ExitCode.USAGE
+    told = f"ttsbench: another process is running {run_folder}. Wait for it, or stop it.\n"
+    assert capsys.readouterr().err == told
+    driver.process.communicate(timeout=60)
+    assert driver.wait() == 0
+    assert_complete(run_folder)
+
+
+@pytest.mark.parametrize("start", ["forkserver", "bare"])
+@pytest.mark.parametrize("after_seconds", [0.0, 0.3, 1.0])
+def test_ctrl_c_of_a_terminal_in_the_first_seconds_ends_quietly(
+    tmp_path: Path, start: str, after_seconds: float
+) -> None:
+    """A terminal sends it to every process of the group: here with the true fork server, or a true bare process."""
+    (tmp_path / "s.yaml").write_text(SCENARIO)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "ttsbench", "run", "s.yaml", "--set", f"measure.start={start}"],
+        cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        text=True, start_new_session=True,
+    )  # fmt: skip
+    assert process.stderr is not None
+    begun = process.stderr.readline()
+    time.sleep(after_seconds)
+    began = time.monotonic()
+    os.killpg(process.pid, signal.SIGINT)
+    process.wait(timeout=60)
+    seconds = time.monotonic() - began
+    printed, told = process.communicate(timeout=60)  # until the fork server is gone, too
+    assert begun.startswith("preparing: ")
+    assert {line.partition(":")[0] for line in told.splitlines()} <= {"preparing"}
+    assert "stopped; go on with: " in printed
+    assert process.returncode == ExitCode.INTERRUPTED
+    assert seconds < 4  # it did not wait for the imports
 
 
 @pytest.fixture
@@ -232,25 +305,58 @@ def main(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
     return int(ended.value.code or 0)
 
 
-def change_header(run_folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
+def change_lines(run_folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
     path = run_folder / journal.FILE
-    first, *rest = path.read_text().splitlines()
-    line = json.loads(first)
-    change(line["header"])
-    path.write_text("\n".join([json.dumps(line), *rest]) + "\n")
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    for line in lines:
+        change(line)
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 
-@pytest.mark.parametrize("part", ["packages", "cpu", "python", "sources_sha256", "gpu"])
+def change_header(run_folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    change_lines(run_folder, lambda line: change(line["header"]) if "header" in line else None)
+
+
+def test_what_a_kill_left_can_be_shown(
+    killed: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = contents(killed)
+    assert main(monkeypatch, "show", str(killed)) == 0
+    told = capsys.readouterr().out
+    assert "skipped: upstream: " in told
+    assert f"unfinished; go on with: ttsbench run --resume {killed}" in told
+    assert contents(killed) == before
+
+
+@pytest.mark.parametrize(
+    "part", ["packages", "cpu", "python", "sources_sha256", "gpu", "torch_build", "ttsbench.sha256", "variables"]
+)
 def test_another_environment_is_refused(
     killed: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], part: str
 ) -> None:
-    change_header(killed, lambda header: header["environment"].update({part: {"other": "1"}}))
+    section, _, key = part.partition(".")
+    other = {key: "other"} if key else {"other": "1"}
+    change_header(killed, lambda header: header["environment"].update({section: other}))
     before = (killed / journal.FILE).read_bytes()
     assert main(monkeypatch, "run", "--resume", str(killed)) == ExitCode.NOT_COMPARABLE
     told = capsys.readouterr().err
     assert f"was begun in another environment; different: {part}. Start a new run." in told
     assert (killed / journal.FILE).read_bytes() == before
     assert not (killed / "run.json").exists()
+
+
+def test_another_number_of_threads_is_another_environment(
+    killed: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    assert main(monkeypatch, "run", "--resume", str(killed)) == ExitCode.NOT_COMPARABLE
+    assert "different: variables. Start a new run." in capsys.readouterr().err
+
+
+def test_another_commit_of_the_same_code_is_no_other_environment(killed: Path, tmp_path: Path) -> None:
+    change_header(killed, lambda header: header["environment"]["ttsbench"].update(git_commit="0" * 40, git_dirty=True))
+    assert resume(tmp_path, killed)[0] == 0
+    assert_complete(killed)
 
 
 def test_other_work_is_refused(
@@ -308,6 +414,22 @@ def test_a_disk_that_fills_up_keeps_what_was_finished(small_disk: Path, tmp_path
         assert "make room" in told
 
 
+@pytest.mark.parametrize("status", ["crashed", "failed", "interrupted", "oom", "timeout"])
+def test_what_failed_is_run_again(killed: Path, tmp_path: Path, status: str) -> None:
+    safe = in_journal(killed)
+    change_lines(killed, lambda line: line.get("cell", {}).update(status=status) if is_first_of_lean(line) else None)
+    code, told = resume(tmp_path, killed)
+    assert (code, finished(told)) == (0, JOBS - safe | {"lean#timed0"})
+    assert_complete(killed)
+    told_again = [f"lean (timed 1) was tried again after: {status}: "] if status != "interrupted" else []
+    assert list(records.read_run(killed).warnings) == told_again
+
+
+def is_first_of_lean(line: dict[str, Any]) -> bool:
+    cell = line.get("cell", {})
+    return (cell.get("key"), cell.get("process")) == ("lean", 0)
+
+
 def test_a_torn_line_is_run_again(killed: Path, tmp_path: Path) -> None:
     path = killed / journal.FILE
     path.write_bytes(path.read_bytes().rstrip(b"\n")[:-20])
@@ -324,13 +446,50 @@ def test_cells_that_cannot_run_are_told_though_the_kill_came_before(killed: Path
 
 def test_resuming_a_complete_run_runs_nothing(killed: Path, tmp_path: Path) -> None:
     assert resume(tmp_path, killed)[0] == 0
+    before = contents(killed)
     code, told = resume(tmp_path, killed)
-    assert (code, finished(told)) == (0, set())
+    assert (code, told) == (0, "")
+    assert contents(killed) == before
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_results_that_a_kill_prevented_are_written(killed: Path, tmp_path: Path) -> None:
+    assert resume(tmp_path, killed)[0] == 0
+    (killed / "run.json").unlink()
+    assert resume(tmp_path, killed)[0] == 0
     assert_complete(killed)
+
+
+def test_a_resumed_plan_names_what_is_left_and_starts_nothing(
+    killed: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(runner, "run_job", lambda *_: pytest.fail("a job was started"))
+    before, left = contents(killed), JOBS - in_journal(killed)
+    assert main(monkeypatch, "run", "--resume", str(killed), "--plan") == 0
+    told = capsys.readouterr().out
+    assert told.startswith(f"s: {len(left)} processes\n")
+    assert {f"{key}#timed{int(process) - 1}" for key, process in re.findall(r"(\w+)  timed (\d+)", told)} == left
+    assert contents(killed) == before
+
+
+@pytest.mark.parametrize("option", [("--set", "measure.repeats=9"), ("--only", "lean"), ("--output", "elsewhere")])
+def test_a_run_that_was_begun_cannot_be_changed(
+    killed: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], option: tuple[str, str]
+) -> None:
+    before = contents(killed)
+    assert main(monkeypatch, "run", "--resume", str(killed), *option) == ExitCode.USAGE
+    told = f"ttsbench: {option[0]} cannot change a run that was begun. Start a new run.\n"
+    assert capsys.readouterr().err == told
+    assert contents(killed) == before
 
 
 class StopsWhenTold:
     """An observer that is interrupted right after a cell was written down."""
+
+    def preparing(self, stage: str) -> None: ...
 
     def cell_started(self, job: Job, number: int, total: int) -> None: ...
 
@@ -345,6 +504,7 @@ def test_ctrl_c_between_cells_keeps_the_one_before(
 ) -> None:
     monkeypatch.setattr(runner, "start_context", lambda method: multiprocessing.get_context("fork"))
     monkeypatch.setattr(worker, "measure", lambda *_: {})
+    monkeypatch.setattr(worker, "make_ready", lambda *_: None)
     book = Journal(tmp_path)
     header = journal.Header(
         schema_version=records.SCHEMA_VERSION, ttsbench_version="0", run_id="r", scenario="s", baseline="lean",

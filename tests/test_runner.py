@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import faulthandler
+import json
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -14,13 +17,14 @@ from typing import Any
 
 import pytest
 
-from ttsbench import journal, runner, worker
+from ttsbench import journal, records, runner, worker
 from ttsbench.errors import CellError, UsageError
 from ttsbench.jobs import Job
 from ttsbench.journal import Journal
 from ttsbench.records import Cell
 
 MakeJob = Callable[..., Job]
+IMPORTING = "importing torch and chatterbox"
 
 
 class Recorder:
@@ -28,6 +32,10 @@ class Recorder:
 
     def __init__(self) -> None:
         self.told: list[str] = []
+        self.cells: list[Cell] = []
+
+    def preparing(self, stage: str) -> None:
+        self.told.append(stage)
 
     def cell_started(self, job: Job, number: int, total: int) -> None:
         self.told.append(f"start {number}/{total}")
@@ -37,6 +45,7 @@ class Recorder:
 
     def cell_finished(self, cell: Cell) -> None:
         self.told.append(cell.status)
+        self.cells.append(cell)
 
 
 @pytest.fixture
@@ -46,6 +55,7 @@ def behave(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[..., Any]], No
     def replace(measure: Callable[..., Any]) -> None:
         monkeypatch.setattr(runner, "start_context", lambda method: multiprocessing.get_context("fork"))
         monkeypatch.setattr(worker, "measure", measure)
+        monkeypatch.setattr(worker, "make_ready", lambda *_: None)
 
     return replace
 
@@ -149,9 +159,26 @@ def test_the_next_cell_runs_whatever_became_of_the_last(tmp_path: Path, make_job
 
     behave(measure)
     observer = Recorder()
-    cells = runner.execute([make_job(process=0), make_job(process=1)], tmp_path, Journal(tmp_path), observer)
-    assert [cell.status for cell in cells] == ["crashed", "ok"]
-    assert observer.told == ["start 1/2", "crashed", "start 2/2", "ok"]
+    runner.execute([make_job(process=0), make_job(process=1)], tmp_path, Journal(tmp_path), observer)
+    assert [cell.status for cell in observer.cells] == ["crashed", "ok"]
+    assert observer.told == [IMPORTING, "start 1/2", "crashed", "start 2/2", "ok"]
+
+
+def test_a_log_that_cannot_be_written_costs_nothing_else(tmp_path: Path, make_job: MakeJob, behave: Any) -> None:
+    (tmp_path / "logs").touch()
+    behave(lambda *_: {})
+    assert run_one(make_job(), tmp_path).ok
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no full device")
+def test_a_traceback_that_cannot_be_written_costs_no_reason(tmp_path: Path, make_job: MakeJob, behave: Any) -> None:
+    def measure(*_: Any) -> Any:
+        sys.stderr = os.fdopen(os.open("/dev/full", os.O_WRONLY), "w", buffering=1)
+        raise ValueError("why")
+
+    behave(measure)
+    cell = run_one(make_job(), tmp_path)
+    assert (cell.status, cell.reason.partition(" (")[0]) == ("failed", "ValueError: why")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
@@ -165,7 +192,7 @@ def test_stopping_leaves_a_row_and_no_process(
 
     behave(measure)
     book = Journal(tmp_path)
-    with pytest.raises(runner.Interrupted):
+    with runner.at_work(), pytest.raises(runner.Interrupted):
         runner.execute([make_job(), make_job(process=1)], tmp_path, book, Recorder())
     assert '"status": "interrupted", "reason": "stopped by the user"' in (tmp_path / journal.FILE).read_text()
     assert_gone(int((tmp_path / "pid").read_text()))
@@ -179,7 +206,57 @@ def test_stages_are_passed_on(tmp_path: Path, make_job: MakeJob, behave: Any) ->
     behave(measure)
     observer = Recorder()
     runner.execute([make_job()], tmp_path, Journal(tmp_path), observer)
-    assert observer.told == ["start 1/1", "loading", "ok"]
+    assert observer.told == [IMPORTING, "start 1/1", "loading", "ok"]
+
+
+def test_preparation_is_no_cell_s_time(
+    tmp_path: Path, make_job: MakeJob, behave: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:  # fmt: skip
+    behave(lambda *_: {})
+    monkeypatch.setattr(worker, "make_ready", lambda *_: time.sleep(1.5))
+    observer = Recorder()
+    runner.execute([make_job(timeout_seconds=1.0)], tmp_path, Journal(tmp_path), observer)
+    [cell] = observer.cells
+    assert cell.ok
+    assert cell.elapsed_seconds < 1.0
+
+
+def test_a_preparation_that_dies_leaves_it_to_the_cells(
+    tmp_path: Path, make_job: MakeJob, behave: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    behave(lambda *_: {})
+    monkeypatch.setattr(worker, "make_ready", lambda *_: os._exit(9))
+    observer = Recorder()
+    runner.execute([make_job()], tmp_path, Journal(tmp_path), observer)
+    assert [cell.status for cell in observer.cells] == ["ok"]
+
+
+@pytest.mark.parametrize("start_method", ["forkserver", "bare"])
+def test_preparation_makes_each_checkpoint_in_another_process(
+    tmp_path: Path, make_job: MakeJob, start_method: str
+) -> None:
+    program = f"""
+import json, os, sys
+from pathlib import Path
+from ttsbench import checkpoint, records, runner
+from ttsbench.jobs import Job
+if __name__ == "__main__":
+    os.environ.update(runner.WORKER_ENVIRONMENT)
+    data = json.loads(sys.argv[1])
+    jobs = [records.from_json(Job, data | {{"model_seed": seed}}) for seed in (0, 1, 1)]
+    told = []
+    runner.prepare(jobs, Path({str(tmp_path)!r}), told.append)
+    print(json.dumps([told, [checkpoint.is_cached(*job.checkpoint[1:]) for job in jobs], "torch" in sys.modules]))
+"""
+    (tmp_path / "program.py").write_text(program)
+    job = records.dump(records.to_json(make_job(start_method=start_method)))
+    environment = os.environ | {"TTSBENCH_CACHE": str(tmp_path / "cache"), "PYTHONPATH": str(Path(__file__).parents[1])}
+    ended = subprocess.run(
+        [sys.executable, tmp_path / "program.py", job], capture_output=True, text=True, check=False, env=environment
+    )
+    assert ended.returncode == 0, ended.stderr
+    begun = IMPORTING if start_method == "forkserver" else "starting"
+    assert json.loads(ended.stdout) == [[begun, *["checkpoint synthetic chatterbox"] * 2], [True] * 3, False]
 
 
 def test_two_runs_of_one_second_get_two_folders(tmp_path: Path) -> None:

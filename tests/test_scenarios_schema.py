@@ -49,7 +49,7 @@ ONE_MISTAKE = {
         "measures: {}",
         (
             "line 5: measures: unknown key; did you mean 'measure'? (allowed: baseline, description, device, exclude, "
-            "matrix, measure, model, name, stacks, workload)"
+            "matrix, measure, model, name, quality, stacks, workload)"
         ),
     ),
     "unknown key in a section": (
@@ -78,7 +78,7 @@ ONE_MISTAKE = {
         "measure:\n  passes:\n  - time\n  - memry",
         (
             "line 8: measure.passes[1]: 'memry' is not allowed here; did you mean 'memory'? "
-            "(allowed: cold, energy, memory, time)"
+            "(allowed: cold, energy, memory, quality, time)"
         ),
     ),
     "no time pass": (
@@ -248,7 +248,7 @@ ONE_MISTAKE = {
         '"a\\nb\\e[1m": 1',
         (
             "line 5: a�b�[1m: unknown key; allowed: baseline, description, device, exclude, matrix, measure, model, "
-            "name, stacks, workload"
+            "name, quality, stacks, workload"
         ),
     ),
     "exclude of an unknown stack": (
@@ -299,15 +299,18 @@ STACK_MISTAKES = {
     ),
     "unknown option": (
         "stacks:\n  upstream: {}\n  lean:\n    decode: leen",
-        "line 5: stacks.lean.decode: 'leen' is no option of decode; did you mean 'lean'? (allowed: lean, upstream)",
+        (
+            "line 5: stacks.lean.decode: 'leen' is no option of decode; did you mean 'lean'? "
+            "(allowed: cuda_graph, lean, upstream)"
+        ),
     ),
     "a boolean where there is no on or off": (
         "stacks: {lean: {decode: on}}",
-        "line 2: stacks.lean.decode: 'on' is no option of decode; allowed: lean, upstream",
+        "line 2: stacks.lean.decode: 'on' is no option of decode; allowed: cuda_graph, lean, upstream",
     ),
     "a list of options": (
         "stacks: {lean: {decode: [lean]}}",
-        "line 2: stacks.lean.decode: a list is no option of decode; allowed: lean, upstream",
+        "line 2: stacks.lean.decode: a list is no option of decode; allowed: cuda_graph, lean, upstream",
     ),
     "no stacks": ("stacks: {}", "line 2: stacks: is empty; it needs at least one entry"),
     "stacks left out": ("device: cpu", "line 1: stacks: is missing"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,16 @@ def test_a_cell_holds_everything_a_report_needs(make_job: MakeJob, folder: Path)
     assert [a.path for a in cell.audio] == ["audio/lean.0.wav", "audio/lean.1.wav"]
     assert all((folder / a.path).exists() and a.finite and 0 < a.peak <= 1 for a in cell.audio)
     assert records.from_json(records.Cell, records.to_json(cell)) == cell
+
+
+@pytest.mark.parametrize("in_the_way", ["audio", "audio/lean.0.wav/x"])
+def test_audio_that_cannot_be_written_costs_no_figure(make_job: MakeJob, tmp_path: Path, in_the_way: str) -> None:
+    (tmp_path / in_the_way).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / in_the_way).touch()
+    cell = run(make_job(), tmp_path)
+    assert (cell.status, cell.reason, cell.audio) == ("ok", "", ())
+    assert cell.utterances
+    assert [warning for warning in cell.warnings if warning.startswith("the audio was not kept: ")]
 
 
 def test_stacks_hear_the_same_random_stream(make_job: MakeJob, folder: Path) -> None:
@@ -127,8 +138,17 @@ def test_no_two_utterances_share_a_random_stream(make_job: MakeJob) -> None:
 
 
 def test_a_busy_host_is_remarked(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker.os, "cpu_count", lambda: 4)
-    found = {"evidence": {"hooks": {"warm": 0, "at_the_end": 0}}}
+    monkeypatch.setattr(os, "cpu_count", lambda: 4)
+    found = {"evidence": {"hooks": {"warm": 0, "at_the_end": 0}, "compiler": {"recompilations_while_timing": 0}}}
     assert worker.remarks({**found, "guard": records.Guard(load_average=3.9)}) == ()
     busy = worker.remarks({**found, "guard": records.Guard(load_average=9.0)})
     assert busy == ("the host was busy: load average 9.0 on 4 cores",)
+
+
+def test_a_second_gpu_becomes_the_current_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise events would be recorded on the first one's stream, and the first one be waited for."""
+    chosen: list[str] = []
+    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    worker.use_device("cpu")
+    worker.use_device("cuda:1")
+    assert chosen == ["cuda:1"]

@@ -21,7 +21,7 @@ from ttsbench import checkpoint_files as files
 from ttsbench.checkpoint_files import weights_digest
 from ttsbench.errors import CheckpointError, suggest
 
-__all__ = ["ensure", "fit_conditionals", "load", "locate", "weights_digest", "write"]
+__all__ = ["ensure", "fit_conditionals", "is_cached", "load", "locate", "weights_digest", "write"]
 
 CACHE_VARIABLE = "TTSBENCH_CACHE"
 _KEYS_NAMED = 5
@@ -51,8 +51,8 @@ def write(folder: Path, family: str, size: str = "full", dtype: str = "fp32", se
 def ensure(family: str, size: str, dtype: str, seed: int) -> Path:
     """The synthetic checkpoint in the user's cache, written by the first process that asks for it."""
     _require(family, size, dtype, seed)
-    root = cache_root() / "checkpoints"
-    folder = root / f"{family}-{size}-{dtype}-{seed}-{recipe()}"
+    folder = _cached(family, size, dtype, seed)
+    root = folder.parent
     if files.is_whole(folder, family):
         return folder
     with _told_in_words(folder):
@@ -64,6 +64,15 @@ def ensure(family: str, size: str, dtype: str, seed: int) -> Path:
                         shutil.rmtree(stale)
                 write(folder, family, size, dtype, seed)
     return folder
+
+
+def is_cached(family: str, size: str, dtype: str, seed: int) -> bool:
+    """Whether `ensure` has nothing to write, as far as a look can tell."""
+    return _cached(family, size, dtype, seed).is_dir()
+
+
+def _cached(family: str, size: str, dtype: str, seed: int) -> Path:
+    return cache_root() / "checkpoints" / f"{family}-{size}-{dtype}-{seed}-{recipe()}"
 
 
 def locate(weights: str, family: str, size: str = "full", dtype: str = "fp32", seed: int = 0) -> Path:

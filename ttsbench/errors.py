@@ -9,7 +9,11 @@ from enum import IntEnum
 
 
 class ExitCode(IntEnum):
-    """What the shell sees. Only `SLOWER` means a regression, so that a broken job is never read as one."""
+    """What the shell sees. Only `SLOWER` means a regression, so that a broken job is never read as one.
+
+    `INTERNAL` is whatever nobody foresaw, an output that cannot be written included; `PIPE_CLOSED` is what a shell
+    reports of any program whose reader left.
+    """
 
     OK = 0
     SLOWER = 1
@@ -18,7 +22,9 @@ class ExitCode(IntEnum):
     NOT_COMPARABLE = 4
     QUALITY = 5
     CELL_FAILED = 6
+    INTERNAL = 70
     INTERRUPTED = 130
+    PIPE_CLOSED = 141
 
 
 class TtsbenchError(Exception):
@@ -45,6 +51,10 @@ class CheckpointError(TtsbenchError):
 
 class RecordError(TtsbenchError):
     """A run folder or record that cannot be read."""
+
+
+class NoRecordError(RecordError):
+    """There is none; a journal may tell what there was."""
 
 
 class NotComparableError(TtsbenchError):

@@ -12,6 +12,7 @@ from typing import Any
 
 TIMED = "timed"
 COLD = "cold"
+REFERENCE = "reference"
 FILE_STEM_MAX = 100
 
 
@@ -46,11 +47,19 @@ class Job:
     passes: tuple[str, ...]
     timeout_seconds: float
     keep_audio: bool
+    # What quality is compared with, below the run's folder, and how much each figure may be off.
+    reference: str
+    limits: dict[str, float]
 
     @property
     def id(self) -> str:
         """Names the job in the journal."""
         return f"{self.key}#{self.kind}{self.process}"
+
+    @property
+    def checkpoint(self) -> tuple[str, str, str, str, int]:
+        """The model as `checkpoint.locate` takes it."""
+        return self.weights, self.family, self.size, self.dtype, self.model_seed
 
     @property
     def file_stem(self) -> str:

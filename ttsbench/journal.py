@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from ttsbench import records
 from ttsbench.errors import RecordError, UsageError
@@ -34,13 +35,14 @@ class Header:
 
 
 class Journal:
-    """Appends; what was written once is never touched again."""
+    """Appends, and lets no other process do so; what was written once is never touched again."""
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / FILE
         try:
-            _drop_torn_line(self._path)
             self._descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+            _claim(self._descriptor, folder)
+            _drop_torn_line(self._path)
         except OSError as error:
             raise UsageError(f"the journal {self._path} cannot be written: {error.strerror}") from None
 
@@ -58,9 +60,22 @@ class Journal:
                 mend="The cells before this one are safe; make room and go on with --resume",
             ) from None
 
-    def close(self) -> None:
-        """No more lines."""
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         os.close(self._descriptor)
+
+
+def _claim(descriptor: int, folder: Path) -> None:
+    """One process at a time, as long as it keeps the file open; the lock goes with it, however it ends."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise UsageError(f"another process is running {folder}", mend="Wait for it, or stop it") from None
+    except OSError:
+        return  # a file system without locks
 
 
 def _drop_torn_line(path: Path) -> None:

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
+from ttsbench.attest import Seen
 from ttsbench.errors import CellError
 from ttsbench.instruments.clock import Timeline, staged
+from ttsbench.optimizations import registry
 from ttsbench.swapping import swapped, wrapped
 
 SPEECH_TOKENS = 6561
@@ -70,13 +72,25 @@ class Spoken:
         return bool((self.wave.abs() > AUDIBLE_LEVEL).any())
 
 
+class _EnoughDecoded(Exception):
+    """Ends `generate` before S3Gen."""
+
+
 class Pipeline:
     """One loaded checkpoint, ready to speak the texts of a workload. Options are applied to `tts` from outside."""
 
     def __init__(
-        self, tts: Any, *, texts: Sequence[str], length: Length, sampling: dict[str, float], language: str | None
+        self,
+        tts: Any,
+        *,
+        texts: Sequence[str],
+        length: Length,
+        sampling: dict[str, float],
+        language: str | None,
+        slots: Mapping[str, str] | None = None,
     ) -> None:
         self.tts = tts
+        self.slots = registry.complete(slots or {})
         self.texts = tuple(texts)
         self.length = length
         self.infer = "inference_turbo" if tts.t3.is_gpt else "inference"
@@ -85,6 +99,12 @@ class Pipeline:
         self._tokens = torch.empty(0)
         self._limit = UPSTREAM_TOKENS_MAX
         self._cache_shape = (0, 0)
+        # Contexts that T3's loop runs in.
+        self.around_t3: list[Callable[[], AbstractContextManager[Any]]] = []
+        self.seen = Seen()
+        # What `compile` put in the place of eager calls.
+        self.compiled: list[Any] = []
+        self._last_arguments: dict[str, dict[str, Any]] = {}
 
     @property
     def device(self) -> torch.device:
@@ -103,10 +123,31 @@ class Pipeline:
 
         def bounded(*args: Any, **kwargs: Any) -> torch.Tensor:
             kwargs[bound] = self._limit - uncounted
-            self._tokens = loop(*args, **kwargs)
+            with ExitStack() as contexts:
+                for context in self.around_t3:
+                    contexts.enter_context(context())
+                self._tokens = loop(*args, **kwargs)
             return self._tokens
 
         setattr(self.tts.t3, self.infer, bounded)
+        self._remember(self.tts.t3, "prepare_input_embeds")
+        self._remember(self.tts.s3gen, "inference")
+
+    def _remember(self, owner: Any, method: str) -> None:
+        """Keeps what a method was last called with, so that a part of an utterance can be run again by itself."""
+        call = getattr(owner, method)
+
+        def remembered(**arguments: Any) -> Any:
+            self._last_arguments[method] = arguments
+            return call(**arguments)
+
+        setattr(owner, method, remembered)
+
+    @torch.inference_mode()
+    def embed_again(self) -> int:
+        """The embedding of the last utterance's prompt, voice included; no tokens are drawn."""
+        self.tts.t3.prepare_input_embeds(**self._last_arguments["prepare_input_embeds"])
+        return 0
 
     def speak(self, text_index: int, seed: int, *, more_tokens: int = 0) -> Spoken:
         """The whole utterance by the package's `generate`, from a seeded random stream."""
@@ -120,16 +161,74 @@ class Pipeline:
         """The same, with its stages marked; returns the wall seconds beside it."""
         torch.manual_seed(seed)
         self._limit = self.length.limit(text_index)
-        with self._controlled(text_index), staged(self.tts, timeline):
+        backbone = getattr(self.loop, "backbone", None)
+        with self._controlled(text_index), staged(self.tts, timeline, backbone):
             timeline.start()
             wave = self.tts.generate(self.texts[text_index], **self._arguments)
             wall_seconds = timeline.stop()
         return Spoken(wave, self._tokens), wall_seconds
 
+    def decode_only(self, text_index: int, seed: int, tokens: int) -> int:
+        """T3's part of an utterance, ended after so many tokens; how many there were."""
+
+        def enough(**_: Any) -> Any:
+            raise _EnoughDecoded
+
+        torch.manual_seed(seed)
+        self._limit = tokens
+        with self._controlled(text_index), swapped(self.tts.s3gen, "inference", enough), suppress(_EnoughDecoded):
+            self.tts.generate(self.texts[text_index], **self._arguments)
+        return self._tokens.numel()
+
+    @torch.inference_mode()
+    def vocode(self, seed: int, tokens: torch.Tensor | None = None) -> torch.Tensor:
+        """S3Gen's part of the last utterance, or of other tokens; the wave, before any watermark."""
+        arguments = dict(self._last_arguments["inference"])
+        if tokens is not None:
+            arguments["speech_tokens"] = tokens[tokens < SPEECH_TOKENS].to(self.device, torch.long)
+        torch.manual_seed(seed)
+        wave, _ = self.tts.s3gen.inference(**arguments)
+        assert isinstance(wave, torch.Tensor)
+        return wave
+
     @contextmanager
     def _controlled(self, text_index: int) -> Iterator[None]:
-        forced = self.length.tokens_of(text_index)
-        with _analyzer_watches_only(self.tts.t3, active=not self.length.natural), forced_tokens(forced, self.device):
+        with (
+            _analyzer_watches_only(self.tts.t3, active=not self.length.natural),
+            self.forcing(self.length.tokens_of(text_index)),
+        ):
+            yield
+
+    @contextmanager
+    def showing_logits(self, take: Callable[[torch.Tensor], None]) -> Iterator[None]:
+        """The head's logits before each draw, one row or two, are handed over as they come."""
+        if hasattr(self.loop, "on_logits"):
+            with swapped(self.loop, "on_logits", take):
+                yield
+            return
+        handle = self.tts.t3.speech_head.register_forward_hook(lambda _, __, logits: take(_of_last_position(logits)))
+        try:
+            yield
+        finally:
+            handle.remove()
+
+    def guided(self, logits: torch.Tensor) -> torch.Tensor:
+        """What is drawn from: one row, speech tokens only, guidance applied."""
+        if logits.size(0) > 1:
+            weight = self._arguments.get(
+                "cfg_weight", inspect.signature(self.tts.generate).parameters["cfg_weight"].default
+            )
+            logits = logits[:1] + weight * (logits[:1] - logits[1:])
+        return logits[:, :SPEECH_TOKENS]
+
+    @contextmanager
+    def forcing(self, tokens: tuple[int, ...] | None) -> Iterator[None]:
+        """Replay: every draw is made, at its usual cost, and then the token that was given is taken instead."""
+        if tokens is None:
+            yield
+            return
+        own_loop = hasattr(self.loop, "forced")
+        with swapped(self.loop, "forced", tokens) if own_loop else forced_draws(tokens, self.device):
             yield
 
     def weights_bytes(self) -> int:
@@ -154,6 +253,10 @@ class Pipeline:
     def first_audio(self, spoken: Spoken, wall_seconds: float) -> tuple[float, float, float | None]:
         """First sample, first playable chunk, first audible sample: a whole wave arrives all at once."""
         return wall_seconds, wall_seconds, wall_seconds if spoken.audible else None
+
+
+def _of_last_position(logits: torch.Tensor) -> torch.Tensor:
+    return logits[:, -1] if logits.dim() == 3 else logits
 
 
 def _generate_arguments(tts: Any, sampling: dict[str, float], language: str | None) -> dict[str, Any]:
@@ -184,11 +287,8 @@ def forbid_special_tokens(t3: Any) -> None:
 
 
 @contextmanager
-def forced_tokens(tokens: Sequence[int] | None, device: torch.device) -> Iterator[None]:
-    """Replay: every draw is made, at its usual cost, and then replaced by the token that was given."""
-    if tokens is None:
-        yield
-        return
+def forced_draws(tokens: Sequence[int], device: torch.device) -> Iterator[None]:
+    """For the package's own loop, which draws by `torch.multinomial` and nothing else."""
     given = iter(torch.tensor(tokens, dtype=torch.long, device=device).view(-1, 1, 1))
 
     def wrap(draw: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
@@ -222,5 +322,15 @@ def _analyzer_watches_only(t3: Any, *, active: bool) -> Iterator[None]:
 
 def parameter_bytes(*modules: torch.nn.Module) -> int:
     """Bytes of the distinct parameters and buffers."""
-    tensors = {t.data_ptr(): t for m in modules for t in (*m.parameters(), *m.buffers())}
+    held = (t for m in modules for t in (*m.parameters(), *m.buffers()))
+    tensors = {t.data_ptr(): t for whole in held for t in _plain_tensors(whole.data)}
     return sum(t.numel() * t.element_size() for t in tensors.values())
+
+
+def _plain_tensors(tensor: torch.Tensor) -> Iterator[torch.Tensor]:
+    """A quantized weight is several: the packed numbers, scales, zero points."""
+    if not hasattr(tensor, "__tensor_flatten__"):
+        yield tensor
+        return
+    for name in tensor.__tensor_flatten__()[0]:
+        yield from _plain_tensors(getattr(tensor, name))

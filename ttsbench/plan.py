@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from itertools import groupby
 from pathlib import Path
 
-from ttsbench import checkpoint_files, environment, records, runner
+from ttsbench import checkpoint, checkpoint_files, environment, records, runner
 from ttsbench.environment import Machine
 from ttsbench.errors import UsageError, suggest
-from ttsbench.jobs import COLD, TIMED, Job
+from ttsbench.jobs import COLD, REFERENCE, TIMED, Job
 from ttsbench.optimizations import registry
-from ttsbench.scenarios.models import HUB
+from ttsbench.scenarios.models import HUB, QUALITY, SYNTHETIC
 from ttsbench.scenarios.schema import CellPlan, Scenario
 
 # Rough seconds, measured where the key says; only --plan and the first minutes of a progress display rely on them.
@@ -25,6 +26,7 @@ COSTS_SECONDS = {
     ("full", "cuda"): (20.0, 3.0, 0.53, 0.4),
 }
 FORK_SERVER_START_SECONDS = 12.0
+CHECKPOINT_SECONDS = {"tiny": 1.0, "full": 20.0}
 BARE_START_SECONDS = 12.0
 TOKENS_PER_AUDIO_SECOND = 25
 CHARACTERS_PER_AUDIO_SECOND = 14
@@ -79,7 +81,8 @@ def _check_local_weights(cells: Sequence[CellPlan]) -> None:
 def _missing(cell: CellPlan, machine: Machine) -> str:
     """Why this machine cannot run the cell; empty when it can."""
     options = (registry.BY_NAME[slot].option(option) for slot, option in cell.slots.items())
-    return "; ".join(reason for option in options if (reason := environment.missing(option, machine)))
+    reasons = (reason for option in options if (reason := environment.missing(option, machine)))
+    return "; ".join(dict.fromkeys(reasons))
 
 
 def _ordered(cells: Sequence[CellPlan]) -> list[Job]:
@@ -87,10 +90,20 @@ def _ordered(cells: Sequence[CellPlan]) -> list[Job]:
     told: list[tuple[CellPlan, str, int]] = []
     for _, group in groupby(cells, key=lambda cell: cell.point):
         stacks = list(group)
+        told += [(reference(stacks[0]), REFERENCE, 0)] if QUALITY in stacks[0].measure.passes else []
         for process in range(max(cell.measure.processes for cell in stacks)):
             told += [(cell, TIMED, process) for cell in (stacks if process % 2 == 0 else reversed(stacks))]
         told += [(cell, COLD, 0) for cell in stacks if COLD in cell.measure.passes]
     return [_job(cell, kind, process, order) for order, (cell, kind, process) in enumerate(told)]
+
+
+def reference(cell: CellPlan) -> CellPlan:
+    """fp32 upstream at the same point; our own loop where upstream's cannot run."""
+    loop = (
+        "lean" if registry.conflict({}, family=cell.model.family, cfg_weight=cell.workload.sampling.cfg_weight) else ""
+    )
+    slots = registry.complete({"dtype": "fp32", **({"decode": loop} if loop else {})})
+    return replace(cell, stack=REFERENCE, slots=slots, baseline=False)
 
 
 def _job(cell: CellPlan, kind: str, process: int, order: int) -> Job:
@@ -120,16 +133,32 @@ def _job(cell: CellPlan, kind: str, process: int, order: int) -> Job:
         seed=workload.seed,
         warmup=measure.warmup,
         repeats=measure.repeats,
-        passes=tuple(measure.passes),
+        # Quality has no noise of its own: one process is enough.
+        passes=tuple(name for name in measure.passes if name != QUALITY or process == 0),
         timeout_seconds=measure.timeout_seconds,
         keep_audio=kind == TIMED and process == 0,
+        reference=f"reference/{_digest(cell)}.safetensors" if QUALITY in measure.passes else "",
+        limits=cell.limits,
     )
 
 
+def _digest(cell: CellPlan) -> str:
+    """Names a point of the matrix."""
+    return hashlib.sha256(repr(sorted(cell.point.items())).encode()).hexdigest()[:12]
+
+
 def estimate(jobs: Sequence[Job]) -> float:
-    """Seconds that the jobs will take, imports of the fork server included."""
+    """Seconds that the jobs will take, preparation included."""
+    return preparation_seconds(jobs) + sum(job_seconds(job) for job in jobs)
+
+
+def preparation_seconds(jobs: Sequence[Job]) -> float:
+    """Before the first job: the fork server's imports, and the writing of checkpoints that are not in the cache."""
     forks = any(job.start_method == runner.FORKSERVER for job in jobs)
-    return FORK_SERVER_START_SECONDS * forks + sum(job_seconds(job) for job in jobs)
+    models = {job.checkpoint for job in jobs if job.weights == SYNTHETIC}
+    lacking = [size for _, family, size, dtype, seed in models if not checkpoint.is_cached(family, size, dtype, seed)]
+    imports = max(FORK_SERVER_START_SECONDS * forks, BARE_START_SECONDS * bool(lacking))
+    return imports + sum(CHECKPOINT_SECONDS[size] for size in lacking)
 
 
 def job_seconds(job: Job) -> float:
@@ -141,7 +170,9 @@ def job_seconds(job: Job) -> float:
     seconds += BARE_START_SECONDS if job.start_method == runner.BARE else 0.0
     if job.kind == COLD:
         return seconds + COLD_CALLS * seconds_of_one[0]
-    rounds = job.repeats + ("memory" in job.passes)
+    if job.kind == REFERENCE:
+        return seconds + 3 * a_round
+    rounds = job.repeats + ("memory" in job.passes) + 3 * (QUALITY in job.passes)
     energy = max(4.0, a_round) if "energy" in job.passes and job.device != "cpu" else 0.0
     return seconds + job.warmup * seconds_of_one[0] + rounds * a_round + energy
 

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import math
 import os
+import sys
 import tempfile
 import types
 import typing
@@ -14,9 +15,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ttsbench.errors import RecordError
+from ttsbench.errors import NoRecordError, RecordError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+# Of an utterance, in their order; what none of them accounts for is the residual.
+STAGES = ("text", "voice", "prefill", "decode", "flow_encoder", "cfm", "vocoder", "copy_to_host", "watermark")
+RESIDUAL = "residual"
 RECORD_BYTES_MAX = 256 * 1024 * 1024
 
 Json = dict[str, Any]
@@ -99,6 +103,24 @@ class Energy:
 
 
 @dataclass(frozen=True)
+class Quality:
+    """How one text fared against the reference; errors are relative, divergence is in nats, the mel's unit is log."""
+
+    text_index: int
+    tokens: int
+    same_tokens: int
+    logits_relative_error: float
+    kl_mean: float
+    kl_max: float
+    top1_agreement: float
+    mel_distance: float
+    mel_relative_error: float
+    wave_snr_db: float
+    finite: bool
+    silent: bool
+
+
+@dataclass(frozen=True)
 class Guard:
     """What could have spoiled the timing, read between utterances."""
 
@@ -135,14 +157,26 @@ class Cell:
     energy: Energy | None = None
     guard: Guard | None = None
     audio: tuple[Audio, ...] = ()
+    quality: tuple[Quality, ...] = ()
+    faults: tuple[str, ...] = ()
     model: dict[str, Any] = field(default_factory=dict)
     evidence: dict[str, Any] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
 
     @property
+    def job_id(self) -> str:
+        """The job whose row this is."""
+        return f"{self.key}#{self.kind}{self.process}"
+
+    @property
     def ok(self) -> bool:
         """Whether its figures may be used."""
         return self.status == "ok"
+
+    @property
+    def done(self) -> bool:
+        """Whether there is nothing left to try: it ran, or it cannot run here."""
+        return self.status in ("ok", "skipped")
 
 
 @dataclass(frozen=True)
@@ -191,8 +225,11 @@ def _decode(kind: Any, data: Any, where: str) -> Any:
         return {str(k): _decode(arguments[1], v, f"{where}.{k}") for k, v in data.items()}
     if dataclasses.is_dataclass(kind):
         return _decode_dataclass(kind, data, where)
+    if kind is float and data is None:
+        return math.nan  # as it was before JSON, which knows no such number
     if kind is float:
-        _require(isinstance(data, int | float) and not isinstance(data, bool), where, "a number", data)
+        whole = type(data) is int and abs(data) <= sys.float_info.max
+        _require(whole or isinstance(data, float), where, "a number", data)
         return float(data)
     _require(type(data) is kind, where, f"a {kind.__name__}", data)
     return data
@@ -220,7 +257,9 @@ def _require(condition: bool, where: str, wanted: str, given: Any) -> None:
 
 
 # From the version a file was written in to the next; each takes and returns plain data.
-MIGRATIONS: dict[int, Callable[[Json], Json]] = {}
+MIGRATIONS: dict[int, Callable[[Json], Json]] = {
+    1: lambda data: {**data, "schema_version": 2},  # cells gained quality and faults, which may be missing
+}
 
 
 def migrate(data: Json, where: str) -> Json:
@@ -240,17 +279,18 @@ def migrate(data: Json, where: str) -> Json:
 
 def read_run(path: Path) -> Run:
     """The record of a run folder, or of its run.json."""
-    file = path / "run.json" if path.is_dir() else path
+    file = path
     try:
+        file = path / "run.json" if path.is_dir() else path
         size = file.stat().st_size
         if size > RECORD_BYTES_MAX:
             raise RecordError(f"{file} is {size / 1e6:.0f} MB; a record has at most {RECORD_BYTES_MAX / 1e6:.0f} MB")
         data = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise RecordError(f"{path} holds no run.json", mend="Name a folder below runs/, or its run.json") from None
+        raise NoRecordError(f"{path} holds no run.json", mend="Name a folder below runs/, or its run.json") from None
     except OSError as error:
         raise RecordError(f"{file} cannot be read: {error.strerror}") from None
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # a number may have too many digits to be read
         raise RecordError(f"{file} is not JSON: {error}") from None
     if not isinstance(data, dict):
         raise RecordError(f"{file} is not a run record but a {type(data).__name__}")

@@ -9,8 +9,9 @@ import multiprocessing
 import os
 import signal
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
+from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Protocol
@@ -36,6 +37,9 @@ EXIT_SECONDS = 10.0
 class Observer(Protocol):
     """Who is told how far the run is."""
 
+    def preparing(self, stage: str) -> None:
+        """Nothing is measured yet."""
+
     def cell_started(self, job: Job, number: int, total: int) -> None:
         """A process is about to start."""
 
@@ -50,31 +54,31 @@ class Interrupted(Exception):
     """Ctrl-C or a termination signal; everything finished so far is in the journal."""
 
 
-def execute(jobs: Iterable[Job], folder: Path, journal: Journal, observer: Observer) -> list[records.Cell]:
-    """Every job in turn; a cell that fails is a row, and the next one runs. Raises `Interrupted` after writing down."""
-    jobs, cells = list(jobs), []
-    os.environ.update(WORKER_ENVIRONMENT)
-    with termination_as_interrupt():
-        for number, job in enumerate(jobs, start=1):
-            try:
-                observer.cell_started(job, number, len(jobs))
-                cell = run_job(job, folder, lambda stage, job=job: observer.stage(job, stage))  # type: ignore[misc]
-                journal.append("cell", cell)
-                cells.append(cell)
-                observer.cell_finished(cell)
-            except KeyboardInterrupt:
-                journal.append("cell", failed_cell(job, "interrupted", "stopped by the user"))
-                raise Interrupted from None
-    return cells
+def execute(jobs: Sequence[Job], folder: Path, journal: Journal, observer: Observer) -> None:
+    """Every job in turn; a cell that fails is a row, and the next one runs. Raises `Interrupted` after writing down.
+
+    To be called within `at_work`.
+    """
+    prepare(jobs, folder, observer.preparing)
+    for number, job in enumerate(jobs, start=1):
+        try:
+            observer.cell_started(job, number, len(jobs))
+            cell = run_job(job, folder, lambda stage, job=job: observer.stage(job, stage))  # type: ignore[misc]
+            journal.append("cell", cell)
+            observer.cell_finished(cell)
+        except KeyboardInterrupt:
+            journal.append("cell", failed_cell(job, "interrupted", "stopped by the user"))
+            raise Interrupted from None
 
 
 @contextlib.contextmanager
-def termination_as_interrupt() -> Iterator[None]:
-    """SIGTERM and SIGHUP end a run as Ctrl-C does, with a row that says so."""
+def at_work() -> Iterator[None]:
+    """From the plan to the report: the workers' environment, and that every signal ends it as Ctrl-C does."""
 
     def interrupt(number: int, frame: Any) -> None:
         raise KeyboardInterrupt
 
+    os.environ.update(WORKER_ENVIRONMENT)
     before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
     try:
         yield
@@ -83,28 +87,48 @@ def termination_as_interrupt() -> Iterator[None]:
             signal.signal(number, handler)
 
 
+def prepare(jobs: Sequence[Job], folder: Path, tell: Callable[[str], None]) -> None:
+    """What the first cell would pay for otherwise: the fork server's imports, and checkpoints that are not there."""
+    models = list(dict.fromkeys(job.checkpoint for job in jobs))
+    if not models:
+        return
+    forks = any(job.start_method == FORKSERVER for job in jobs)
+    tell("importing torch and chatterbox" if forks else "starting")
+    with (
+        process(FORKSERVER if forks else BARE, worker.make_ready, models, str(folder)) as (_, receiver),
+        contextlib.suppress(EOFError, ConnectionResetError),
+    ):
+        while True:
+            tell(json.loads(receiver.recv())["stage"])
+
+
 def run_job(job: Job, folder: Path, tell: Callable[[str], None]) -> records.Cell:
     """One job in one process, from start to its record."""
-    context = start_context(job.start_method)
-    receiver, sender = context.Pipe(duplex=False)
-    job_json = records.dump(records.to_json(job))
-    process = context.Process(target=worker.main, args=(sender, job_json, str(folder), time.time()))
-    began = time.monotonic()
+    job_json, began = records.dump(records.to_json(job)), time.monotonic()
     try:
-        process.start()
-        sender.close()
-        cell = listen(receiver, job, began + job.timeout_seconds, tell)
-        process.join(EXIT_SECONDS)
-        if cell is None:
-            cell = failed_cell(job, "crashed", death(process.exitcode, folder, job))
-        return with_elapsed(cell, time.monotonic() - began)
+        with process(job.start_method, worker.main, job_json, str(folder), time.time()) as (started, receiver):
+            cell = listen(receiver, job, began + job.timeout_seconds, tell)
+            started.join(EXIT_SECONDS)
+            if cell is None:
+                cell = failed_cell(job, "crashed", death(started.exitcode, folder, job))
     except TimeoutError:
-        return with_elapsed(
-            failed_cell(job, "timeout", f"not done after {job.timeout_seconds:g} s (measure.timeout_seconds)"),
-            time.monotonic() - began,
-        )
+        cell = failed_cell(job, "timeout", f"not done after {job.timeout_seconds:g} s (measure.timeout_seconds)")
+    return with_elapsed(cell, time.monotonic() - began)
+
+
+@contextlib.contextmanager
+def process(start_method: str, entry: Callable[..., None], *arguments: Any) -> Iterator[tuple[Any, Connection]]:
+    """A process and the end of a pipe that it writes to; it is gone when the block ends."""
+    context = start_context(start_method)
+    receiver, sender = context.Pipe(duplex=False)
+    started = context.Process(target=entry, args=(sender, *arguments))
+    try:
+        with interrupts_held_back() if start_method == BARE else contextlib.nullcontext():
+            started.start()
+        sender.close()
+        yield started, receiver
     finally:
-        end(process)
+        end(started)
         receiver.close()
 
 
@@ -114,7 +138,23 @@ def start_context(start_method: str) -> Any:
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["ttsbench.preload"])
+    with interrupts_held_back():
+        forkserver.ensure_running()
     return context
+
+
+@contextlib.contextmanager
+def interrupts_held_back() -> Iterator[None]:
+    """Ctrl-C reaches us after the block, and never a process that starts in it: it would die of it, with a traceback.
+
+    A terminal sends it to every process of the group. The block must be short: not all of the fork server's imports.
+    """
+    resource_tracker.ensure_running()  # it would start within, and lift the mask
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def listen(receiver: Connection, job: Job, deadline: float, tell: Callable[[str], None]) -> records.Cell | None:
@@ -212,10 +252,22 @@ def new_folder(parent: Path, name: str) -> Path:
     raise UsageError(f"{parent} holds too many runs of this second")
 
 
-def assemble(header: Header, cells: Iterable[records.Cell], status: str) -> records.Run:
-    """The run's record, from its journal; of a job that ran twice, the last row that was not interrupted counts."""
+def latest(cells: Iterable[records.Cell]) -> dict[str, records.Cell]:
+    """The row that counts for each job: the last one, but none that was interrupted where there is another."""
     by_end = sorted(cells, key=lambda cell: cell.status != "interrupted")  # Ctrl-C may come just after the job's row
-    latest = {f"{cell.key}#{cell.kind}{cell.process}": cell for cell in by_end}
+    return {cell.job_id: cell for cell in by_end}
+
+
+def second_tries(cells: Sequence[records.Cell]) -> Iterator[str]:
+    """What a reader cannot see from the rows that count: which of them came after others that had failed."""
+    counted = latest(cells)
+    for cell in cells:
+        if cell is not counted[cell.job_id] and cell.status != "interrupted":
+            yield f"{cell.key} ({cell.kind} {cell.process + 1}) was tried again after: {cell.status}: {cell.reason}"
+
+
+def assemble(header: Header, cells: Sequence[records.Cell], status: str) -> records.Run:
+    """The run's record, from its journal."""
     return records.Run(
         schema_version=records.SCHEMA_VERSION,
         ttsbench_version=header.ttsbench_version,
@@ -229,5 +281,6 @@ def assemble(header: Header, cells: Iterable[records.Cell], status: str) -> reco
         scenario_given=header.scenario_given,
         overrides=header.overrides,
         scenario_understood=header.scenario_understood,
-        cells=tuple(sorted(latest.values(), key=lambda cell: cell.order)),
+        cells=tuple(sorted(latest(cells).values(), key=lambda cell: cell.order)),
+        warnings=tuple(second_tries(cells)),
     )

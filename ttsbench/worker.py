@@ -17,8 +17,8 @@ import statistics
 import sys
 import time
 import traceback
-from collections.abc import Callable
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -26,7 +26,8 @@ from typing import TYPE_CHECKING, Any
 
 from ttsbench import records
 from ttsbench.errors import TtsbenchError
-from ttsbench.jobs import COLD, Job
+from ttsbench.instruments.compiler import compilations
+from ttsbench.jobs import COLD, REFERENCE, Job
 from ttsbench.optimizations import registry
 
 if TYPE_CHECKING:
@@ -56,6 +57,17 @@ def main(connection: Connection, job_json: str, folder: str, asked_at: float) ->
     connection.close()
 
 
+def make_ready(connection: Connection, models: Sequence[tuple[str, str, str, str, int]], folder: str) -> None:
+    """The entry of a process before any cell: makes or fetches each checkpoint. What it cannot, its cells tell."""
+    isolate(Path(folder) / "logs" / "preparation.log")
+    from ttsbench import checkpoint
+
+    for model in models:
+        connection.send(json.dumps({"stage": f"checkpoint {model[0]} {model[1]}"}))
+        with suppress(TtsbenchError):
+            checkpoint.locate(*model)
+
+
 def isolate(log: Path) -> None:
     """A process group of its own that dies with its parent, leaves Ctrl-C to it, and writes to a log."""
     os.setsid()
@@ -64,8 +76,11 @@ def isolate(log: Path) -> None:
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
         if (parent := multiprocessing.parent_process()) is not None and not parent.is_alive():
             os._exit(1)  # it died before the line above
-    log.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+    try:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+    except OSError:  # a full disk: the cell can do without a log
+        descriptor = os.open(os.devnull, os.O_WRONLY)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
     os.close(descriptor)
@@ -81,7 +96,8 @@ def run(job: Job, folder: Path, tell: Tell, ladder: dict[str, float]) -> records
     except MemoryError:
         found = {"status": "oom", "reason": "the host has no memory left"}
     except Exception as error:  # noqa: BLE001  (whatever a model may raise must become a row)
-        traceback.print_exc()
+        with suppress(OSError):  # a full disk takes no log either
+            traceback.print_exc()
         found = failure(error)
     return records.Cell(
         key=job.key,
@@ -126,26 +142,37 @@ def measure(job: Job, folder: Path, tell: Tell, ladder: dict[str, float]) -> dic
     pipeline = prepare(job, tell, ladder)
     if job.kind == COLD:
         climb(job, pipeline, tell, ladder)
-        return {"evidence": attest(job, pipeline), "model": describe(pipeline)}
+        return {"evidence": attest(job, pipeline, tell), "model": describe(pipeline)}
+    if job.kind == REFERENCE:
+        keep_reference(job, pipeline, folder, tell)
+        return {"model": describe(pipeline)}
     warmup_seconds = warm_up(job, pipeline, tell)
     ladder["first_call"] = warmup_seconds[0]
     found: dict[str, Any] = {"warmup_seconds": warmup_seconds, "model": describe(pipeline)}
-    attest(job, pipeline)
-    hooks_when_warm = count_hooks(pipeline)
+    hooks_when_warm, compiled_when_warm = count_hooks(pipeline), compilations()
     waves: dict[int, Any] = {}
     found |= time_pass(job, pipeline, tell, waves)
+    compiled_while_timing = compilations().since(compiled_when_warm)
     if job.keep_audio:
-        found["audio"] = keep_audio(job, waves, folder)
+        found |= keep_audio(job, waves, folder)
     if "memory" in job.passes:
         tell("memory")
         found["memory"] = memory_pass(job, pipeline)
     if "energy" in job.passes:
         tell("energy")
         found["energy"] = energy_pass(job, pipeline)
-    found["evidence"] = attest(job, pipeline) | {
-        "hooks": {"warm": hooks_when_warm, "at_the_end": count_hooks(pipeline)}
+    if "quality" in job.passes:
+        tell("quality")
+        found |= quality_pass(job, pipeline, folder)
+    found["evidence"] = attest(job, pipeline, tell) | {
+        "hooks": {"warm": hooks_when_warm, "at_the_end": count_hooks(pipeline)},
+        "compiler": {
+            "graphs": compiled_when_warm.graphs,
+            "graph_breaks": compiled_when_warm.graph_breaks,
+            "recompilations_while_timing": compiled_while_timing.graphs,
+        },
     }
-    return found | {"warnings": remarks(found)}
+    return found | {"warnings": (*found.get("warnings", ()), *remarks(found))}
 
 
 def prepare(job: Job, tell: Tell, ladder: dict[str, float]) -> Pipeline:
@@ -156,9 +183,10 @@ def prepare(job: Job, tell: Tell, ladder: dict[str, float]) -> Pipeline:
         from ttsbench.pipeline import Length, Pipeline
 
         preload.quiet()
+        use_device(job.device)
     tell("loading")
     with step(ladder, "load"):
-        weights = checkpoint.locate(job.weights, job.family, job.size, job.dtype, job.model_seed)
+        weights = checkpoint.locate(*job.checkpoint)
         # The cold ladder loads as a user would; elsewhere weights that are about to be overwritten are not drawn first.
         tts = checkpoint.load(weights, job.family, job.device, draw_first=job.kind == COLD)
     with step(ladder, "voice"):
@@ -171,11 +199,20 @@ def prepare(job: Job, tell: Tell, ladder: dict[str, float]) -> Pipeline:
             length=Length(job.fixed_tokens, job.replay_tokens),
             sampling=job.sampling,
             language=job.language,
+            slots=job.slots,
         )
-        for slot, option in registry.complete(job.slots).items():
+        for slot, option in pipeline.slots.items():
             slot_module(slot).apply(pipeline, option)
         pipeline.control_length()
     return pipeline
+
+
+def use_device(device: str) -> None:
+    """Makes it the current one: events, waits and graphs that name no device would go to the first GPU otherwise."""
+    if device.startswith("cuda"):
+        import torch
+
+        torch.cuda.set_device(device)
 
 
 def slot_module(slot: str) -> Any:
@@ -183,10 +220,14 @@ def slot_module(slot: str) -> Any:
     return importlib.import_module(f"ttsbench.optimizations.{slot}")
 
 
-def attest(job: Job, pipeline: Pipeline) -> dict[str, Any]:
-    """What each slot can show for having taken effect; raises where it did not."""
-    slots = registry.complete(job.slots)
-    return {slot: slot_module(slot).attest(pipeline, option) for slot, option in slots.items()}
+def attest(job: Job, pipeline: Pipeline, tell: Tell) -> dict[str, Any]:
+    """What each slot can show for having taken effect, watched on a warm call; raises where it did not."""
+    from ttsbench.attest import watch
+
+    tell("attesting")
+    pipeline.seen = watch(pipeline, 0, utterance_seed(job, 0, 0))
+    evidence = {slot: slot_module(slot).attest(pipeline, option) for slot, option in pipeline.slots.items()}
+    return evidence | {"activity": pipeline.seen.evidence()}
 
 
 def count_hooks(pipeline: Pipeline) -> int:
@@ -304,6 +345,31 @@ def energy_pass(job: Job, pipeline: Pipeline) -> records.Energy | None:
     return counter.result(idle_watts=idle_watts, audio_seconds=audio_seconds)
 
 
+def keep_reference(job: Job, pipeline: Pipeline, folder: Path, tell: Tell) -> None:
+    """What every other stack at this point is compared with."""
+    from ttsbench import quality
+
+    tell("reference")
+    pipeline.speak(0, utterance_seed(job, 0, -1))
+    quality.keep_reference(pipeline, quality_seeds(job), folder / job.reference)
+
+
+def quality_seeds(job: Job) -> list[int]:
+    """The first timed utterance of each text."""
+    return [utterance_seed(job, index, 0) for index in range(len(job.texts))]
+
+
+def quality_pass(job: Job, pipeline: Pipeline, folder: Path) -> dict[str, Any]:
+    """Each text against the reference, and what of it is beyond the limits."""
+    from ttsbench import quality
+
+    file = folder / job.reference
+    if not file.exists():
+        return {"faults": ("there is no reference to compare with; see why its row failed",)}
+    judged = quality.compare(pipeline, quality_seeds(job), file)
+    return {"quality": judged, "faults": quality.faults(judged, job.limits)}
+
+
 def climb(job: Job, pipeline: Pipeline, tell: Tell, ladder: dict[str, float]) -> None:
     """The cold ladder after loading: first call, a call of a new shape, and the steady state."""
     tell("first call")
@@ -324,12 +390,18 @@ def climb(job: Job, pipeline: Pipeline, tell: Tell, ladder: dict[str, float]) ->
     ladder["steady"] = statistics.median(steady)
 
 
-def keep_audio(job: Job, waves: dict[int, Any], folder: Path) -> tuple[records.Audio, ...]:
-    """Writes each text's first timed wave, and says what can be said of it without a reference."""
+def keep_audio(job: Job, waves: dict[int, Any], folder: Path) -> dict[str, Any]:
+    """Writes each text's first timed wave, and says what can be said of it; a full disk costs the audio, no figure."""
+    import soundfile
+
     from ttsbench import audio
 
-    (folder / "audio").mkdir(exist_ok=True)
-    return tuple(audio.keep(wave, index, folder, f"audio/{job.file_stem}.{index}.wav") for index, wave in waves.items())
+    try:
+        (folder / "audio").mkdir(exist_ok=True)
+        kept = [audio.keep(wave, index, folder, f"audio/{job.file_stem}.{index}.wav") for index, wave in waves.items()]
+    except (OSError, soundfile.SoundFileError) as error:
+        return {"warnings": (f"the audio was not kept: {error}",)}
+    return {"audio": tuple(kept)}
 
 
 def remarks(found: dict[str, Any]) -> tuple[str, ...]:
@@ -338,6 +410,8 @@ def remarks(found: dict[str, Any]) -> tuple[str, ...]:
     notes = []
     if hooks_seen["at_the_end"] > hooks_seen["warm"]:
         notes.append(f"forward hooks grew from {hooks_seen['warm']} to {hooks_seen['at_the_end']} over the warm calls")
+    if recompiled := found["evidence"]["compiler"]["recompilations_while_timing"]:
+        notes.append(f"the compiler worked {recompiled} times while the clock ran")
     notes += [f"text {a.text_index}: the audio holds values that are no numbers" for a in kept if not a.finite]
     notes += [f"text {a.text_index}: the audio is silent" for a in kept if a.finite and a.silent_share == 1.0]
     guard = found["guard"]

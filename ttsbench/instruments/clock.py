@@ -14,11 +14,8 @@ from typing import Any
 
 import torch
 
-from ttsbench.records import StageTime
+from ttsbench.records import RESIDUAL, STAGES, StageTime
 from ttsbench.swapping import wrapped
-
-STAGES = ("text", "voice", "prefill", "decode", "flow_encoder", "cfm", "vocoder", "copy_to_host", "watermark")
-RESIDUAL = "residual"
 
 
 class Timeline:
@@ -62,8 +59,11 @@ class Timeline:
 
 
 @contextmanager
-def staged(tts: Any, timeline: Timeline) -> Iterator[None]:
-    """Marks the stages of `tts.generate` by wrapping the methods that it calls; takes all wrappers off again."""
+def staged(tts: Any, timeline: Timeline, backbone: Any = None) -> Iterator[None]:
+    """Marks the stages of `tts.generate` by wrapping the methods that it calls; takes all wrappers off again.
+
+    A loop of our own has a `backbone` whose `prefill` ends that stage; upstream's is the first forward of its own.
+    """
     infer = "inference_turbo" if tts.t3.is_gpt else "inference"
     with ExitStack() as wrappers:
         for owner, method, entering, leaving in (
@@ -75,7 +75,10 @@ def staged(tts: Any, timeline: Timeline) -> Iterator[None]:
             (tts.watermarker, "apply_watermark", "watermark", RESIDUAL),
         ):
             wrappers.enter_context(wrapped(owner, method, _marking(timeline, entering, leaving)))
-        wrappers.enter_context(wrapped(tts.t3, infer, _marking_the_first_forward(timeline, tts.t3.tfmr)))
+        if backbone is None:
+            wrappers.enter_context(wrapped(tts.t3, infer, _marking_the_first_forward(timeline, tts.t3.tfmr)))
+        else:
+            wrappers.enter_context(wrapped(backbone, "prefill", _marking_prefill(timeline)))
         yield
 
 
@@ -88,6 +91,19 @@ def _marking(timeline: Timeline, entering: str, leaving: str) -> Wrapper:
             timeline.enter(entering)
             result = call(*args, **kwargs)
             timeline.enter(leaving)
+            return result
+
+        return marked
+
+    return wrap
+
+
+def _marking_prefill(timeline: Timeline) -> Wrapper:
+    def wrap(call: Callable[..., Any]) -> Callable[..., Any]:
+        def marked(embeds: Any, limit: int) -> Any:
+            result = call(embeds, limit)
+            timeline.enter("decode")
+            timeline.prompt_rows, timeline.prompt_length = embeds.shape[:2]
             return result
 
         return marked

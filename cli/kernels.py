@@ -1,0 +1,65 @@
+"""What `kernels` does, from the names to the printed tables and the files."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from ttsbench import environment, kernel_records, records
+from ttsbench.cli import console, listing
+from ttsbench.errors import ExitCode, UsageError
+from ttsbench.kernel_records import OURS, KernelRun, Row
+from ttsbench.reports import kernels as report
+
+
+def compare(names: Sequence[str], *, output: Path | None, quick: bool, quiet: bool) -> ExitCode:
+    """Checks and times the kernels of these names, or all."""
+    for name in names:
+        listing.require("kernel", name, kernel_records.KERNELS)
+    if output is not None:
+        make_folder(output)
+    if environment.machine().cuda_problem:
+        os.environ.setdefault("TRITON_INTERPRET", "1")  # read when triton is imported
+    from ttsbench import kernel_bench
+
+    chosen = [name for name in kernel_records.KERNELS if name in names or not names]
+    found = kernel_bench.run(chosen, quick=quick, told=(lambda row: None) if quiet else tell)
+    for table in report.tables(found):
+        console.show_table(table)
+    console.lines(list(found.notes))
+    if output is not None:
+        write(found, output)
+    return verdict(found)
+
+
+def tell(row: Row) -> None:
+    """A line of progress."""
+    graph = row.median("graph") or row.median("eager")
+    told = row.reason or (f"{graph:.2f} µs" if graph else "right")
+    console.progress_line(f"{row.kernel} {row.shape} {row.dtype} {row.contender}: {told}")
+
+
+def verdict(found: KernelRun) -> ExitCode:
+    """Ours must be right and must run; what others do wrong is their row's business."""
+    states = {row.status for row in found.rows if row.contender == OURS}
+    if "wrong" in states:
+        return ExitCode.QUALITY
+    return ExitCode.CELL_FAILED if "failed" in states else ExitCode.OK
+
+
+def make_folder(folder: Path) -> None:
+    """Before anything is measured, so that a wrong path costs nothing."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"{folder} cannot be made: {error.strerror}", mend="Give --output another folder") from None
+
+
+def write(found: KernelRun, folder: Path) -> None:
+    """table.md, kernels.csv, kernels.json and, where something was timed, kernels.svg."""
+    records.write_text_atomically(folder / "table.md", report.to_markdown(found))
+    records.write_text_atomically(folder / "kernels.csv", report.to_csv(found))
+    records.write_text_atomically(folder / "kernels.json", records.dump(records.to_json(found), indent=1) + "\n")
+    report.plot(found, folder / "kernels.svg")
+    console.lines([f"written to {folder}"])

@@ -1,0 +1,143 @@
+"""Slot `attention`: which kernel T3's attention runs.
+
+`sdpa` is upstream's: PyTorch picks. The `sdpa_*` options allow one of its backends and no other, so that a silent
+fallback is an error. `flash_attention_2` is the flash-attn package: through transformers' own integration over the
+growing cache, and through its key-value-cache kernel over the static one, which reads no further than there is text.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from transformers import AttentionInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
+
+from ttsbench.errors import CellError
+from ttsbench.optimizations.cache import FLASH_STATIC
+from ttsbench.pipeline import Pipeline
+
+BACKENDS = {
+    "sdpa_math": SDPBackend.MATH,
+    "sdpa_flash": SDPBackend.FLASH_ATTENTION,
+    "sdpa_efficient": SDPBackend.EFFICIENT_ATTENTION,
+    "sdpa_cudnn": SDPBackend.CUDNN_ATTENTION,
+}
+# Transformers takes every name with "flash" in it for a package that it has to import.
+NAMES = {option: f"ttsbench_{option.replace('flash', 'fa2')}" for option in BACKENDS}
+# What a profiler shows when the option took effect: kernels on a GPU, operators everywhere.
+KERNEL_MARKS = {
+    "sdpa_flash": ("pytorch_flash", "flash_fwd"),
+    "sdpa_efficient": ("fmha_cutlass", "mem_eff", "AttentionKernel"),
+    "sdpa_cudnn": ("cudnn",),
+    "flash_attention_2": ("flash_fwd", "flash_fwd_splitkv"),
+}
+OPERATOR_MARKS = {
+    "sdpa_math": ("_scaled_dot_product_attention_math", "aten::scaled_dot_product_attention"),
+    "sdpa_flash": ("_scaled_dot_product_flash_attention",),
+    "sdpa_efficient": ("_scaled_dot_product_efficient_attention",),
+    "sdpa_cudnn": ("_scaled_dot_product_cudnn_attention",),
+}
+FUSED = ("_flash_attention", "_efficient_attention", "_cudnn_attention")
+
+
+def apply(pipeline: Pipeline, option: str) -> None:
+    """Names the implementation in the backbone's configuration, where its layers look it up at every call."""
+    if option == "sdpa":
+        return
+    name = option
+    if option in BACKENDS:
+        name = NAMES[option]
+        AttentionInterface.register(name, _only(BACKENDS[option]))
+        AttentionMaskInterface.register(name, sdpa_mask)
+    elif option == "flash_attention_2" and pipeline.slots["cache"] == "static":
+        name = FLASH_STATIC
+        AttentionInterface.register(name, flash_static_attention)
+    pipeline.tts.t3.tfmr.config._attn_implementation = name
+
+
+def _only(backend: SDPBackend) -> Any:
+    def attend(*args: Any, **kwargs: Any) -> Any:
+        with sdpa_kernel([backend]):
+            return sdpa_attention_forward(*args, **kwargs)
+
+    return attend
+
+
+def flash_static_attention(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    scaling: float | None = None,
+    lengths: torch.Tensor | None = None,
+    **_: Any,
+) -> tuple[torch.Tensor, None]:
+    """A prompt attends to itself; a single position attends to as much of the cache as `lengths` says."""
+    from flash_attn import flash_attn_func
+
+    query, key, value = (tensor.transpose(1, 2) for tensor in (query, key, value))
+    if query.size(1) > 1:
+        return flash_attn_func(query, key, value, softmax_scale=scaling, causal=True), None
+    return flash_with_cache(query, key, value, lengths, scaling or query.size(-1) ** -0.5), None
+
+
+# An operator of its own, since the compiler cannot look into the package's extension.
+@torch.library.custom_op("ttsbench::flash_with_cache", mutates_args=())
+def flash_with_cache(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, lengths: torch.Tensor, scaling: float
+) -> torch.Tensor:
+    """One position of each row against as much of its keys and values as `lengths` says."""
+    from flash_attn import flash_attn_with_kvcache
+
+    attended = flash_attn_with_kvcache(query, key, value, cache_seqlens=lengths, softmax_scale=scaling)
+    assert isinstance(attended, torch.Tensor)
+    return attended
+
+
+@flash_with_cache.register_fake
+def _(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, lengths: torch.Tensor, scaling: float
+) -> torch.Tensor:
+    return torch.empty_like(query)
+
+
+def attest(pipeline: Pipeline, option: str) -> dict[str, Any]:
+    """Which attention kernels or operators a warm call ran, in the prompt and in the steps."""
+    seen = pipeline.seen
+    configured = pipeline.tts.t3.tfmr.config._attn_implementation
+    evidence = {
+        "configured": configured,
+        "prefill": sorted(name for name in seen.prefill.names if _is_attention(name)),
+        "decode": sorted(name for name in seen.decode.names if _is_attention(name)),
+    }
+    for part in ("prefill", "decode"):
+        _refuse_other(option, part, evidence[part], on_gpu=pipeline.device.type == "cuda")
+    return evidence
+
+
+def _is_attention(name: str) -> bool:
+    lower = name.lower()
+    return any(mark in lower for mark in ("attention", "flash", "fmha")) and "mask" not in lower
+
+
+def _refuse_other(option: str, part: str, names: list[str], *, on_gpu: bool) -> None:
+    text = " ".join(names)
+    fused = any(mark in text for mark in FUSED)
+    if option == "eager":
+        wrong = "scaled_dot_product_attention" in text or fused
+    elif option == "sdpa_math":
+        wrong = "scaled_dot_product_attention" not in text or fused
+    elif option == "flash_attention_2":
+        # PyTorch's copy of the kernel carries its namespace; the package's own does not.
+        wrong = not any("flash_fwd" in name and "pytorch_flash" not in name for name in names)
+    elif option in BACKENDS:
+        marks = KERNEL_MARKS[option] if on_gpu else OPERATOR_MARKS[option]
+        wrong = not any(mark in text for mark in (*marks, *OPERATOR_MARKS[option]))
+    else:
+        wrong = "scaled_dot_product_attention" not in text and "attention" not in text and "flash" not in text
+    if wrong:
+        raise CellError(f"attention: {option} was asked for, and in {part} what ran is: {', '.join(names) or 'none'}")

@@ -1,0 +1,201 @@
+"""The loop of `decode: cuda_graph`: one step of T3 captured as a graph and replayed for every token.
+
+Everything that changes between steps lives on the device and is changed by the step itself: the token, its position,
+the mask that follows from it, the tokens seen so far, the random stream. What changes between utterances (guidance,
+temperature and the like) is written into the same places, so that no call needs a new capture. The host only starts
+replays, and looks for the stop token a few steps behind the device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from ttsbench.optimizations.cache import StaticBackbone
+from ttsbench.optimizations.decode import LeanLoop
+from ttsbench.optimizations.sampler import LeanSampler
+from ttsbench.optimizations.t3 import Request
+
+# The host looks at every so many tokens. In the worst case twice as many steps are replayed in vain: 8 × 1.4 ms.
+LOOK_EVERY = 4
+NOT_FORCED = -1
+
+Key = tuple[Any, ...]
+
+
+class GraphLoop(LeanLoop):
+    """Needs a static cache and a sampler that lives on the device."""
+
+    backbone: StaticBackbone
+    sampler: LeanSampler
+
+    def __init__(self, t3: Any) -> None:
+        super().__init__(t3)
+        device = t3.device
+        self._token = torch.zeros(1, 1, dtype=torch.long, device=device)
+        self._step = torch.zeros(1, dtype=torch.long, device=device)
+        self._cfg_weight = torch.zeros((), dtype=t3.speech_head.weight.dtype, device=device)
+        self._drawn = torch.zeros(1, 0, dtype=torch.long, device=device)
+        self._forced = self._drawn.clone()
+        self._taken = torch.zeros(0, device=device)
+        self._graphs: dict[Key, torch.cuda.CUDAGraph] = {}
+        self._memory: tuple[int, int] = (0, 0)
+        self._pool: Any = None
+        self.captures = 0
+        self.replays = 0
+
+    def evidence(self) -> dict[str, Any]:
+        """How many graphs there are, and how often they ran."""
+        return {"captures": self.captures, "replays": self.replays, "graphs": len(self._graphs)}
+
+    def _speak(self, embeds: torch.Tensor, request: Request, analyzer: Any) -> tuple[torch.Tensor, bool]:
+        """The first draw comes from the prompt's last logits, every other one from a replay."""
+        self._set_up(request)
+        random = _RandomStream(embeds.device)
+        logits = self._guided(self._logits(self.backbone.prefill(embeds, request.limit)), self._cfg_weight)
+        self._token.copy_(self._take(logits, 0))
+        self._drawn[:, 0] = self._token[0]
+        random.first_draw_is_over()
+        self._forget_graphs_of_other_memory()
+        watch = _StopWatch(self, request.limit)
+        for step in range(1, request.limit):
+            self._replay(embeds.size(0))
+            if (stop := watch.look(step)) is not None:
+                random.rewind(stop + 1)
+                return self._drawn[:, : stop + 1].clone(), True
+        stop = watch.last_look()
+        if stop is not None:
+            random.rewind(stop + 1)
+        count = request.limit if stop is None else stop + 1
+        return self._drawn[:, :count].clone(), stop is not None
+
+    def _set_up(self, request: Request) -> None:
+        """The utterance's parameters in their places, and room for its tokens."""
+        if self._drawn.size(1) < request.limit:
+            self._drawn = self._token.new_zeros(1, request.limit)
+            self._forced = torch.full_like(self._drawn, NOT_FORCED)
+            self._graphs.clear()
+        self._cfg_weight.fill_(request.cfg_weight)
+        self._step.fill_(1)
+        self._forced.fill_(NOT_FORCED)
+        if self.forced:
+            given = self.forced[: self._forced.size(1)]
+            self._forced[0, : len(given)] = torch.tensor(given, device=self._forced.device)
+
+    def _forget_graphs_of_other_memory(self) -> None:
+        memory = (self.backbone.keys[0].data_ptr(), self.backbone.keys[0].size(2))
+        if memory != self._memory:
+            self._graphs.clear()
+        self._memory = memory
+
+    def _replay(self, rows: int) -> None:
+        span = self.backbone.span
+        key = (rows, span, self.sampler.structure, bool(self.forced), self.on_logits is not None)
+        if key not in self._graphs:
+            self._graphs[key] = self._capture(rows, span)
+        self._graphs[key].replay()
+        self.replays += 1
+        self.backbone.advance()
+        if self.on_logits is not None:
+            self.on_logits(self._taken)
+
+    def _capture(self, rows: int, span: int) -> torch.cuda.CUDAGraph:
+        """The step is run once before, so that compilers and libraries are ready; capturing itself runs nothing."""
+        if self.on_logits is not None:
+            self._taken = torch.empty(rows, self.model.t3.speech_head.out_features, device=self._token.device)
+        with self._undone():
+            self._one_step(rows, span)
+        torch.cuda.synchronize()
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, pool=self._pool):
+            self._one_step(rows, span)
+        self._pool = self._pool or graph.pool()
+        self.captures += 1
+        return graph
+
+    @contextmanager
+    def _undone(self) -> Iterator[None]:
+        """Afterwards everything that a step changes is as before; keys and values are written again anyway."""
+        state = (self._token, self._step, self.backbone.position, *self.sampler.state)
+        before = [tensor.clone() for tensor in state]
+        random = torch.cuda.get_rng_state(self._token.device)
+        yield
+        for tensor, value in zip(state, before, strict=True):
+            tensor.copy_(value)
+        torch.cuda.set_rng_state(random, self._token.device)
+
+    def _one_step(self, rows: int, span: int) -> None:
+        """From the last token to the next one, on the device alone."""
+        embed = self.model.embed(self._token, self._step)
+        hidden = self.backbone.forward_one(embed.expand(rows, -1, -1), self.backbone.position, span)
+        logits = self.model.t3.speech_head(hidden[:, -1])
+        if self.on_logits is not None:
+            self._taken.copy_(logits)
+        token = self.sampler.draw(self._guided(logits, self._cfg_weight))
+        if self.forced:
+            forced = self._forced.index_select(1, self._step)
+            token = torch.where(forced == NOT_FORCED, token, forced)
+        self.sampler.observe(token)
+        self._drawn.index_copy_(1, self._step, token)
+        self._token.copy_(token)
+        self._step += 1
+        self.backbone.position += 1
+
+
+class _StopWatch:
+    """Reads tokens back without holding up the device: what is asked for at one look is read at the next."""
+
+    def __init__(self, loop: GraphLoop, limit: int) -> None:
+        self._loop, self._limit = loop, limit
+        on_cuda = loop.backbone.position.is_cuda
+        self._host = torch.empty(1, limit, dtype=torch.long, pin_memory=on_cuda)
+        self._event = torch.cuda.Event() if on_cuda else None  # type: ignore[no-untyped-call]
+        self._asked = self._seen = 0
+
+    def look(self, step: int) -> int | None:
+        """The draw that stopped, if one did among those asked for last time."""
+        if step % LOOK_EVERY:
+            return None
+        stop = self._read()
+        self._ask(step + 1)
+        return stop
+
+    def last_look(self) -> int | None:
+        """At all that is left; waits for the device."""
+        if (stop := self._read()) is None:
+            self._ask(self._limit)
+            stop = self._read()
+        return stop
+
+    def _ask(self, count: int) -> None:
+        self._host[:, self._seen : count].copy_(self._loop._drawn[:, self._seen : count], non_blocking=True)
+        if self._event is not None:
+            self._event.record()
+        self._asked = count
+
+    def _read(self) -> int | None:
+        if self._event is not None:
+            self._event.synchronize()
+        first, self._seen = self._seen, self._asked
+        tokens = enumerate(self._host[0, first : self._asked].tolist(), start=first)
+        return next((step for step, token in tokens if self._loop.model.stops(token, step)), None)
+
+
+class _RandomStream:
+    """Puts the stream back to where upstream's would be, when draws were made beyond the stop."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._generator = torch.cuda.default_generators[device.index or 0]
+        self._before = self._generator.get_offset()
+        self._of_one_draw = 0
+
+    def first_draw_is_over(self) -> None:
+        """Every draw takes as much as the first."""
+        self._of_one_draw = self._generator.get_offset() - self._before
+
+    def rewind(self, draws: int) -> None:
+        """As if only so many draws had been made."""
+        self._generator.set_offset(self._before + draws * self._of_one_draw)

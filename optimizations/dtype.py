@@ -1,0 +1,71 @@
+"""Slot `dtype`: the arithmetic of T3.
+
+`stored` keeps what the checkpoint holds, half precision included. A native cast changes T3's parameters and the
+floating fields of the voice; buffers stay, since a rotary frequency in half precision would shift every position, and
+token ids are never cast. `amp_*` leaves the weights and lets autocast pick the precision of each operation. `tf32`
+lets fp32 matrix products round their inputs to 10 bits of mantissa, while T3 runs and not elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
+
+import torch
+
+from ttsbench import checkpoint
+from ttsbench.errors import CellError
+from ttsbench.pipeline import Pipeline
+
+NATIVE = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+AUTOCAST = {"amp_fp16": torch.float16, "amp_bf16": torch.bfloat16}
+
+
+def apply(pipeline: Pipeline, option: str) -> None:
+    """Casts T3, or has its loop run in a context."""
+    if option in NATIVE:
+        for parameter in pipeline.tts.t3.parameters():
+            parameter.data = parameter.data.to(NATIVE[option])
+        checkpoint.fit_conditionals(pipeline.tts)
+    elif option in AUTOCAST:
+        pipeline.around_t3.append(lambda: _autocast(pipeline, option))
+    elif option == "tf32":
+        pipeline.around_t3.append(tf32_products)
+
+
+def _autocast(pipeline: Pipeline, option: str) -> AbstractContextManager[Any]:
+    return torch.autocast(pipeline.device.type, dtype=AUTOCAST[option])
+
+
+@contextmanager
+def tf32_products() -> Iterator[None]:
+    """TF32 for fp32 matrix products until the end of the block."""
+    before = torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = True
+    try:
+        yield
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = before
+
+
+def attest(pipeline: Pipeline, option: str) -> dict[str, Any]:
+    """The dtypes of parameters and of what came out of layers on a warm call; ids must still be integers."""
+    t3, seen = pipeline.tts.t3, pipeline.seen
+    parameters = {_short(p.dtype) for p in t3.parameters()}
+    activations = {_short(dtype) for dtype in seen.activation_dtypes}
+    ids = pipeline.tts.conds.t3.cond_prompt_speech_tokens
+    if ids is not None and ids.dtype.is_floating_point:
+        raise CellError(f"dtype: the voice's token ids were cast to {_short(ids.dtype)}, which garbles them")
+    wanted = NATIVE.get(option) or AUTOCAST.get(option)
+    if wanted is not None and _short(wanted) not in activations:
+        raise CellError(f"dtype: {option} was asked for, and the layers worked in {', '.join(sorted(activations))}")
+    if option in NATIVE and parameters != {_short(NATIVE[option])}:
+        raise CellError(f"dtype: {option} was asked for, and parameters are {', '.join(sorted(parameters))}")
+    if option == "tf32" and not seen.tf32_allowed:
+        raise CellError("dtype: tf32 was asked for, and T3 ran without it")
+    return {"parameters": sorted(parameters), "activations": sorted(activations), "tf32": seen.tf32_allowed}
+
+
+def _short(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")

@@ -1,0 +1,82 @@
+"""Rotary position embedding of queries and keys in one launch, by halves of the head as Llama and Qwen2 have it."""
+
+from __future__ import annotations
+
+import torch
+import triton
+import triton.language as tl
+
+from ttsbench.optimizations.kernels.tensors import refuse_gradient, require
+
+
+def rope_reference(
+    q: torch.Tensor, k: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """transformers' `apply_rotary_pos_emb`."""
+    cos, sin = cos[:, None], sin[:, None]
+    return q * cos + _half_rotated(q) * sin, k * cos + _half_rotated(k) * sin
+
+
+def _half_rotated(x: torch.Tensor) -> torch.Tensor:
+    first, second = x.chunk(2, dim=-1)
+    return torch.cat((-second, first), dim=-1)
+
+
+def rope(q: torch.Tensor, k: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """q and k of [batch, heads, length, head] turned by cos and sin of [batch or 1, length, head]; no backward pass."""
+    refuse_gradient("rope", q, k, cos, sin)
+    batch, _, length, head = q.shape
+    require((k.shape[0], *k.shape[2:]) == (batch, length, head), "q and k differ in more than their heads")
+    require(q.dtype == k.dtype, "q and k differ in dtype")
+    require(head % 2 == 0, "a head has two halves")
+    require(cos.shape == sin.shape and cos.shape in ((batch, length, head), (1, length, head)), "cos or sin do not fit")
+    q, k, cos, sin = (t if t.stride(-1) == 1 else t.contiguous() for t in (q, k, cos, sin))
+    # Laid out as the inputs are, which in attention is [batch, length, heads, head]: a token's heads stay neighbours.
+    turned_q, turned_k = torch.empty_like(q), torch.empty_like(k)
+    if batch * length * head:
+        turn_of_row = [stride if cos.shape[0] == batch else 0 for stride in (cos.stride(0), sin.stride(0))]
+        _kernel[(length, batch)](
+            q, k, cos, sin, turned_q, turned_k, *q.stride()[:3], *k.stride()[:3], *turned_q.stride()[:3],
+            *turned_k.stride()[:3], turn_of_row[0], cos.stride(1), turn_of_row[1], sin.stride(1),
+            q.shape[1], k.shape[1], head // 2, Q_HEADS=triton.next_power_of_2(max(1, q.shape[1])),
+            K_HEADS=triton.next_power_of_2(max(1, k.shape[1])), HALF=triton.next_power_of_2(head // 2), num_warps=4,
+        )  # fmt: skip
+    return turned_q, turned_k
+
+
+@triton.jit
+def _kernel(  # type: ignore[no-untyped-def]
+    q, k, cos, sin, turned_q, turned_k, q_batch, q_head, q_token, k_batch, k_head, k_token,
+    to_q_batch, to_q_head, to_q_token, to_k_batch, to_k_head, to_k_token,
+    cos_batch, cos_token, sin_batch, sin_token, q_heads, k_heads, half,
+    Q_HEADS: tl.constexpr, K_HEADS: tl.constexpr, HALF: tl.constexpr,
+):  # fmt: skip
+    token, row = tl.program_id(0).to(tl.int64), tl.program_id(1).to(tl.int64)
+    place = tl.arange(0, HALF)
+    here = place < half
+    cos += row * cos_batch + token * cos_token + place
+    sin += row * sin_batch + token * sin_token + place
+    cos_first = tl.load(cos, mask=here, other=0.0).to(tl.float32)[None, :]
+    cos_second = tl.load(cos + half, mask=here, other=0.0).to(tl.float32)[None, :]
+    sin_first = tl.load(sin, mask=here, other=0.0).to(tl.float32)[None, :]
+    sin_second = tl.load(sin + half, mask=here, other=0.0).to(tl.float32)[None, :]
+
+    head = tl.arange(0, Q_HEADS)[:, None]
+    inside = (head < q_heads) & here[None, :]
+    source = q + row * q_batch + token * q_token + head * q_head + place[None, :]
+    target = turned_q + row * to_q_batch + token * to_q_token + head * to_q_head + place[None, :]
+    _turn(source, target, cos_first, cos_second, sin_first, sin_second, half, inside)
+
+    head = tl.arange(0, K_HEADS)[:, None]
+    inside = (head < k_heads) & here[None, :]
+    source = k + row * k_batch + token * k_token + head * k_head + place[None, :]
+    target = turned_k + row * to_k_batch + token * to_k_token + head * to_k_head + place[None, :]
+    _turn(source, target, cos_first, cos_second, sin_first, sin_second, half, inside)
+
+
+@triton.jit
+def _turn(source, target, cos_first, cos_second, sin_first, sin_second, half, inside):  # type: ignore[no-untyped-def]
+    first = tl.load(source, mask=inside, other=0.0).to(tl.float32)
+    second = tl.load(source + half, mask=inside, other=0.0).to(tl.float32)
+    tl.store(target, first * cos_first - second * sin_first, mask=inside)
+    tl.store(target + half, second * cos_second + first * sin_second, mask=inside)

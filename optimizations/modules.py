@@ -1,0 +1,49 @@
+"""Another forward for one module instance, counted; how the slots of T3's layers take effect and prove it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+
+from ttsbench.errors import CellError
+from ttsbench.pipeline import Pipeline
+
+
+class Replaced:
+    """In the place of a module's `forward`; a compiled or captured step calls it while it is made, and not after."""
+
+    def __init__(self, slot: str, compute: Callable[..., Any]) -> None:
+        self.slot = slot
+        self._compute = compute
+        self.calls = 0
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """What it computes."""
+        self.calls += 1
+        return self._compute(*args, **kwargs)
+
+
+def replace_forward(
+    slot: str, modules: Iterable[torch.nn.Module], computing: Callable[[Any], Callable[..., Any]]
+) -> None:
+    """Gives each module a forward of its own; the class, which other models share, stays as it is."""
+    for module in modules:
+        module.forward = Replaced(slot, computing(module))
+
+
+def attest_replaced(pipeline: Pipeline, slot: str, option: str) -> dict[str, Any]:
+    """How many modules of the backbone were replaced, and how often they were called; none is an error."""
+    forwards = (module.__dict__.get("forward") for module in pipeline.tts.t3.tfmr.modules())
+    ours = [f for f in forwards if isinstance(f, Replaced) and f.slot == slot]
+    wanted = option != BY_DEFAULT
+    idle = sum(not forward.calls for forward in ours)
+    if bool(ours) != wanted or idle:
+        raise CellError(
+            f"{slot}: {option} was asked for; {len(ours)} modules were replaced, {idle} of them never called"
+        )
+    return {"replaced": len(ours), "calls": sum(forward.calls for forward in ours)}
+
+
+BY_DEFAULT = "eager"

@@ -1,0 +1,233 @@
+"""Slot `sampler`: from logits to a token.
+
+`upstream` runs the package's logits processors, in the package's order; what cannot change a token (a sort for top-p 1)
+is left out. `lean` does the same arithmetic with every parameter in device memory and without a word to the host, so
+that it can be part of a captured graph. Both draw as `torch.multinomial` does for one sample: each probability is
+divided by exponential noise, and the largest wins; so all of them take the same token from the same random stream.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any, Protocol, cast
+
+import torch
+from transformers.generation.logits_process import (
+    LogitsProcessor,
+    LogitsProcessorList,
+    MinPLogitsWarper,
+    RepetitionPenaltyLogitsProcessor,
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+)
+
+from ttsbench.errors import CellError
+from ttsbench.optimizations.kernels import sampler as kernel
+from ttsbench.optimizations.t3 import Model, Sampling
+from ttsbench.pipeline import Pipeline
+
+# The list calls itself typed for LongTensor alone, which no tensor is to a type checker.
+Warpers = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+
+
+class Sampler(Protocol):
+    """Draws tokens and remembers which; `draws` counts."""
+
+    draws: int
+
+    def begin(self, sampling: Sampling, limit: int) -> None:
+        """A new utterance."""
+
+    def draw(self, logits: torch.Tensor) -> torch.Tensor:
+        """The next token, (1, 1), from logits of one row; nothing is remembered yet."""
+
+    def observe(self, token: torch.Tensor) -> None:
+        """The token that was taken in the end, drawn or given."""
+
+    def forget_start(self) -> None:
+        """The start of speech is penalized no longer."""
+
+
+def apply(pipeline: Pipeline, option: str) -> None:
+    """Gives the loop its sampler."""
+    if option != "upstream":
+        pipeline.loop.sampler = SAMPLERS[option](pipeline.loop.model)
+
+
+def attest(pipeline: Pipeline, option: str) -> dict[str, Any]:
+    """Which sampler the loop holds, and how often it drew; a captured graph draws without calling it."""
+    sampler = getattr(pipeline.loop, "sampler", None)
+    if option == "upstream":
+        if sampler is not None and not isinstance(sampler, UpstreamSampler):
+            raise CellError(f"sampler: upstream was asked for, and {type(sampler).__name__} is what ran")
+        return {"sampler": "the package's loop" if sampler is None else type(sampler).__name__}
+    if sampler is None or type(sampler) is not SAMPLERS[option] or sampler.draws == 0:
+        raise CellError(f"sampler: {option} was asked for, and {type(sampler).__name__} is what ran")
+    return {"sampler": type(sampler).__name__, "draws": sampler.draws}
+
+
+class UpstreamSampler:
+    """Transformers' logits processors, as upstream puts them together."""
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+        self.draws = 0
+
+    def begin(self, sampling: Sampling, limit: int) -> None:
+        """A new list of tokens, which begins with the start of speech."""
+        t3 = self._model.t3
+        self._warpers = gpt2_warpers(sampling) if t3.is_gpt else llama_warpers(sampling)
+        self._drawn = torch.full((1, limit + 1), t3.hp.start_speech_token, dtype=torch.long, device=t3.device)
+        self._first, self._count = 0, 1
+
+    def draw(self, logits: torch.Tensor) -> torch.Tensor:
+        """By `torch.multinomial`."""
+        self.draws += 1
+        ids = self._drawn[:, self._first : self._count]
+        return torch.multinomial(torch.softmax(self._warpers(ids, logits), dim=-1), num_samples=1)
+
+    def observe(self, token: torch.Tensor) -> None:
+        """One more for the penalty."""
+        self._drawn[:, self._count] = token[0]
+        self._count += 1
+
+    def forget_start(self) -> None:
+        """From now on only what was drawn is penalized."""
+        self._first = 1
+
+
+def llama_warpers(sampling: Sampling) -> Warpers:
+    """Penalty, temperature, min-p, top-p."""
+    warpers: list[LogitsProcessor] = [RepetitionPenaltyLogitsProcessor(penalty=sampling.repetition_penalty)]
+    if sampling.temperature != 1.0:
+        warpers.append(TemperatureLogitsWarper(sampling.temperature))
+    warpers.append(MinPLogitsWarper(min_p=sampling.min_p))
+    if sampling.top_p < 1.0:
+        warpers.append(TopPLogitsWarper(top_p=sampling.top_p))
+    return cast(Warpers, LogitsProcessorList(warpers))
+
+
+def gpt2_warpers(sampling: Sampling) -> Warpers:
+    """The penalty comes last, as upstream has it."""
+    warpers: list[LogitsProcessor] = []
+    if sampling.temperature > 0 and sampling.temperature != 1.0:
+        warpers.append(TemperatureLogitsWarper(sampling.temperature))
+    if sampling.top_k > 0:
+        warpers.append(TopKLogitsWarper(sampling.top_k))
+    if sampling.top_p < 1.0:
+        warpers.append(TopPLogitsWarper(sampling.top_p))
+    if sampling.repetition_penalty != 1.0:
+        warpers.append(RepetitionPenaltyLogitsProcessor(sampling.repetition_penalty))
+    return cast(Warpers, LogitsProcessorList(warpers))
+
+
+class LeanSampler:
+    """The same arithmetic on the device alone: parameters in tensors, tokens seen as a mask, nothing waits."""
+
+    def __init__(self, model: Model) -> None:
+        t3 = model.t3
+        self._start = t3.hp.start_speech_token
+        self._warp = self._warped_as_gpt2 if t3.is_gpt else self._warped_as_llama
+        self._seen = torch.zeros(1, t3.speech_head.out_features, dtype=torch.bool, device=t3.device)
+        self._parameters = torch.ones(6, device=t3.device)
+        self._temperature, self._penalty, self._min_p, self._tail, *self._inverses = self._parameters.unbind()
+        self._multiplies = t3.device.type == "cuda"
+        self.structure: tuple[Any, ...] = ()
+        self.draws = 0
+
+    @property
+    def state(self) -> tuple[torch.Tensor, ...]:
+        """What a draw changes."""
+        return (self._seen,)
+
+    def begin(self, sampling: Sampling, limit: int) -> None:
+        """New values in the old places; what changes the sequence of kernels is the `structure`."""
+        divisors = torch.tensor([sampling.temperature or 1.0, sampling.repetition_penalty])
+        others = torch.tensor([sampling.min_p, 1 - sampling.top_p])
+        self._parameters.copy_(torch.cat([divisors, others, 1.0 / divisors]))
+        self.structure = (sampling.top_p < 1.0, sampling.top_k)
+        self._seen.zero_()
+        self._seen[:, self._start] = True
+
+    def draw(self, logits: torch.Tensor) -> torch.Tensor:
+        """The winner of the same race that `torch.multinomial` runs."""
+        self.draws += 1
+        probabilities = torch.softmax(self._warp(logits), dim=-1)
+        race = torch.empty_like(probabilities).exponential_(1.0)
+        return torch.argmax(probabilities.div_(race), dim=-1, keepdim=True)
+
+    def observe(self, token: torch.Tensor) -> None:
+        """One more for the penalty."""
+        self._seen.scatter_(1, token, True)
+
+    def forget_start(self) -> None:
+        """From now on only what was drawn is penalized."""
+        self._seen[:, self._start] = False
+
+    def _warped_as_llama(self, logits: torch.Tensor) -> torch.Tensor:
+        return self._only_likely(self._tempered(self._penalized(logits)))
+
+    def _warped_as_gpt2(self, logits: torch.Tensor) -> torch.Tensor:
+        return self._penalized(self._only_likely(self._tempered(logits)))
+
+    def _penalized(self, logits: torch.Tensor) -> torch.Tensor:
+        milder = torch.where(logits < 0, logits * self._penalty, self._divided(logits, 1))
+        return torch.where(self._seen, milder, logits)
+
+    def _tempered(self, logits: torch.Tensor) -> torch.Tensor:
+        return self._divided(logits, 0)
+
+    def _divided(self, logits: torch.Tensor, which: int) -> torch.Tensor:
+        """As upstream's division by a number of the host: a CPU divides, a GPU multiplies by the reciprocal."""
+        divisor = (self._temperature, self._penalty)[which]
+        return logits * self._inverses[which] if self._multiplies else logits / divisor
+
+    def _only_likely(self, logits: torch.Tensor) -> torch.Tensor:
+        """Min-p for Llama, top-k for GPT-2, then top-p for both."""
+        sorts, top_k = self.structure
+        if top_k:
+            least = torch.topk(logits, min(top_k, logits.size(-1)))[0][:, -1:]
+            logits = logits.masked_fill(logits < least, -torch.inf)
+        else:
+            probabilities = torch.softmax(logits, dim=-1)
+            likeliest = probabilities.amax(dim=-1, keepdim=True)
+            unlikely = (probabilities < self._min_p * likeliest) & (probabilities < likeliest)
+            logits = logits.masked_fill(unlikely, -torch.inf)
+        return self._top_p(logits) if sorts else logits
+
+    def _top_p(self, logits: torch.Tensor) -> torch.Tensor:
+        ascending, places = torch.sort(logits, descending=False)
+        in_tail = ascending.softmax(dim=-1).cumsum(dim=-1) <= self._tail
+        in_tail[:, -1] = False
+        return logits.masked_fill(in_tail.scatter(1, places, in_tail), -torch.inf)
+
+
+class TritonSampler(LeanSampler):
+    """The whole chain in one kernel; only the noise is drawn by PyTorch."""
+
+    def __init__(self, model: Model) -> None:
+        super().__init__(model)
+        self._order = "gpt2" if model.t3.is_gpt else "llama"
+        self._settings = kernel.settings(model.t3.device)
+
+    def begin(self, sampling: Sampling, limit: int) -> None:
+        """Every parameter is read by the kernel, so none changes what is launched."""
+        super().begin(sampling, limit)
+        self.structure = ()
+        self._settings.copy_(kernel.settings(self._settings.device, **asdict(sampling)))
+
+    def draw(self, logits: torch.Tensor) -> torch.Tensor:
+        """The winner of the race."""
+        self.draws += 1
+        race = torch.empty_like(logits, dtype=torch.float32).exponential_(1.0)
+        token = torch.empty((1, 1), dtype=torch.long, device=logits.device)
+        return kernel.sample(logits, self._seen, self._settings, race, token, order=self._order)
+
+
+SAMPLERS: dict[str, Callable[[Model], Sampler]] = {
+    "upstream": UpstreamSampler,
+    "lean": LeanSampler,
+    "triton": TritonSampler,
+}

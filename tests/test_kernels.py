@@ -1,0 +1,493 @@
+"""Every kernel against float64, natively where there is a GPU and under Triton's interpreter elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from transformers.generation.logits_process import LogitsProcessorList
+from transformers.models.llama.modeling_llama import LlamaRMSNorm, apply_rotary_pos_emb
+
+from ttsbench import environment
+from ttsbench.optimizations.kernels import sampler
+from ttsbench.optimizations.kernels.gate_up import fp32_products, gate_up, gate_up_reference
+from ttsbench.optimizations.kernels.rms_norm import (
+    add_rms_norm,
+    add_rms_norm_reference,
+    rms_norm,
+    rms_norm_reference,
+)
+from ttsbench.optimizations.kernels.rope import rope, rope_reference
+from ttsbench.optimizations.kernels.silu_mul import silu_mul, silu_mul_reference
+from ttsbench.optimizations.sampler import gpt2_warpers, llama_warpers
+from ttsbench.optimizations.t3 import Sampling
+
+DEVICE = "cpu" if environment.machine().cuda_problem else "cuda"
+# Of ‖out − reference‖ over ‖reference‖: one rounding of the result. The interpreter cuts bf16 instead of rounding.
+TOLERANCE = {torch.float32: 1e-6, torch.float16: 5e-4, torch.bfloat16: 4e-3 if DEVICE == "cuda" else 8e-3}
+# Of random settings for the sampler; the interpreter takes 20 ms for each.
+SETS = 20 if DEVICE == "cpu" else 100
+DTYPES = pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
+
+Make = Callable[..., torch.Tensor]
+
+
+@pytest.fixture
+def make() -> Make:
+    """Normal tensors, fresh on each call, the same in each run."""
+    generator = torch.Generator().manual_seed(0)
+
+    def tensor(*shape: int, dtype: torch.dtype = torch.float32, grad: bool = False) -> torch.Tensor:
+        return torch.randn(shape, generator=generator).to(DEVICE, dtype).requires_grad_(grad)
+
+    return tensor
+
+
+def assert_close(
+    found: torch.Tensor, exact: torch.Tensor, dtype: torch.dtype, tolerances: dict[torch.dtype, float] = TOLERANCE
+) -> None:
+    """Against a reference computed in float64 from the very same inputs."""
+    assert found.dtype == dtype
+    assert found.shape == exact.shape
+    assert exact.dtype == torch.float64
+    error = (found.double() - exact).norm() / exact.norm().clamp_min(1e-300)
+    assert error <= tolerances[dtype], f"off by {error:.2e}"
+
+
+def wide(*tensors: torch.Tensor) -> list[Any]:
+    """In float64, with gradients where the originals have them."""
+    return [tensor.detach().double().requires_grad_(tensor.requires_grad) for tensor in tensors]
+
+
+def gradients(outputs: Any, inputs: list[torch.Tensor], weights: list[torch.Tensor]) -> tuple[torch.Tensor, ...]:
+    """Of the weighted sum of the outputs."""
+    outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+    total = sum((o * w.to(o.dtype)).sum() for o, w in zip(outputs, weights, strict=True))
+    assert isinstance(total, torch.Tensor)
+    return torch.autograd.grad(total, inputs)
+
+
+class TestSiluMul:
+    @DTYPES
+    @pytest.mark.parametrize("shape", [(1,), (3, 257), (2, 5, 64), (1, 2049)])
+    def test_agrees_with_float64(self, make: Make, shape: tuple[int, ...], dtype: torch.dtype) -> None:
+        gate, up = make(*shape, dtype=dtype), make(*shape, dtype=dtype)
+        assert_close(silu_mul(gate, up), silu_mul_reference(*wide(gate, up)), dtype)
+
+    def test_reads_halves_transposes_and_every_second_value_where_they_lie(self, make: Make) -> None:
+        halves = make(2, 3, 130)
+        for gate, up in (
+            halves.chunk(2, dim=-1),
+            (make(7, 5).t(), make(5, 7)),
+            (make(4, 22)[:, ::2], make(4, 11).expand(4, 11)),
+            (make(1, 9).expand(6, 9), make(6, 9)),
+        ):
+            assert_close(silu_mul(gate, up), silu_mul_reference(*wide(gate, up)), torch.float32)
+
+    @pytest.mark.parametrize("shape", [(0, 8), (3, 0), (0,)])
+    def test_nothing_in_nothing_out(self, make: Make, shape: tuple[int, ...]) -> None:
+        assert silu_mul(make(*shape), make(*shape)).shape == shape
+
+    @DTYPES
+    def test_gradients_agree_with_float64(self, make: Make, dtype: torch.dtype) -> None:
+        inputs = [make(3, 77, dtype=dtype, grad=True), make(3, 77, dtype=dtype, grad=True)]
+        weights, exact = [make(3, 77, dtype=dtype)], wide(*inputs)
+        found = gradients(silu_mul(*inputs), inputs, weights)
+        for one, other in zip(found, gradients(silu_mul_reference(*exact), exact, weights), strict=True):
+            assert_close(one, other, dtype)
+
+    def test_a_gradient_of_one_repeated_value_is_read_as_such(self, make: Make) -> None:
+        gate, up = make(3, 10, grad=True), make(3, 10, grad=True)
+        exact = wide(gate, up)
+        (found,) = torch.autograd.grad(silu_mul(gate, up).sum(), [gate])
+        (expected,) = torch.autograd.grad(silu_mul_reference(*exact).sum(), [exact[0]])
+        assert_close(found, expected, torch.float32)
+
+    def test_large_values_do_not_overflow(self) -> None:
+        gate = torch.tensor([-200.0, -90.0, 0.0, 90.0, 200.0], device=DEVICE)
+        assert silu_mul(gate, torch.ones_like(gate)).tolist() == [0.0, 0.0, 0.0, 90.0, 200.0]
+
+    def test_unlike_inputs_are_refused(self, make: Make) -> None:
+        with pytest.raises(ValueError, match="differ in shape or dtype"):
+            silu_mul(make(3, 4), make(3, 5))
+        with pytest.raises(ValueError, match="differ in shape or dtype"):
+            silu_mul(make(3, 4), make(3, 4, dtype=torch.float16))
+
+
+class TestGateUp:
+    @DTYPES
+    @pytest.mark.parametrize(("rows", "depth", "width"), [(1, 96, 33), (2, 64, 7), (7, 130, 5), (19, 70, 131)])
+    def test_agrees_with_float64(self, make: Make, rows: int, depth: int, width: int, dtype: torch.dtype) -> None:
+        x = make(rows, depth, dtype=dtype)
+        weights = [make(width, depth, dtype=dtype) / depth**0.5 for _ in range(2)]
+        with torch.inference_mode():
+            exact = gate_up_reference(*wide(x, *weights))
+        # fp32 as three tf32 products: tensor cores cut where an fp32 addition would round.
+        assert_close(gate_up(x, *weights), exact, dtype, {**TOLERANCE, torch.float32: 1e-5})
+
+    @pytest.mark.parametrize("rows", [2, 12])
+    def test_reads_slices_where_they_lie(self, make: Make, rows: int) -> None:
+        x, fused, last = make(rows, 3, 80)[:, 1, 7:71], make(10, 70)[:, :64], make(64, 5).t()
+        for gate, up in ((fused[:5], fused[5:]), (fused[5:], last)):
+            assert_close(gate_up(x, gate, up), gate_up_reference(*wide(x, gate, up)), torch.float32)
+
+    def test_keeps_the_leading_dimensions(self, make: Make) -> None:
+        assert gate_up(make(2, 1, 16), make(4, 16), make(4, 16)).shape == (2, 1, 4)
+
+    def test_nothing_in_nothing_out(self, make: Make) -> None:
+        assert gate_up(make(0, 16), make(4, 16), make(4, 16)).shape == (0, 4)
+        assert gate_up(make(2, 16), make(0, 16), make(0, 16)).shape == (2, 0)
+        assert gate_up(make(2, 0), make(4, 0), make(4, 0)).tolist() == [[0.0] * 4] * 2
+
+    def test_a_wanted_gradient_is_refused_instead_of_lost(self, make: Make) -> None:
+        weight = make(4, 16, grad=True)
+        with pytest.raises(RuntimeError, match="gate_up has no backward pass"):
+            gate_up(make(2, 16), weight, weight)
+
+    def test_unlike_inputs_are_refused(self, make: Make) -> None:
+        with pytest.raises(ValueError, match="not as wide"):
+            gate_up(make(2, 15), make(4, 16), make(4, 16))
+        with pytest.raises(ValueError, match="differ in dtype"):
+            gate_up(make(2, 16, dtype=torch.bfloat16), make(4, 16), make(4, 16))
+
+
+class TestRmsNorm:
+    @DTYPES
+    @pytest.mark.parametrize("shape", [(1,), (3, 257), (2, 5, 64), (4, 1000)])
+    def test_agrees_with_float64(self, make: Make, shape: tuple[int, ...], dtype: torch.dtype) -> None:
+        x, weight = make(*shape, dtype=dtype), make(shape[-1], dtype=dtype)
+        assert_close(rms_norm(x, weight), exact_norm(*wide(x, weight)), dtype)
+
+    def test_the_reference_is_llamas(self, make: Make) -> None:
+        x, module = make(3, 40, dtype=torch.bfloat16), LlamaRMSNorm(40, eps=1e-5).to(DEVICE, torch.bfloat16)
+        assert torch.equal(rms_norm_reference(x, module.weight, 1e-5), module(x))
+
+    def test_rows_are_read_where_they_lie(self, make: Make) -> None:
+        x, weight = make(4, 3, 50)[:, 1, ::2], make(50)[::2]
+        assert_close(rms_norm(x, weight), exact_norm(*wide(x, weight)), torch.float32)
+        residual = make(4, 50)[:, 3:28]
+        assert_close(add_rms_norm(x, residual, weight)[1], x.double() + residual.double(), torch.float32)
+
+    @DTYPES
+    def test_gradients_agree_with_float64(self, make: Make, dtype: torch.dtype) -> None:
+        # More rows than programs, so that some sum several.
+        inputs: list[Any] = [make(2, 131, 9, dtype=dtype, grad=True), make(9, dtype=dtype, grad=True)]
+        weights, exact = [make(2, 131, 9, dtype=dtype)], wide(*inputs)
+        found = gradients(rms_norm(*inputs), inputs, weights)
+        for one, other in zip(found, gradients(exact_norm(*exact), exact, weights), strict=True):
+            assert_close(one, other, dtype)
+
+    @DTYPES
+    def test_the_sum_is_that_of_torch_and_its_norm_agrees_with_float64(self, make: Make, dtype: torch.dtype) -> None:
+        x, residual, weight = make(3, 65, dtype=dtype), make(3, 65, dtype=dtype), make(65, dtype=dtype)
+        normed, total = add_rms_norm(x, residual, weight)
+        if dtype != torch.bfloat16 or DEVICE == "cuda":
+            assert torch.equal(total, add_rms_norm_reference(x, residual, weight)[1])
+        assert_close(total, x.double() + residual.double(), dtype)
+        assert_close(normed, exact_norm(*wide(total, weight)), dtype)
+
+    def test_gradients_of_the_sum_and_its_norm_agree_with_float64(self, make: Make) -> None:
+        inputs: list[Any] = [make(5, 33, grad=True), make(5, 33, grad=True), make(33, grad=True)]
+        weights, exact = [make(5, 33), make(5, 33)], wide(*inputs)
+        found = gradients(add_rms_norm(*inputs), inputs, weights)
+        total = exact[0] + exact[1]
+        for one, other in zip(found, gradients((exact_norm(total, exact[2]), total), exact, weights), strict=True):
+            assert_close(one, other, torch.float32)
+
+    def test_nothing_in_nothing_out(self, make: Make) -> None:
+        x, weight = make(0, 8, grad=True), make(8, grad=True)
+        (gradient,) = torch.autograd.grad(rms_norm(x, weight).sum(), [weight])
+        assert gradient.tolist() == [0.0] * 8
+        assert [t.shape for t in add_rms_norm(x, x, weight)] == [(0, 8)] * 2
+
+    def test_a_weight_of_another_length_is_refused(self, make: Make) -> None:
+        with pytest.raises(ValueError, match="not as long"):
+            rms_norm(make(3, 8), make(9))
+
+
+def exact_norm(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """In whatever precision it is given."""
+    return weight * x * torch.rsqrt(x.square().mean(-1, keepdim=True) + 1e-6)
+
+
+class TestRope:
+    @DTYPES
+    @pytest.mark.parametrize(
+        ("batch", "q_heads", "k_heads", "length", "head"), [(2, 3, 1, 5, 6), (1, 14, 2, 3, 64), (3, 1, 1, 1, 2)]
+    )
+    def test_agrees_with_float64(
+        self, make: Make, batch: int, q_heads: int, k_heads: int, length: int, head: int, dtype: torch.dtype
+    ) -> None:
+        q = make(batch, length, q_heads, head, dtype=dtype).transpose(1, 2)
+        k = make(batch, k_heads, length, head, dtype=dtype)
+        for turns in (1, batch):
+            cos, sin = make(turns, length, head, dtype=dtype), make(turns, length, head, dtype=dtype)
+            for found, exact in zip(rope(q, k, cos, sin), rope_reference(*wide(q, k, cos, sin)), strict=True):
+                assert_close(found, exact, dtype)
+
+    def test_the_reference_is_that_of_transformers(self, make: Make) -> None:
+        q, k, cos, sin = make(2, 4, 5, 8), make(2, 2, 5, 8), make(2, 5, 8), make(2, 5, 8)
+        for ours, theirs in zip(rope_reference(q, k, cos, sin), apply_rotary_pos_emb(q, k, cos, sin), strict=True):
+            assert torch.equal(ours, theirs)
+
+    def test_reads_slices_of_one_projection_where_they_lie(self, make: Make) -> None:
+        fused, angles = make(2, 5, 6, 8).transpose(1, 2), make(1, 5, 16)
+        q, k, cos, sin = fused[:, :4], fused[:, 4:], angles[..., :8], angles[..., ::2]
+        for found, exact in zip(rope(q, k, cos, sin), rope_reference(*wide(q, k, cos, sin)), strict=True):
+            assert_close(found, exact, torch.float32)
+
+    def test_nothing_in_nothing_out(self, make: Make) -> None:
+        q, k = rope(make(2, 3, 0, 8), make(2, 1, 0, 8), make(1, 0, 8), make(1, 0, 8))
+        assert (q.shape, k.shape) == ((2, 3, 0, 8), (2, 1, 0, 8))
+
+    def test_what_does_not_fit_is_refused(self, make: Make) -> None:
+        q, angle = make(2, 3, 4, 8), make(1, 4, 8)
+        with pytest.raises(ValueError, match="differ in more than their heads"):
+            rope(q, make(2, 3, 5, 8), angle, angle)
+        with pytest.raises(ValueError, match="cos or sin"):
+            rope(q, q, make(3, 4, 8), make(3, 4, 8))
+        with pytest.raises(ValueError, match="two halves"):
+            rope(make(1, 1, 2, 3), make(1, 1, 2, 3), make(1, 2, 3), make(1, 2, 3))
+        with pytest.raises(RuntimeError, match="rope has no backward pass"):
+            rope(q.requires_grad_(), q, angle, angle)
+
+
+class TestSampler:
+    """Rows and settings drawn at random, in both orders, on vocabularies as odd as T3's."""
+
+    def draw(self, logits: torch.Tensor, seen: torch.Tensor, race: torch.Tensor, order: str, **settings: Any) -> Any:
+        """The kernel's tokens, after comparing them with the reference's."""
+        told = sampler.settings(DEVICE, **settings)
+        token = torch.full(logits.shape[:1], -1, dtype=torch.int64, device=DEVICE)
+        assert sampler.sample(logits, seen, told, race, token, order=order) is token
+        expected = sampler.sample_reference(logits, seen, told, race, order=order)
+        assert token.tolist() == expected.tolist(), (order, settings)
+        return token.tolist()
+
+    def settings(self, generator: torch.Generator, vocabulary: int) -> dict[str, Any]:
+        """Each as often neutral as not."""
+        u, used = torch.rand(5, generator=generator).tolist(), torch.rand(5, generator=generator) < 0.6
+        drawn = {
+            "temperature": 0.2 + 1.5 * u[0], "repetition_penalty": 0.7 + u[1], "min_p": 0.2 * u[2], "top_p": u[3],
+            "top_k": 1 + int(u[4] * vocabulary),
+        }  # fmt: skip
+        return {name: value for (name, value), use in zip(drawn.items(), used.tolist(), strict=True) if use}
+
+    @pytest.mark.parametrize("order", sampler.PENALTY_FIRST)
+    @pytest.mark.parametrize("vocabulary", [1, 41, 523])
+    def test_picks_the_token_of_the_reference(self, vocabulary: int, order: str) -> None:
+        generator = torch.Generator().manual_seed(vocabulary)
+        for _ in range(SETS):
+            logits = (3 * torch.randn(4, vocabulary, generator=generator)).to(DEVICE)
+            seen = (torch.rand(4, vocabulary, generator=generator) < 0.3).to(DEVICE)
+            race = torch.empty(4, vocabulary).exponential_(generator=generator).to(DEVICE)
+            self.draw(logits, seen, race, order, **self.settings(generator, vocabulary))
+
+    @pytest.mark.parametrize("order", sampler.PENALTY_FIRST)
+    def test_keeps_just_what_the_reference_keeps(self, order: str) -> None:
+        """With noise that falls faster than the probabilities, the least likely token that was kept wins."""
+        generator = torch.Generator().manual_seed(7)
+        for _ in range(SETS):
+            logits = (2 * torch.randn(3, 200, generator=generator)).to(DEVICE)
+            race = (8 * (logits - logits.amax(-1, keepdim=True))).exp().clamp_min(1e-30)
+            self.draw(logits, torch.zeros_like(logits, dtype=torch.bool), race, order,
+                      **{**self.settings(generator, 200), "temperature": 1.0})  # fmt: skip
+
+    @pytest.mark.parametrize(("vocabulary", "order"), [(8194, "llama"), (6563, "gpt2")])
+    def test_vocabularies_of_the_family(self, vocabulary: int, order: str) -> None:
+        generator = torch.Generator().manual_seed(1)
+        for top_p in (0.6, 0.95, 1.0):
+            logits = (3 * torch.randn(2, vocabulary, generator=generator)).to(DEVICE)
+            logits[:, 6561:] -= 1e4  # as a head biased against what is no speech
+            seen = (torch.rand(2, vocabulary, generator=generator) < 0.1).to(DEVICE)
+            race = torch.empty(2, vocabulary).exponential_(generator=generator).to(DEVICE)
+            common = {"temperature": 0.8, "repetition_penalty": 1.2, "top_p": top_p}
+            self.draw(logits, seen, race, order, **common, **({"min_p": 0.05} if order == "llama" else {"top_k": 1000}))
+
+    def test_the_reference_follows_upstreams_processors(self) -> None:
+        generator = torch.Generator().manual_seed(3)
+        for _ in range(40):
+            logits, race = torch.randn(1, 97, generator=generator), torch.rand(1, 97, generator=generator)
+            ids = torch.randint(97, (1, 20), generator=generator)
+            seen = torch.zeros(1, 97, dtype=torch.bool).scatter_(1, ids, True)
+            temperature, penalty, min_p, top_p = (torch.rand(4, generator=generator) + 0.01).clamp(max=1).tolist()
+            k = int(1 + 96 * min_p)
+            for order, settings, upstream in (
+                ("llama", {"temperature": temperature, "repetition_penalty": 1 + penalty, "min_p": min_p / 4,
+                           "top_p": top_p}, llama_warpers(Sampling(temperature, 1 + penalty, top_p, min_p=min_p / 4))),
+                ("gpt2", {"temperature": temperature, "repetition_penalty": 1 + penalty, "top_k": k, "top_p": top_p},
+                 gpt2_warpers(Sampling(temperature, 1 + penalty, top_p, top_k=k))),
+            ):  # fmt: skip
+                assert isinstance(upstream, LogitsProcessorList)
+                theirs = (upstream(ids, logits).softmax(-1) / race).argmax(-1)  # type: ignore[arg-type]
+                ours = sampler.sample_reference(logits, seen, sampler.settings("cpu", **settings), race, order=order)
+                assert ours.tolist() == theirs.tolist(), (order, settings)
+
+    def test_the_race_is_torchs_own_multinomial(self) -> None:
+        for seed in range(20):
+            probabilities = torch.rand(3, 50, generator=torch.Generator().manual_seed(seed))
+            drawn = torch.multinomial(probabilities, 1, generator=torch.Generator().manual_seed(seed))
+            race = torch.empty(3, 50).exponential_(generator=torch.Generator().manual_seed(seed))
+            assert drawn[:, 0].tolist() == (probabilities / race).argmax(-1).tolist()
+
+    @pytest.mark.parametrize(
+        ("top_p", "kept"), [(1.0, 8), (0.76, 7), (0.75, 6), (0.5, 4), (0.125, 1), (0.1, 1), (0.0, 1)]
+    )
+    def test_of_equal_logits_top_p_drops_those_of_the_lowest_index(self, top_p: float, kept: int) -> None:
+        """Eight equal ones among others that weigh nothing; all sums are exact. The first that is kept wins."""
+        logits = torch.full((1, 20), -torch.inf, device=DEVICE)
+        logits[0, 3:19:2] = 1.5
+        race = torch.arange(1.0, 21.0, device=DEVICE)[None] * 1e-3
+        token = self.draw(logits, torch.zeros_like(logits, dtype=torch.bool), race, "llama", top_p=top_p)
+        assert token == [range(3, 19, 2)[8 - kept]]
+
+    def test_top_k_and_min_p_keep_equal_logits_together(self) -> None:
+        logits = torch.tensor([[0.0, -0.0, 3.0, -1.0, 0.0, -5.0]], device=DEVICE)
+        none = torch.zeros_like(logits, dtype=torch.bool)
+        for position in range(6):
+            race = torch.ones_like(logits)
+            race[0, position] = 1e-9
+            kept = position in (0, 1, 2, 4)
+            assert (self.draw(logits, none, race, "gpt2", top_k=2) == [position]) == (kept or position == 2)
+            kept = position == 2
+            assert (self.draw(logits, none, race, "llama", min_p=1.0) == [position]) == kept
+
+    @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+    def test_coarse_logits_with_many_ties(self, dtype: torch.dtype) -> None:
+        generator = torch.Generator().manual_seed(5)
+        for _ in range(SETS):
+            logits = torch.randn(2, 150, generator=generator).mul(4).round().div(2).to(DEVICE, dtype)
+            race = torch.empty(2, 150).exponential_(generator=generator).to(DEVICE)
+            seen = (torch.rand(2, 150, generator=generator) < 0.3).to(DEVICE, torch.int8)
+            for order in sampler.PENALTY_FIRST:
+                self.draw(logits, seen, race, order, top_k=40, min_p=0.01, repetition_penalty=1.3)
+
+    def test_reads_strided_rows_and_writes_where_it_is_told(self) -> None:
+        generator = torch.Generator().manual_seed(2)
+        logits = torch.randn(33, 4, generator=generator).to(DEVICE).t()[::2]
+        race = torch.rand(2, 66, generator=generator).to(DEVICE)[:, ::2]
+        seen = torch.zeros(2, 40, dtype=torch.bool, device=DEVICE)[:, 7:]
+        tokens = torch.full((2, 5), -7, dtype=torch.int64, device=DEVICE)
+        told = sampler.settings(DEVICE, top_p=0.9)
+        sampler.sample(logits, seen, told, race, tokens[:, 3:4], order="llama")
+        expected = sampler.sample_reference(logits, seen, told, race, order="llama")
+        assert tokens[:, 3].tolist() == expected.tolist()
+        assert (tokens[:, [0, 1, 2, 4]] == -7).all()
+
+    def test_a_row_without_a_finite_logit_still_gives_a_token_of_the_vocabulary(self) -> None:
+        for logit in (-torch.inf, torch.nan):
+            logits = torch.full((1, 9), logit, device=DEVICE)
+            token = torch.full((1,), -1, dtype=torch.int64, device=DEVICE)
+            told = sampler.settings(DEVICE, top_p=0.5, top_k=3)
+            sampler.sample(logits, logits == 0, told, torch.ones_like(logits), token, order="gpt2")
+            assert 0 <= int(token) < 9
+
+    def test_no_rows_no_tokens(self) -> None:
+        empty = torch.empty(0, 9, device=DEVICE)
+        token = torch.empty(0, dtype=torch.int64, device=DEVICE)
+        sampler.sample(empty, empty == 0, sampler.settings(DEVICE), empty, token, order="llama")
+
+    def test_uniforms_become_noise_that_nothing_divides_by_zero(self) -> None:
+        race = sampler.race_from_uniforms(torch.tensor([0.0, 0.5, 1 - 2**-24]))
+        assert race[0] > 0
+        assert race[1:].tolist() == pytest.approx([0.693147, 16.6355], rel=1e-5)
+
+    def test_what_does_not_fit_is_refused(self) -> None:
+        logits = torch.zeros(2, 9, device=DEVICE)
+        token, told = torch.zeros(2, dtype=torch.int64, device=DEVICE), sampler.settings(DEVICE)
+        with pytest.raises(ValueError, match="differ in shape"):
+            sampler.sample(logits, logits[:, :8] == 0, told, logits, token, order="llama")
+        with pytest.raises(ValueError, match="token is int64"):
+            sampler.sample(logits, logits == 0, told, logits, token.int(), order="llama")
+        with pytest.raises(ValueError, match="order is one of llama, gpt2"):
+            sampler.sample(logits, logits == 0, told, logits, token, order="lama")
+        with pytest.raises(ValueError, match="1 to 16384"):
+            sampler.sample(torch.zeros(1, 16385), logits == 0, told, logits, token, order="llama")
+
+
+@pytest.mark.gpu
+class TestGraphs:
+    def capture(self, call: Callable[[], Any]) -> tuple[torch.cuda.CUDAGraph, Any]:
+        call()  # compiles
+        torch.cuda.synchronize()
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            result = call()
+        return graph, result
+
+    def test_a_captured_sampler_follows_new_logits_noise_and_settings(self) -> None:
+        logits, race = torch.randn(2, 8194, device="cuda"), torch.empty(2, 8194, device="cuda").exponential_()
+        seen = torch.zeros(2, 8194, dtype=torch.bool, device="cuda")
+        told, token = sampler.settings("cuda"), torch.zeros(2, dtype=torch.int64, device="cuda")
+        graph, _ = self.capture(lambda: sampler.sample(logits, seen, told, race, token, order="llama"))
+        for step in range(200):
+            logits.normal_().mul_(3)
+            race.exponential_()
+            seen.copy_(torch.rand(2, 8194, device="cuda") < 0.1)
+            drawn = {"temperature": 0.3 + step / 100, "top_p": 0.5 + step / 500, "min_p": step / 4000,
+                     "top_k": 8194 - 40 * step, "repetition_penalty": 1 + step / 200}  # fmt: skip
+            told.copy_(sampler.settings("cuda", **drawn))  # type: ignore[arg-type]
+            graph.replay()
+            assert token.tolist() == sampler.sample_reference(logits, seen, told, race, order="llama").tolist()
+
+    @torch.inference_mode()
+    def test_every_kernel_is_captured_and_follows_its_input(self, make: Make) -> None:
+        x, gate, weight = make(2, 1024, dtype=torch.bfloat16), make(2, 1024, dtype=torch.bfloat16), make(1024)
+        weight, up = weight.to(torch.bfloat16), make(4096, 1024, dtype=torch.bfloat16)
+        q, angle = make(2, 16, 1, 64, dtype=torch.bfloat16), make(1, 1, 64, dtype=torch.bfloat16)
+        calls: tuple[Callable[[], torch.Tensor], ...] = (
+            lambda: silu_mul(x, gate),
+            lambda: rms_norm(x, weight),
+            lambda: add_rms_norm(x, gate, weight)[0],
+            lambda: gate_up(x, up, up),
+            lambda: rope(q, q, angle, angle)[0],
+        )
+        for call in calls:
+            graph, result = self.capture(call)
+            for changing in (x, q):
+                changing.normal_()
+            graph.replay()
+            assert torch.equal(result, call())
+
+    @DTYPES
+    @pytest.mark.parametrize("rows", [1, 2, 8, 16, 40, 200, 600])
+    @pytest.mark.parametrize(("depth", "width"), [(1024, 4096), (896, 4864), (1000, 4099)])
+    @torch.inference_mode()
+    def test_gate_up_at_every_size_of_tile(
+        self, make: Make, rows: int, depth: int, width: int, dtype: torch.dtype
+    ) -> None:
+        x = make(rows, depth, dtype=dtype)
+        weights = [(make(width, depth) / depth**0.5).to(dtype) for _ in range(2)]
+        exact = gate_up_reference(*wide(x, *weights))
+        # fp32 as three tf32 products: tensor cores cut where an fp32 addition would round.
+        assert_close(gate_up(x, *weights), exact, dtype, {**TOLERANCE, torch.float32: 1e-5})
+
+    @torch.inference_mode()
+    def test_every_kernel_is_traced_whole_by_torch_compile(self, make: Make) -> None:
+        x, weight, wide_weight = make(2, 1024), make(1024), make(64, 1024)
+        q, angle = make(2, 4, 3, 64), make(1, 3, 64)
+        calls: tuple[tuple[Callable[..., Any], tuple[torch.Tensor, ...]], ...] = (
+            (silu_mul, (x, x)),
+            (rms_norm, (x, weight)),
+            (add_rms_norm, (x, x, weight)),
+            (gate_up, (x, wide_weight, wide_weight)),
+            (gate_up, (x.repeat(20, 1), wide_weight, wide_weight)),
+            (rope, (q, q, angle, angle)),
+        )
+        for call, inputs in calls:
+            torch.compiler.reset()
+            found, expected = torch.compile(call, fullgraph=True)(*inputs), call(*inputs)
+            torch.testing.assert_close(found, expected, rtol=0, atol=0)
+
+
+def test_fp32_products_follow_torchs_own_setting() -> None:
+    matmul: Any = torch.backends.cuda.matmul
+    before = matmul.fp32_precision
+    try:
+        for setting, products in (("tf32", "tf32"), ("ieee", "tf32x3")):
+            matmul.fp32_precision = setting
+            assert fp32_products() == products
+    finally:
+        matmul.fp32_precision = before

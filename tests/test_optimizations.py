@@ -1,0 +1,475 @@
+"""T3's slots on the tiny model: each takes effect and can show it, and keeps to what it promises."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from ttsbench import attest, checkpoint, quality, worker
+from ttsbench.errors import CellError
+from ttsbench.optimizations import cuda_graph, registry
+from ttsbench.optimizations.cache import SPAN, StaticBackbone
+from ttsbench.optimizations.sampler import SAMPLERS, UpstreamSampler
+from ttsbench.optimizations.t3 import Sampling, model_of
+from ttsbench.pipeline import Length, Pipeline
+from ttsbench.records import Quality
+
+FAMILIES = ("chatterbox", "turbo")
+GRAPH = {"decode": "cuda_graph", "cache": "static", "sampler": "lean"}
+ON_GPU = torch.cuda.is_available()
+DEVICE = "cuda" if ON_GPU else "cpu"
+TEXT = "Two words, and then some more."
+
+Make = Callable[..., Pipeline]
+
+_QUALITY = Quality(
+    text_index=0, tokens=1, same_tokens=1, logits_relative_error=0.0, kl_mean=0.0, kl_max=0.0, top1_agreement=1.0,
+    mel_distance=0.0, mel_relative_error=0.0, wave_snr_db=200.0, finite=True, silent=False,
+)  # fmt: skip
+
+
+class CalledEveryTime:
+    """Where nothing can be captured, a graph that runs the step itself when it is replayed."""
+
+    def __init__(self, step: Callable[[], None]) -> None:
+        self.replay = step
+
+
+@pytest.fixture(autouse=True)
+def graphs_without_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The loop around the graphs is the same; only capturing and the GPU's random stream are not there."""
+    if ON_GPU:
+        return
+
+    def capture(self: cuda_graph.GraphLoop, rows: int, span: int) -> Any:
+        self.captures += 1
+        if self.on_logits is not None:
+            self._taken = torch.empty(rows, self.model.t3.speech_head.out_features)
+        return CalledEveryTime(lambda: self._one_step(rows, span))
+
+    class NoStream:
+        def __init__(self, device: torch.device) -> None: ...
+
+        def first_draw_is_over(self) -> None: ...
+
+        def rewind(self, draws: int) -> None: ...
+
+    monkeypatch.setattr(cuda_graph.GraphLoop, "_capture", capture)
+    monkeypatch.setattr(cuda_graph, "_RandomStream", NoStream)
+
+
+@pytest.fixture(scope="module")
+def folders() -> dict[str, Any]:
+    return {family: checkpoint.ensure(family, "tiny", "fp32", 0) for family in (*FAMILIES, "multilingual")}
+
+
+@pytest.fixture
+def make(folders: dict[str, Any]) -> Make:
+    def build(
+        family: str = "chatterbox",
+        *,
+        length: Length | None = None,
+        sampling: dict[str, float] | None = None,
+        **slots: str,
+    ) -> Pipeline:
+        tts = checkpoint.load(folders[family], family, DEVICE)
+        pipeline = Pipeline(
+            tts,
+            texts=(TEXT, "A second text."),
+            length=length or Length(fixed=24),
+            sampling=sampling or {},
+            language=None,
+            slots=slots,
+        )
+        for slot, option in pipeline.slots.items():
+            worker.slot_module(slot).apply(pipeline, option)
+        pipeline.control_length()
+        return pipeline
+
+    return build
+
+
+def tokens(pipeline: Pipeline, seed: int = 3, count: int = 24) -> list[int]:
+    pipeline.decode_only(0, seed, count)
+    return [int(token) for token in pipeline._tokens.flatten()]
+
+
+def evidence(pipeline: Pipeline, slot: str) -> dict[str, Any]:
+    pipeline.speak(0, 3)
+    pipeline.seen = attest.watch(pipeline, 0, 3)
+    found: dict[str, Any] = worker.slot_module(slot).attest(pipeline, pipeline.slots[slot])
+    return found
+
+
+EXACT = [
+    {"decode": "lean", "sampler": "lean"},
+    {"decode": "lean", "cache": "static"},
+    {"decode": "lean", "cache": "static", "attention": "eager"},
+    {"decode": "lean", "attention": "sdpa_math"},
+    {"attention": "eager"},
+    {"dtype": "fp32"},
+    GRAPH,
+    {**GRAPH, "attention": "eager"},
+]
+KERNELS = [{"mlp": "triton"}, {"mlp": "triton_fused"}, {"norm": "triton"}, {"rope": "triton"}]
+KERNELS += [{slot: "liger"} for slot in ("mlp", "norm", "rope")] if ON_GPU else []
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("slots", EXACT, ids=str)
+def test_what_promises_to_change_nothing_draws_upstreams_tokens(make: Make, family: str, slots: dict[str, str]) -> None:
+    assert tokens(make(family, **slots), count=200) == tokens(make(family), count=200)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("slots", EXACT, ids=str)
+def test_their_logits_are_upstreams(make: Make, family: str, slots: dict[str, str]) -> None:
+    """Within 1e-5 relative, step by step, over the reference's tokens."""
+    reference, other = make(family), make(family, **slots)
+    given = reference.speak(0, 3).tokens.flatten()
+    wanted = quality.produced(reference, 0, 3, given)
+    other.speak(0, 3)
+    got = quality.produced(other, 0, 3, given)
+    assert quality.relative_error(got["logits"].double(), wanted["logits"].double()) < 1e-5
+    assert torch.equal(got["mel"], wanted["mel"])
+
+
+@pytest.mark.parametrize(
+    "sampling", [{"temperature": 1.0}, {"top_p": 0.8}, {"min_p": 0.2, "repetition_penalty": 2.0}, {"cfg_weight": 1.5}]
+)
+@pytest.mark.parametrize("slots", [{"decode": "lean", "sampler": "lean"}, GRAPH], ids=str)
+def test_llamas_sampling_is_followed(make: Make, slots: dict[str, str], sampling: dict[str, float]) -> None:
+    assert tokens(make(sampling=sampling, **slots)) == tokens(make(sampling=sampling))
+
+
+@pytest.mark.parametrize("sampling", [{"temperature": 0.5}, {"top_p": 0.5}, {"top_k": 3}, {"repetition_penalty": 3.0}])
+@pytest.mark.parametrize("slots", [{"decode": "lean", "sampler": "lean"}, GRAPH], ids=str)
+def test_gpt2s_sampling_is_followed(make: Make, slots: dict[str, str], sampling: dict[str, float]) -> None:
+    assert tokens(make("turbo", sampling=sampling, **slots)) == tokens(make("turbo", sampling=sampling))
+
+
+@pytest.mark.parametrize("slots", KERNELS, ids=str)
+def test_kernels_take_effect_and_compute_what_eager_computes(make: Make, slots: dict[str, str]) -> None:
+    reference, other = make(decode="lean"), make(decode="lean", cache="static", **slots)
+    reference.decode_only(0, 3, 6)
+    given = reference._tokens.flatten()
+    taken = []
+    for pipeline in (reference, other):
+        with quality.taken_logits(pipeline) as logits, pipeline.forcing(tuple(given.tolist())):
+            pipeline.decode_only(0, 3, 6)
+        taken.append(torch.cat(logits).double())
+    assert quality.relative_error(taken[1], taken[0]) < 1e-5
+    [(slot, option)] = slots.items()
+    found = worker.slot_module(slot).attest(other, option)
+    layers = len(other.tts.t3.tfmr.layers)
+    assert found["replaced"] == (2 * layers + 1 if slot == "norm" else layers)
+    with pytest.raises(CellError, match=f"{option} was asked for; 0 modules were replaced"):
+        worker.slot_module(slot).attest(reference, option)
+
+
+def test_a_graph_serves_other_weights_and_temperatures_without_a_new_capture(make: Make) -> None:
+    """The planted failure of a graph with its parameters baked in."""
+    pipeline = make(**GRAPH)
+    plain = tokens(pipeline)
+    captures = pipeline.loop.captures
+    arguments = dict(pipeline._arguments)
+    for changed in ({"temperature": 3.0}, {"cfg_weight": 100.0}):
+        pipeline._arguments = {**arguments, **changed}
+        drawn = tokens(pipeline)
+        assert drawn == tokens(make(sampling=changed))
+        assert drawn != plain
+    assert pipeline.loop.captures == captures
+
+
+def test_a_graph_runs_without_guidance(make: Make) -> None:
+    assert tokens(make(sampling={"cfg_weight": 0.0}, **GRAPH)) == tokens(
+        make(sampling={"cfg_weight": 0.0}, decode="lean")
+    )
+
+
+def test_calls_of_other_lengths_and_texts_leave_no_trace(make: Make) -> None:
+    pipeline = make(**GRAPH)
+    first = tokens(pipeline)
+    pipeline.decode_only(1, 9, 60)
+    pipeline.speak(1, 5)
+    assert tokens(pipeline) == first
+
+
+def test_a_step_into_the_next_span_goes_on_as_upstream(make: Make) -> None:
+    count = SPAN + 40
+    length = Length(fixed=count)
+    graph = make(length=length, **GRAPH)
+    assert tokens(graph, count=count) == tokens(make(length=length), count=count)
+    assert len(graph.loop._graphs) == 2
+
+
+@pytest.mark.parametrize("slots", [{"decode": "lean", "sampler": "lean"}, GRAPH], ids=str)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_stop_token_ends_it_where_upstream_ends(make: Make, family: str, slots: dict[str, str]) -> None:
+    spoken = []
+    for stack in ({}, slots):
+        pipeline = make(family, length=Length(), **stack)
+        head = pipeline.tts.t3.speech_head
+        bias = torch.zeros(head.weight.size(0), device=DEVICE) if head.bias is None else head.bias.detach().clone()
+        bias[pipeline.tts.t3.hp.stop_speech_token] = head.weight.norm(dim=1).mean() * 6
+        head.bias = torch.nn.Parameter(bias)
+        spoken.append(tokens(pipeline, seed=5, count=1000))
+    assert spoken[0] == spoken[1]
+    assert 1 <= len(spoken[0]) < 1000
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("slots", [{}, {"decode": "lean", "sampler": "lean"}, GRAPH], ids=str)
+def test_given_tokens_are_spoken_whatever_is_drawn(make: Make, family: str, slots: dict[str, str]) -> None:
+    given = (5, 900, 6560, 0, 5, 5)
+    pipeline = make(family, length=Length(replay=(given, given)), **slots)
+    assert pipeline.speak(0, 0).tokens.flatten().tolist() == list(given)
+    assert pipeline.speak(1, 1).tokens.flatten().tolist() == list(given)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("option", ["fp16", "bf16"])
+def test_a_native_cast_takes_effect_and_stays_faithful(make: Make, family: str, option: str) -> None:
+    reference, half = make(family), make(family, dtype=option, decode="lean")
+    given = reference.speak(0, 3).tokens.flatten()
+    wanted = quality.produced(reference, 0, 3, given)
+    half.speak(0, 3)
+    error = quality.relative_error(quality.produced(half, 0, 3, given)["logits"].double(), wanted["logits"].double())
+    assert 1e-5 < error < 0.05
+    found = evidence(half, "dtype")
+    assert found["activations"] == found["parameters"] == [{"fp16": "float16", "bf16": "bfloat16"}[option]]
+
+
+def test_autocast_takes_effect_and_leaves_the_weights(make: Make) -> None:
+    found = evidence(make(dtype="amp_bf16"), "dtype")
+    assert found["parameters"] == ["float32"]
+    assert "bfloat16" in found["activations"]
+
+
+def test_a_cast_that_did_nothing_is_caught(make: Make) -> None:
+    pipeline = make(dtype="bf16")
+    pipeline.tts.t3.float()
+    pipeline.tts.conds.t3.to(dtype=torch.float32)
+    with pytest.raises(CellError, match="bf16 was asked for"):
+        evidence(pipeline, "dtype")
+
+
+def test_token_ids_that_were_cast_are_caught(make: Make) -> None:
+    pipeline = make(dtype="bf16")
+    pipeline.speak(0, 3)
+    pipeline.seen = attest.watch(pipeline, 0, 3)
+    conds = pipeline.tts.conds.t3
+    conds.cond_prompt_speech_tokens = conds.cond_prompt_speech_tokens.to(torch.bfloat16)
+    with pytest.raises(CellError, match="token ids were cast to bfloat16"):
+        worker.slot_module("dtype").attest(pipeline, "bf16")
+
+
+@pytest.mark.parametrize(
+    ("option", "slots"),
+    [
+        ("eager", {}),
+        ("sdpa_math", {}),
+        ("sdpa_flash", {"dtype": "bf16"}),
+        ("eager", {"decode": "lean", "cache": "static"}),
+    ],
+)
+def test_the_attention_asked_for_is_the_one_seen(make: Make, option: str, slots: dict[str, str]) -> None:
+    found = evidence(make(attention=option, **slots), "attention")
+    assert bool(found["decode"]) == (option != "eager")
+
+
+@pytest.mark.parametrize("option", ["eager", "sdpa_math"])
+def test_a_silent_fallback_of_attention_is_caught(make: Make, option: str) -> None:
+    pipeline = make(attention=option)
+    pipeline.tts.t3.tfmr.config._attn_implementation = "sdpa"
+    with pytest.raises(CellError, match=f"{option} was asked for, and in prefill what ran is: .*flash"):
+        evidence(pipeline, "attention")
+
+
+def test_flash_attention_that_is_pytorchs_own_is_caught() -> None:
+    from ttsbench.optimizations import attention
+
+    pytorchs = ["void pytorch_flash::flash_fwd_splitkv_kernel<...>"]
+    with pytest.raises(CellError, match="flash_attention_2 was asked for"):
+        attention._refuse_other("flash_attention_2", "decode", pytorchs, on_gpu=True)
+    attention._refuse_other("flash_attention_2", "decode", ["void flash::flash_fwd_splitkv_kernel<...>"], on_gpu=True)
+
+
+def test_a_static_cache_that_nobody_writes_is_caught(make: Make) -> None:
+    pipeline = make(decode="lean", cache="static")
+    with pytest.raises(CellError, match="0 of 0 layers wrote into it"):
+        worker.slot_module("cache").attest(pipeline, "static")
+    found = evidence(pipeline, "cache")
+    assert found["layers"] == len(pipeline.tts.t3.tfmr.layers)
+
+
+def test_a_loop_that_was_put_back_is_caught(make: Make) -> None:
+    pipeline = make(**GRAPH)
+    pipeline.speak(0, 0)
+    pipeline.loop = pipeline.tts.t3.inference
+    for slot in ("decode", "cache", "sampler"):
+        with pytest.raises(CellError, match="was asked for"):
+            worker.slot_module(slot).attest(pipeline, GRAPH[slot])
+
+
+def test_a_compile_on_what_is_never_called_is_caught(make: Make) -> None:
+    pipeline = make(decode="lean", cache="static", compile="default")
+    pipeline.loop.backbone.forward_one = pipeline.loop.backbone._forward_one
+    pipeline.speak(0, 0)
+    with pytest.raises(CellError, match="1 of 1 compiled parts were never called"):
+        worker.slot_module("compile").attest(pipeline, "default")
+
+
+def test_a_compiled_step_draws_the_same_and_breaks_nowhere(make: Make) -> None:
+    from ttsbench.instruments.compiler import compilations
+
+    before = compilations()
+    pipeline = make(decode="lean", cache="static", compile="default")
+    assert tokens(pipeline) == tokens(make())
+    warm = compilations()
+    assert warm.since(before).graphs == 1
+    assert warm.since(before).graph_breaks == 0
+    pipeline.decode_only(1, 7, 40)
+    assert compilations() == warm
+    assert evidence(pipeline, "compile")["calls"] > 24
+
+
+@pytest.mark.parametrize("slots", [{}, {"decode": "lean"}, GRAPH], ids=str)
+def test_steps_and_hooks_do_not_grow_with_use(make: Make, slots: dict[str, str]) -> None:
+    pipeline = make(**slots)
+    seen = []
+    for calls in (2, 20):
+        for seed in range(calls):
+            pipeline.decode_only(0, seed, 4)
+        pipeline.speak(0, 1)
+        seen.append((attest.watch(pipeline, 0, 3).evidence(), worker.count_hooks(pipeline)))
+    assert seen[0] == seen[1]
+
+
+def test_upstreams_multilingual_hooks_do_grow(make: Make) -> None:
+    """The planted failure: a check that could never say no would be no check."""
+    pipeline = make("multilingual")
+    pipeline.decode_only(0, 0, 3)
+    before = worker.count_hooks(pipeline)
+    pipeline.decode_only(0, 1, 3)
+    assert worker.count_hooks(pipeline) > before
+
+
+@pytest.mark.parametrize("name", ["lean", "triton"])
+@pytest.mark.parametrize(("family", "order"), [("chatterbox", "llama"), ("turbo", "gpt2")])
+def test_our_samplers_take_upstreams_token(make: Make, name: str, family: str, order: str) -> None:
+    model = model_of(make(family).tts.t3)
+    ours, theirs = SAMPLERS[name](model), UpstreamSampler(model)
+    random = torch.Generator().manual_seed(0)
+    vocabulary = model.t3.speech_head.out_features
+    for case in range(60):
+        sampling = Sampling(
+            temperature=(0.3, 0.8, 1.0, 2.0)[case % 4],
+            repetition_penalty=(1.0, 1.2, 3.0)[case % 3],
+            top_p=(1.0, 0.95, 0.3)[case % 3],
+            min_p=(0.0, 0.05, 0.5)[case // 3 % 3] if order == "llama" else 0.0,
+            top_k=0 if order == "llama" else (1, 50, 1000)[case % 3],
+        )
+        for sampler in (ours, theirs):
+            sampler.begin(sampling, 3)
+        for step in range(3):
+            logits = torch.randn(1, vocabulary, generator=random).to(DEVICE) * 3
+            drawn = []
+            for sampler in (ours, theirs):
+                torch.manual_seed(case * 10 + step)
+                drawn.append(sampler.draw(logits.clone()))
+                if step == 0 and not model.penalizes_start:
+                    sampler.forget_start()
+                sampler.observe(drawn[-1])
+            assert torch.equal(*drawn), (case, step)
+
+
+def test_a_larger_request_gets_more_memory_and_a_smaller_one_none(make: Make) -> None:
+    backbone = StaticBackbone(make().tts.t3.tfmr)
+    with torch.inference_mode():
+        width = backbone._tfmr.config.hidden_size
+        backbone.prefill(torch.zeros(1, 5, width, device=DEVICE), SPAN - 5)
+        assert backbone.keys[0].size(2) == SPAN
+        place = backbone.keys[0].data_ptr()
+        backbone.prefill(torch.zeros(1, 5, width, device=DEVICE), 10)
+        assert backbone.keys[0].data_ptr() == place
+        backbone.prefill(torch.zeros(1, 5, width, device=DEVICE), SPAN)
+        assert backbone.keys[0].size(2) == 2 * SPAN
+
+
+@pytest.mark.parametrize(
+    ("slots", "family", "reason"),
+    [
+        ({"cache": "static"}, "chatterbox", "needs decode: lean or cuda_graph"),
+        ({"sampler": "lean"}, "turbo", "draws by itself"),
+        ({"decode": "cuda_graph"}, "chatterbox", "needs cache: static"),
+        ({"decode": "cuda_graph", "cache": "static"}, "chatterbox", "needs sampler: lean"),
+        ({"compile": "reduce-overhead"}, "chatterbox", "needs cache: static"),
+        ({**GRAPH, "compile": "reduce-overhead"}, "chatterbox", "captures graphs of its own"),
+        (GRAPH, "multilingual", "need analyzer: off"),
+        ({"dtype": "amp_bf16", "decode": "lean", "cache": "static"}, "chatterbox", "needs cache: dynamic"),
+        ({"attention": "flash_attention_2"}, "chatterbox", "fp16 and bf16 only"),
+        ({"attention": "sdpa_flash", "dtype": "bf16", "decode": "lean", "cache": "static"}, "turbo", "takes no mask"),
+        ({"analyzer": "off"}, "chatterbox", "is for multilingual"),
+    ],
+    ids=str,
+)
+def test_what_makes_no_sense_is_refused_with_the_reason(slots: dict[str, str], family: str, reason: str) -> None:
+    assert reason in registry.conflict(slots, family=family, cfg_weight=None)
+
+
+def test_quantized_weights_are_smaller_and_attested(make: Make) -> None:
+    pytest.importorskip("torchao")
+    plain, quantized = make(dtype="bf16", decode="lean"), make(dtype="bf16", decode="lean", quantize="int8")
+    assert quantized.weights_bytes() < plain.weights_bytes()
+    found = evidence(quantized, "quantize")
+    assert found["layers"] == 7 * len(quantized.tts.t3.tfmr.layers)
+    given = plain.speak(0, 3).tokens.flatten()
+    wanted, got = quality.produced(plain, 0, 3, given), quality.produced(quantized, 0, 3, given)
+    assert 1e-4 < quality.relative_error(got["logits"].double(), wanted["logits"].double()) < 0.2
+
+
+def test_quantization_that_did_nothing_is_caught(make: Make) -> None:
+    with pytest.raises(CellError, match="int8 was asked for, and 0 of"):
+        worker.slot_module("quantize").attest(make(dtype="bf16"), "int8")
+
+
+def test_every_option_has_its_code() -> None:
+    for slot in registry.SLOTS:
+        module = worker.slot_module(slot.name)
+        assert callable(module.apply)
+        assert callable(module.attest)
+
+
+def test_quality_tells_a_wrong_stack_from_a_right_one(make: Make) -> None:
+    reference, wrong = make(), make(decode="lean")
+    given = reference.speak(0, 3).tokens.flatten()
+    wanted = {name: t.cpu() for name, t in quality.produced(reference, 0, 3, given).items()}
+    limits = {"logits_relative_error_max": 1e-3, "kl_mean_max": 1e-6, "mel_distance_max": 1e-3}
+
+    def judged() -> Any:
+        wrong.speak(0, 3)
+        return quality.judge(
+            0, wanted, {n: t.cpu() for n, t in quality.produced(wrong, 0, 3, given).items()}, given.cpu()
+        )
+
+    assert quality.faults((judged(),), limits) == ()
+    with torch.no_grad():
+        wrong.tts.t3.tfmr.layers[1].mlp.down_proj.weight.mul_(1.5)
+    faults = quality.faults((judged(),), limits)
+    assert any("logits_relative_error" in fault for fault in faults)
+    with torch.no_grad():
+        wrong.tts.s3gen.flow.decoder.estimator.final_proj.weight.mul_(0.5)
+    assert any("mel_distance" in fault for fault in quality.faults((judged(),), limits))
+
+
+def test_silence_and_nan_are_faults() -> None:
+    assert quality.faults((_QUALITY,), {"top1_agreement_min": 0.9}) == ()
+    broken = dataclasses.replace(_QUALITY, finite=False, silent=True, top1_agreement=0.5)
+    assert len(quality.faults((broken,), {"top1_agreement_min": 0.9})) == 3
+    nan = dataclasses.replace(_QUALITY, kl_mean=float("nan"))
+    assert len(quality.faults((nan,), {"kl_mean_max": 1.0})) == 1
