@@ -20,7 +20,7 @@ from torch.nn.utils import parametrize
 
 from ttsbench import checkpoint, voice, worker
 from ttsbench.errors import CellError
-from ttsbench.instruments.clock import STAGES, Timeline
+from ttsbench.instruments.clock import Timeline
 from ttsbench.jobs import Job
 from ttsbench.optimizations import graphs, registry
 from ttsbench.optimizations.flow_attention import Flash2
@@ -309,7 +309,7 @@ def test_the_lean_estimator_waits_for_nothing_and_biases_nothing(make: Make, mon
             return func(*args, **(kwargs or {}))
 
     biases: list[bool] = []
-    attend: Any = functional.scaled_dot_product_attention
+    attend: Callable[..., torch.Tensor] = functional.scaled_dot_product_attention
 
     def noting(*args: Any, **kwargs: Any) -> torch.Tensor:
         biases.append(kwargs["attn_mask"] is not None)
@@ -871,7 +871,6 @@ def test_gpu_half_precision_graphs_stay_near(on_gpu: Make, attention: str, slots
 @pytest.mark.parametrize("graph", ["off", "exact", "bucket"])
 def test_gpu_flash_attention_2_is_the_packages_kernel(on_gpu: Make, graph: str) -> None:
     pytest.importorskip("flash_attn")
-    from torch._C._autograd import DeviceType
     from torch.profiler import ProfilerActivity, profile
 
     pipeline = on_gpu(s3gen_dtype="bf16", s3gen_attention="flash_attention_2", s3gen_graph=graph)
