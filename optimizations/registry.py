@@ -309,11 +309,11 @@ def compiles(slots: Mapping[str, str]) -> bool:
 def precision(slots: Mapping[str, str], stored: str) -> str:
     """Which limits of quality hold: `exact`, `half` or `quantized`."""
     chosen = complete(slots)
-    if chosen.get("quantize", "off") != "off":
+    if chosen["quantize"] != "off":
         return "quantized"
     reduced = {"tf32", *HALF, *AMP}
-    dtypes = (stored if chosen["dtype"] == "stored" else chosen["dtype"], chosen.get("s3gen_dtype", "fp32"))
-    return "half" if reduced & set(dtypes) else "exact"
+    dtypes = {stored if chosen[slot] == "stored" else chosen[slot] for slot in ("dtype", "s3gen_dtype")}
+    return "half" if reduced & dtypes else "exact"
 
 
 def conflict(slots: Mapping[str, str], *, family: str, cfg_weight: float | None) -> str:
