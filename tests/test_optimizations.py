@@ -518,7 +518,7 @@ def test_gpu_after_an_early_stop_the_random_stream_is_upstreams(make: Make, fami
         head.bias = torch.nn.Parameter(bias)
         waves.append(pipeline.speak(0, 5).wave)
     assert waves[0].shape == waves[1].shape
-    assert torch.allclose(*waves, atol=1e-4)
+    assert torch.allclose(waves[0], waves[1], atol=1e-4)
 
 
 @pytest.mark.gpu
@@ -529,6 +529,6 @@ def test_gpu_200_utterances_leave_everything_as_five_did(make: Make, slots: dict
         for seed in range(calls):
             pipeline.speak(seed % 2, seed)
         activity = attest.watch(pipeline, 0, 3)
-        seen.append((activity.decode.per(activity.steps)["launches"], worker.count_hooks(pipeline)))
-        seen[-1] += (torch.cuda.memory_allocated(),)
+        launches = activity.decode.per(activity.steps)["launches"]
+        seen.append((launches, worker.count_hooks(pipeline), torch.cuda.memory_allocated()))
     assert seen[0] == seen[1]
