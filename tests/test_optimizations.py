@@ -286,7 +286,7 @@ def test_the_attention_asked_for_is_the_one_seen(make: Make, option: str, slots:
 def test_a_silent_fallback_of_attention_is_caught(make: Make, option: str) -> None:
     pipeline = make(attention=option)
     pipeline.tts.t3.tfmr.config._attn_implementation = "sdpa"
-    with pytest.raises(CellError, match=f"{option} was asked for, and in prefill what ran is: .*flash"):
+    with pytest.raises(CellError, match=f"{option} was asked for, and in prefill what ran is: .*attention"):
         evidence(pipeline, "attention")
 
 
@@ -346,7 +346,10 @@ def test_steps_and_hooks_do_not_grow_with_use(make: Make, slots: dict[str, str])
         for seed in range(calls):
             pipeline.decode_only(0, seed, 4)
         pipeline.speak(0, 1)
-        seen.append((attest.watch(pipeline, 0, 3).evidence(), worker.count_hooks(pipeline)))
+        activity = attest.watch(pipeline, 0, 3).evidence()
+        for part in activity.values():
+            del part["device_busy_ms"]  # a time, which is never twice the same
+        seen.append((activity, worker.count_hooks(pipeline)))
     assert seen[0] == seen[1]
 
 
