@@ -435,7 +435,9 @@ def test_completion_knows_the_shipped_scenarios() -> None:
 
 
 def test_completion_prints_a_script() -> None:
-    script = in_a_process("-m", "ttsbench", "--show-completion", "bash", SHELL="/bin/bash")
+    script = in_a_process(
+        "-m", "ttsbench", "--show-completion", "bash", _TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION="1"
+    )
     assert "COMPLETE" in script
     assert "complete " in script
 

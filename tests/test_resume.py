@@ -30,6 +30,7 @@ from ttsbench.journal import Journal
 
 ROOT = Path(__file__).parents[1]
 KILLS = 20
+WORK_SECONDS = 0.3  # of the jobs, each of which starts a process and sleeps
 SCENARIO = """
 name: s
 model: {size: tiny}
@@ -119,10 +120,12 @@ def assert_complete(run_folder: Path) -> None:
     assert [(cell.key, cell.status) for cell in run.cells if not cell.ok] == [("upstream", "skipped")]
 
 
-def stopped_anywhere(folder: Path, number: int, after_seconds: float) -> str:
-    """Stops a run, resumes it, and says what it was stopped in."""
+def stopped_anywhere(folder: Path, number: int, after_seconds: float, *, at_work: bool) -> str:
+    """Stops a run, so long after it was started or began to work; resumes it, and says what it was stopped in."""
     folder.mkdir()
     driver = run_new(folder)
+    if at_work:
+        wait_until(lambda: driver.run_folder() or driver.process.poll() is not None)
     time.sleep(after_seconds)
     driver.process.send_signal(number)
     printed, _ = driver.process.communicate(timeout=60)
@@ -166,16 +169,23 @@ def test_stopped_at_random_moments_nothing_is_lost(tmp_path: Path, number: int, 
     seconds = whole_run_seconds(tmp_path / "whole")
     draw = random.Random(number)
     moments = [seconds * (place + draw.random()) / times for place in range(times)]  # spread over the run
+
+    def stop(place: int) -> str:
+        """Every other one once there is a folder: how long it takes until then depends on the machine."""
+        at_work = place % 2 == 1
+        after_seconds = WORK_SECONDS * draw.random() if at_work else moments[place]
+        return stopped_anywhere(tmp_path / str(place), number, after_seconds, at_work=at_work)
+
     with ThreadPoolExecutor(2) as pool:
-        where = list(pool.map(lambda at: stopped_anywhere(tmp_path / f"{at:.6f}", number, at), moments))
+        where = list(pool.map(stop, range(times)))
     assert where.count("between") >= times // 4, where
 
 
 def wait_until(done: Callable[[], Any]) -> None:
-    for _ in range(400):
+    for _ in range(2000):
         if done():
             return
-        time.sleep(0.05)
+        time.sleep(0.01)
     pytest.fail("waited 20 s in vain")
 
 
