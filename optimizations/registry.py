@@ -355,12 +355,10 @@ def _forward_rules(chosen: Mapping[str, str], steps: int) -> tuple[Rule, ...]:
     whole = "workload.forward runs the backbone alone"
     unused = [slot for slot in SLOTS if slot.name not in OF_STEPS]
     stepless = "workload.forward.steps is 0: there is one forward, and no step after it"
+    of_steps = [BY_NAME[name] for name in OF_STEPS if name not in OF_A_FORWARD]
     return (
         *((chosen[s.name] != s.default, f"{s.name}: {chosen[s.name]} has no part in this; {whole}") for s in unused),
-        *(
-            (not steps and chosen[s] != BY_NAME[s].default, f"{s}: {chosen[s]}: {stepless}")
-            for s in ("decode", "cache")
-        ),
+        *((not steps and chosen[s.name] != s.default, f"{s.name}: {chosen[s.name]}: {stepless}") for s in of_steps),
         (chosen["decode"] == "cuda_graph", f"decode: cuda_graph captures the draw of a token too; {whole}"),
     )
 

@@ -160,8 +160,8 @@ def _forwards_stand_alone(setting: _Setting) -> Complaints:
         return
     given = {
         **{source: getattr(workload, source) is not None for source in TEXT_SOURCES},
-        "length": workload.length != Length(),
-        "voice": workload.voice != Voice(),
+        "length": workload.length != Length.model_construct(),
+        "voice": workload.voice != Voice.model_construct(),
         "language": workload.language is not None,
         "sampling": bool(workload.sampling.given()),
     }

@@ -48,8 +48,8 @@ ONE_MISTAKE = {
     "unknown key": (
         "measures: {}",
         (
-            "line 5: measures: unknown key; did you mean 'measure'? (allowed: baseline, claims, description, device, exclude, "
-            "matrix, measure, model, name, quality, stacks, workload)"
+            "line 5: measures: unknown key; did you mean 'measure'? (allowed: baseline, claims, description, device, "
+            "exclude, matrix, measure, model, name, quality, stacks, workload)"
         ),
     ),
     "unknown key in a section": (
@@ -247,8 +247,8 @@ ONE_MISTAKE = {
     "a key with a line break": (
         '"a\\nb\\e[1m": 1',
         (
-            "line 5: a�b�[1m: unknown key; allowed: baseline, claims, description, device, exclude, matrix, measure, model, "
-            "name, quality, stacks, workload"
+            "line 5: a�b�[1m: unknown key; allowed: baseline, claims, description, device, exclude, matrix, measure, "
+            "model, name, quality, stacks, workload"
         ),
     ),
     "exclude of an unknown stack": (

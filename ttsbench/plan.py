@@ -27,6 +27,7 @@ COSTS_SECONDS = {
 }
 # Of the backbone alone: for each position of each row.
 FORWARD_SECONDS = {("tiny", "cpu"): 1e-5, ("tiny", "cuda"): 1e-6, ("full", "cpu"): 1e-2, ("full", "cuda"): 2e-5}
+STEP_SECONDS = 0.02
 FORK_SERVER_START_SECONDS = 12.0
 CHECKPOINT_SECONDS = {"tiny": 1.0, "full": 20.0}
 BARE_START_SECONDS = 12.0
@@ -189,10 +190,7 @@ def job_seconds(job: Job) -> float:
     """One process, from start to record, as upstream's stack would take."""
     start, conditioning, per_audio_second, per_call = COSTS_SECONDS[job.size, job.device.partition(":")[0]]
     if job.forward is not None:
-        calls = job.warmup + job.repeats + 4
-        positions = job.forward.rows * (job.forward.positions + job.forward.steps)
-        per_position = FORWARD_SECONDS[job.size, job.device.partition(":")[0]]
-        return start + calls * (per_call / 10 + per_position * positions + per_call / 10 * job.forward.steps)
+        return start + (job.warmup + job.repeats + 4) * forward_seconds(job, job.forward)
     seconds_of_one = [per_call + per_audio_second * audio_seconds(job, index) for index in range(len(job.texts))]
     a_round = sum(seconds_of_one)
     seconds = start + (conditioning if job.voice_wav or job.voice_seconds is not None else 0.0)
@@ -204,6 +202,12 @@ def job_seconds(job: Job) -> float:
     rounds = job.repeats + ("memory" in job.passes) + 3 * (QUALITY in job.passes)
     energy = max(4.0, a_round) if "energy" in job.passes and job.device != "cpu" else 0.0
     return seconds + job.warmup * seconds_of_one[0] + rounds * a_round + energy
+
+
+def forward_seconds(job: Job, shape: Shape) -> float:
+    """One call, prompt included."""
+    positions = shape.rows * (shape.positions + shape.steps)
+    return positions * FORWARD_SECONDS[job.size, job.device.partition(":")[0]] + shape.steps * STEP_SECONDS
 
 
 def audio_seconds(job: Job, text_index: int) -> float:

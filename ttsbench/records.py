@@ -297,7 +297,7 @@ MIGRATIONS: dict[int, Callable[[Json], Json]] = {
     1: lambda data: {
         **data,
         "schema_version": 2,
-    },  # cells gained quality, faults, forwards, fell_back; all may be missing
+    },  # cells gained fields that may be missing
 }
 
 
