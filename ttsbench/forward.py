@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ttsbench.jobs import Job, Shape
 
 # Spark-TTS-0.5B's Qwen2; of its vocabulary nothing is needed, since embeddings are given and no logits are made.
-QWEN2 = {
+QWEN2: dict[str, Any] = {
     "hidden_size": 896,
     "intermediate_size": 4864,
     "num_hidden_layers": 24,
@@ -35,7 +35,7 @@ QWEN2 = {
     "rms_norm_eps": 1e-6,
     "vocab_size": 1,
 }
-QWEN2_TINY = {
+QWEN2_TINY: dict[str, Any] = {
     "hidden_size": 128,
     "intermediate_size": 512,
     "num_hidden_layers": 4,
