@@ -16,7 +16,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from ttsbench.records import Cell, Run
-from ttsbench.reports import ablation, metrics, tables
+from ttsbench.reports import ablation, claims, forwards, metrics, tables
 from ttsbench.reports.tables import Table
 
 if TYPE_CHECKING:
@@ -59,8 +59,9 @@ ERR = Console(file=cast(IO[str], Unfailing()), highlight=False)
 
 def show_run(run: Run) -> None:
     """The run's tables as they stand in 80 columns, then what did not run and what to know."""
-    for table in tables.overview(run):
-        show_table(table)
+    for build in (tables.overview, forwards.overview, claims.overview):
+        for table in build(run):
+            show_table(table)
     if (found := ablation.ablation(run)) is not None:
         show_table(ablation.table(found), of_words=True)
     for where, status, reason in tables.failures(run):
@@ -221,6 +222,8 @@ def outcome(cell: Cell) -> str:
         return f"{cell.status}: {cell.reason}"
     if cell.kind == "cold":
         return f"first call {cell.ladder['first_call']:.2f} s, steady {cell.ladder['steady']:.2f} s"
+    if cell.forwards:
+        return f"{metrics.FORWARD.text(metrics.FORWARD.of(cell))} ms"
     rtf = metrics.RTF.of(cell)
     return f"RTF {metrics.RTF.text(rtf)}"
 

@@ -57,7 +57,8 @@ def attest(pipeline: Pipeline, option: str) -> dict[str, Any]:
     t3, seen = pipeline.tts.t3, pipeline.seen
     parameters = {_short(p.dtype) for p in t3.parameters()}
     activations = {_short(dtype) for dtype in seen.activation_dtypes}
-    ids = pipeline.tts.conds.t3.cond_prompt_speech_tokens
+    conditionals = pipeline.tts.conds
+    ids = None if conditionals is None else conditionals.t3.cond_prompt_speech_tokens
     if ids is not None and ids.dtype.is_floating_point:
         raise CellError(f"dtype: the voice's token ids were cast to {_short(ids.dtype)}, which garbles them")
     wanted = NATIVE.get(option) or AUTOCAST.get(option)

@@ -10,8 +10,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-FAMILIES = ("chatterbox", "turbo", "nano", "multilingual")
+UTTERANCE_FAMILIES = ("chatterbox", "turbo", "nano", "multilingual")
 LLAMA_FAMILIES = ("chatterbox", "multilingual")
+# Backbones without a pipeline around them, and those whose layers are Llama's.
+SPARK_TTS = "spark-tts"
+FAMILIES = (*UTTERANCE_FAMILIES, SPARK_TTS)
+LLAMA_LAYERS = (*LLAMA_FAMILIES, SPARK_TTS)
 
 
 @dataclass(frozen=True)
@@ -24,6 +28,7 @@ class Option:
     families: tuple[str, ...] = FAMILIES
     needs_cuda: bool = False
     needs_package: str = ""
+    needs_capability: tuple[int, int] = (0, 0)
     how_to_get: str = ""
 
 
@@ -49,6 +54,7 @@ FLASH_ATTN = "pip install 'ttsbench[flash-attn]' (or a wheel for your torch and 
 HALF = ("fp16", "bf16")
 AMP = ("amp_fp16", "amp_bf16")
 FLASH_HALF_ONLY = "flash kernels work in fp16 and bf16 only"
+ON_MISSING = "on_missing"
 MEAN_FLOW_FAMILIES = ("turbo", "nano")
 FEWER_STEPS = "fewer Euler steps make another sound"
 
@@ -82,6 +88,7 @@ SLOTS: tuple[Slot, ...] = (
                 "the flash-attn package's kernels",
                 needs_cuda=True,
                 needs_package="flash-attn",
+                needs_capability=(8, 0),
                 how_to_get=FLASH_ATTN,
             ),
         ),
@@ -91,9 +98,9 @@ SLOTS: tuple[Slot, ...] = (
         "Llama's silu(gate)·up",
         (
             Option("eager", "as transformers writes it"),
-            Option("liger", "Liger's kernel for silu and product", families=LLAMA_FAMILIES, needs_cuda=True),
-            Option("triton", "our kernel for silu and product", families=LLAMA_FAMILIES, needs_cuda=True),
-            Option("triton_fused", "our kernel with both projections in it", families=LLAMA_FAMILIES, needs_cuda=True),
+            Option("liger", "Liger's kernel for silu and product", families=LLAMA_LAYERS, needs_cuda=True),
+            Option("triton", "our kernel for silu and product", families=LLAMA_LAYERS, needs_cuda=True),
+            Option("triton_fused", "our kernel with both projections in it", families=LLAMA_LAYERS, needs_cuda=True),
         ),
     ),
     Slot(
@@ -101,8 +108,8 @@ SLOTS: tuple[Slot, ...] = (
         "Llama's RMSNorm",
         (
             Option("eager", "as transformers writes it"),
-            Option("liger", "Liger's kernel", families=LLAMA_FAMILIES, needs_cuda=True),
-            Option("triton", "our kernel", families=LLAMA_FAMILIES, needs_cuda=True),
+            Option("liger", "Liger's kernel", families=LLAMA_LAYERS, needs_cuda=True),
+            Option("triton", "our kernel", families=LLAMA_LAYERS, needs_cuda=True),
         ),
     ),
     Slot(
@@ -110,8 +117,8 @@ SLOTS: tuple[Slot, ...] = (
         "Llama's rotary embedding",
         (
             Option("eager", "as transformers writes it"),
-            Option("liger", "Liger's kernel", families=LLAMA_FAMILIES, needs_cuda=True),
-            Option("triton", "our kernel", families=LLAMA_FAMILIES, needs_cuda=True),
+            Option("liger", "Liger's kernel", families=LLAMA_LAYERS, needs_cuda=True),
+            Option("triton", "our kernel", families=LLAMA_LAYERS, needs_cuda=True),
         ),
     ),
     Slot(
@@ -124,7 +131,7 @@ SLOTS: tuple[Slot, ...] = (
                     name,
                     summary,
                     changes_output=f"T3's weights are rounded to {name}",
-                    families=LLAMA_FAMILIES,
+                    families=LLAMA_LAYERS,
                     needs_cuda=name != "int8",
                     needs_package="torchao",
                     how_to_get="pip install 'ttsbench[quantize]'",
@@ -208,6 +215,7 @@ SLOTS: tuple[Slot, ...] = (
                 "the flash-attn package's kernels in the estimator; in the encoder they cannot run, so PyTorch's",
                 needs_cuda=True,
                 needs_package="flash-attn",
+                needs_capability=(8, 0),
                 how_to_get=FLASH_ATTN,
             ),
         ),
@@ -282,9 +290,21 @@ SLOTS: tuple[Slot, ...] = (
             Option("off", "the wave as the vocoder made it", changes_output="the audio carries no watermark"),
         ),
     ),
+    Slot(
+        ON_MISSING,
+        "what becomes of a stack with an option that cannot run here",
+        (
+            Option("skip", "a row that says why"),
+            Option("fallback", "upstream's option in its place, and the row says so"),
+            Option("fail", "the run is refused before it starts"),
+        ),
+    ),
 )
 
 BY_NAME: Mapping[str, Slot] = {slot.name: slot for slot in SLOTS}
+# Those that a forward of the backbone alone has: without steps, and with.
+OF_A_FORWARD = ("dtype", "attention", "mlp", "norm", "rope", "quantize", "compile", ON_MISSING)
+OF_STEPS = (*OF_A_FORWARD[:-2], "decode", "cache", *OF_A_FORWARD[-2:])
 
 
 def complete(slots: Mapping[str, str]) -> dict[str, str]:
@@ -316,13 +336,18 @@ def precision(slots: Mapping[str, str], stored: str) -> str:
     return "half" if reduced & dtypes else "exact"
 
 
-def conflict(slots: Mapping[str, str], *, family: str, cfg_weight: float | None) -> str:
-    """Why this combination makes no sense for this model; empty when it does."""
+def conflict(
+    slots: Mapping[str, str], *, family: str, cfg_weight: float | None, forward_steps: int | None = None
+) -> str:
+    """Why this combination makes no sense for this model, or for forwards of so many steps; empty when it does."""
     chosen = complete(slots)
     for name, option in chosen.items():
         if family not in BY_NAME[name].option(option).families:
             allowed = ", ".join(BY_NAME[name].option(option).families)
             return f"{name}: {option} is for {allowed}, not for {family}"
+    if forward_steps is not None:
+        rules = (*_forward_rules(chosen, forward_steps), *_loop_rules(chosen, watches=False), *_precision_rules(chosen))
+        return next((reason for broken, reason in rules if broken), "")
     if cfg_weight == 0 and family in LLAMA_FAMILIES and chosen["decode"] == "upstream":
         return "the package's own loop crashes at cfg_weight 0; decode: lean runs it"
     watches = family == "multilingual" and chosen["analyzer"] == "upstream"
@@ -331,6 +356,19 @@ def conflict(slots: Mapping[str, str], *, family: str, cfg_weight: float | None)
 
 
 Rule = tuple[bool, str]
+
+
+def _forward_rules(chosen: Mapping[str, str], steps: int) -> tuple[Rule, ...]:
+    """What a forward of the backbone alone has no use for."""
+    whole = "workload.forward runs the backbone alone"
+    unused = [slot for slot in SLOTS if slot.name not in OF_STEPS]
+    stepless = "workload.forward.steps is 0: there is one forward, and no step after it"
+    of_steps = [BY_NAME[name] for name in OF_STEPS if name not in OF_A_FORWARD]
+    return (
+        *((chosen[s.name] != s.default, f"{s.name}: {chosen[s.name]} has no part in this; {whole}") for s in unused),
+        *((not steps and chosen[s.name] != s.default, f"{s.name}: {chosen[s.name]}: {stepless}") for s in of_steps),
+        (chosen["decode"] == "cuda_graph", f"decode: cuda_graph captures the draw of a token too; {whole}"),
+    )
 
 
 def _loop_rules(chosen: Mapping[str, str], *, watches: bool) -> tuple[Rule, ...]:

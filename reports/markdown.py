@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ttsbench.records import Run
-from ttsbench.reports import ablation, tables
+from ttsbench.reports import ablation, claims, forwards, tables
 from ttsbench.reports.tables import Table
+
+# What stands first: the figures of utterances or of forwards, then what others claim of them.
+OVERVIEWS = (tables.overview, forwards.overview, claims.overview)
 
 
 def report(run: Run) -> str:
@@ -14,7 +17,7 @@ def report(run: Run) -> str:
     parts = [
         f"# {escape(run.scenario)}",
         f"Run `{run.run_id}`, {run.status}, {run.started_utc} to {run.finished_utc}, ttsbench {run.ttsbench_version}.",
-        *(render(table) for table in tables.overview(run)),
+        *(render(table) for build in OVERVIEWS for table in build(run)),
         *_ablation(run),
         *_section("Not measured", [f"{where}: **{what}**, {why}" for where, what, why in tables.failures(run)]),
         *_section("Quality failed", [escape(fault) for fault in tables.faults(run)]),

@@ -95,6 +95,14 @@ PEAK_MEMORY = Metric("peak_memory_bytes", "peak GiB", _peak_memory, 1 / 2**30, 2
 ENERGY = Metric(
     "joules_per_audio_second", "J/s", lambda c: None if c.energy is None else c.energy.joules_per_audio_second, 1.0, 1
 )
+FORWARD = Metric("forward_seconds", "ms", lambda cell: statistics.median(f.wall_seconds for f in cell.forwards), 1e3, 2)
+FORWARD_PEAK = Metric(
+    "forward_peak_bytes",
+    "peak MiB",
+    lambda cell: statistics.median(f.peak_allocated_bytes for f in cell.forwards),
+    1 / 2**20,
+    0,
+)
 OVERVIEW = (RTF, TTFA, DECODE, S3GEN, PEAK_MEMORY, ENERGY)
 DETAIL = (
     RTF,

@@ -1,32 +1,49 @@
-"""samples.csv: every utterance, raw, one per line."""
+"""samples.csv: every utterance or forward, raw, one per line."""
 
 from __future__ import annotations
 
 import csv
 import io
+from typing import Any
 
-from ttsbench.records import Run
+from ttsbench.records import Cell, Run
 from ttsbench.reports.metrics import STAGES
 
 UTTERANCE_FIELDS = (
     "text_index", "repeat", "seed", "wall_seconds", "audio_seconds", "rtf", "tokens", "tokens_sha256",
     "first_sample_seconds", "first_playable_seconds", "first_audible_seconds", "sm_clock_mhz",
 )  # fmt: skip
+FORWARD_FIELDS = (
+    "rows", "positions", "steps", "repeat", "wall_seconds", "host_seconds", "device_seconds", "tokens_per_second",
+    "peak_allocated_bytes",
+)  # fmt: skip
+CELL_FIELDS = ("stack", "point", "process", "order")
 
 
 def samples(run: Run) -> str:
     """The file's text."""
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
+    if any(cell.forwards for cell in run.cells):
+        writer.writerow([*CELL_FIELDS, *FORWARD_FIELDS])
+        writer.writerows(
+            [*_of_cell(cell), *(getattr(forward, field) for field in FORWARD_FIELDS)]
+            for cell in run.cells
+            for forward in cell.forwards
+        )
+        return file.getvalue()
     stage_columns = [f"{stage}_{clock}_seconds" for stage in STAGES for clock in ("host", "device")]
-    writer.writerow(["stack", "point", "process", "order", *UTTERANCE_FIELDS, *stage_columns])
+    writer.writerow([*CELL_FIELDS, *UTTERANCE_FIELDS, *stage_columns])
     for cell in run.cells:
-        point = ";".join(f"{key}={value}" for key, value in cell.point.items())
         for utterance in cell.utterances:
             times = [utterance.stages.get(stage) for stage in STAGES]
             writer.writerow(
-                [cell.stack, point, cell.process, cell.order]
+                _of_cell(cell)
                 + [getattr(utterance, field) for field in UTTERANCE_FIELDS]
                 + [v for t in times for v in ((t.host_seconds, t.device_seconds) if t else (None, None))]
             )
     return file.getvalue()
+
+
+def _of_cell(cell: Cell) -> list[Any]:
+    return [cell.stack, ";".join(f"{key}={value}" for key, value in cell.point.items()), cell.process, cell.order]

@@ -88,7 +88,12 @@ def point_name(point: dict[str, Any]) -> str:
 
 def overview(run: Run) -> list[Table]:
     """Per point one table: every stack beside the baseline."""
-    return [_overview(stacks) for stacks in results(run) if any(stack.timed for stack in stacks)]
+    return [_overview(stacks) for stacks in results(run) if _speaks(stacks)]
+
+
+def _speaks(stacks: Sequence[StackResult]) -> bool:
+    """Whether there are figures, and of utterances: forwards of the backbone alone have tables of their own."""
+    return any(stack.timed for stack in stacks) and not any(c.forwards for stack in stacks for c in stack.timed)
 
 
 def _overview(stacks: Sequence[StackResult]) -> Table:
@@ -99,8 +104,8 @@ def _overview(stacks: Sequence[StackResult]) -> Table:
         [
             stack.marked,
             stack.text(metrics.RTF),
-            _spread(stack.estimate(metrics.RTF)),
-            _speed_up(stack, baseline),
+            spread(stack.estimate(metrics.RTF)),
+            ratio(stack, baseline, metrics.RTF),
             *(stack.text(m) for m in shown if m is not metrics.RTF),
         ]
         for stack in stacks
@@ -128,13 +133,15 @@ def _either(counts: Sequence[int]) -> str:
     return " or ".join(str(count) for count in counts)
 
 
-def _spread(found: statistics.Estimate | None) -> str:
+def spread(found: statistics.Estimate | None) -> str:
+    """Half the range of the processes; nothing of one."""
     return "–" if found is None or math.isnan(found.spread) else f"{found.spread:.1%}"
 
 
-def _speed_up(stack: StackResult, baseline: StackResult | None) -> str:
-    mine = stack.estimate(metrics.RTF)
-    theirs = baseline.estimate(metrics.RTF) if baseline else None
+def ratio(stack: StackResult, baseline: StackResult | None, metric: Metric) -> str:
+    """How many times the baseline's speed."""
+    mine = stack.estimate(metric)
+    theirs = baseline.estimate(metric) if baseline else None
     if stack.baseline:
         return "baseline"
     return f"{theirs.median / mine.median:.2f}×" if mine and theirs and mine.median else "–"
@@ -142,7 +149,7 @@ def _speed_up(stack: StackResult, baseline: StackResult | None) -> str:
 
 def stages(run: Run) -> list[Table]:
     """Milliseconds per stage, by the host's clock and, where there is a device, between its events."""
-    return [_stages(stacks) for stacks in results(run) if any(stack.timed for stack in stacks)]
+    return [_stages(stacks) for stacks in results(run) if _speaks(stacks)]
 
 
 def _stages(stacks: Sequence[StackResult]) -> Table:

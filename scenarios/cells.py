@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ttsbench.optimizations import registry
-from ttsbench.scenarios.models import TEXT_SOURCES, Length, Measure, Model, Sampling, Voice, Workload
+from ttsbench.scenarios.models import TEXT_SOURCES, Forward, Length, Measure, Model, Sampling, Voice, Workload
 
 CELLS_MAX = 10_000
 SLOTS = "slots."
@@ -21,10 +21,11 @@ Point = dict[str, Any]
 # What a matrix may vary beside slots: everything that says which model says what, and where.
 POINT_AXES = (
     *(f"model.{key}" for key in Model.model_fields),
-    *(f"workload.{key}" for key in Workload.model_fields if key not in ("texts", "sampling")),
+    *(f"workload.{key}" for key in Workload.model_fields if key not in ("texts", "sampling", "forward")),
     *(f"workload.length.{key}" for key in Length.model_fields),
     *(f"workload.voice.{key}" for key in Voice.model_fields),
     *(f"workload.sampling.{key}" for key in Sampling.model_fields),
+    *(f"workload.forward.{key}" for key in Forward.model_fields),
     "device",
 )
 SLOT_AXES = tuple(f"{SLOTS}{slot.name}" for slot in registry.SLOTS)
@@ -45,6 +46,8 @@ class CellPlan:
     baseline: bool
     refusal: str
     limits: dict[str, float]
+    # What could not run here, and what its slot holds instead.
+    fell_back: tuple[str, ...] = ()
 
     @property
     def key(self) -> str:
@@ -119,6 +122,11 @@ def value_text(value: Any) -> str:
     if isinstance(value, Mapping):
         return "{" + ",".join(f"{key}:{value_text(inner)}" for key, inner in value.items()) + "}"
     return json.dumps(value)
+
+
+def holds_at(given: Mapping[str, Any], point: Mapping[str, Any]) -> bool:
+    """Whether a point has these coordinates."""
+    return all(axis in point and value_text(point[axis]) == value_text(value) for axis, value in given.items())
 
 
 def substitute(

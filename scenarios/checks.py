@@ -15,9 +15,28 @@ from pydantic import ValidationError
 
 from ttsbench.errors import suggest
 from ttsbench.optimizations import registry
-from ttsbench.scenarios.cells import CELLS_MAX, MAPPING_AXES, POINT_AXES, SLOT_AXES, SLOTS, Point, Sheet, value_text
+from ttsbench.scenarios.cells import (
+    CELLS_MAX,
+    MAPPING_AXES,
+    POINT_AXES,
+    SLOT_AXES,
+    SLOTS,
+    Point,
+    Sheet,
+    holds_at,
+    value_text,
+)
 from ttsbench.scenarios.mistakes import Findings, shown, told
-from ttsbench.scenarios.models import SECTIONS, TEXT_SOURCES, ScenarioFile
+from ttsbench.scenarios.models import (
+    DEFAULT_PASSES,
+    FORWARD_METRICS,
+    FORWARD_PASSES,
+    SECTIONS,
+    TEXT_SOURCES,
+    UTTERANCE_METRICS,
+    UTTERANCE_PASSES,
+    ScenarioFile,
+)
 from ttsbench.scenarios.settings import check_points
 from ttsbench.scenarios.yaml_source import Keys
 
@@ -31,7 +50,10 @@ def check(data: Any, base: Path, findings: Findings) -> None:
         matrix = _sound_matrix(data, findings)
         sheet = Sheet(stacks, _sound_baseline(data, stacks, findings), matrix, ())
         sheet = replace(sheet, exclude=_sound_exclude(data, sheet, findings))
-        check_points(data, base, matrix, _points(sheet, findings), findings)
+        points = _points(sheet, findings)
+        check_points(data, base, matrix, points, findings)
+        _check_forwards(data, findings)
+        _check_claims(data, sheet, points, findings)
     # Last, because a place has one mistake at most, and "unknown slot" says more than "should be text".
     _check_structure(data, base, findings)
     _check_text_sources(data, findings)
@@ -48,7 +70,52 @@ def _check_structure(data: Any, base: Path, findings: Findings) -> None:
         ScenarioFile.model_validate(data, context={"base": base})
     except ValidationError as error:
         for detail in error.errors(include_url=False):
-            findings.add(detail["loc"], told(detail, SECTIONS.get(detail["loc"][:-1])))
+            section = tuple(key for key in detail["loc"][:-1] if isinstance(key, str))
+            findings.add(detail["loc"], told(detail, SECTIONS.get(section)))
+
+
+def _check_forwards(data: Mapping[str, Any], findings: Findings) -> None:
+    """A matrix varies what is there; what is measured per second of audio has no part in a forward."""
+    forward = _mapping(data.get("workload")).get("forward") is not None
+    for axis in _mapping(data.get("matrix")):
+        if axis.startswith("workload.forward.") and not forward:
+            findings.add(("matrix", axis), "varies a forward, and there is none; give workload.forward, if only {}")
+    passes = _mapping(data.get("measure")).get("passes", DEFAULT_PASSES)
+    if forward and isinstance(passes, list | tuple) and (unfit := [p for p in UTTERANCE_PASSES if p in passes]):
+        problem = f"a forward has no {' and no '.join(unfit)} pass; give those it has: {', '.join(FORWARD_PASSES)}"
+        findings.add(("measure", "passes"), problem)
+
+
+def _check_claims(data: Mapping[str, Any], sheet: Sheet, points: Sequence[Point], findings: Findings) -> None:
+    """Each is about a stack, a point and a figure that this scenario has."""
+    claims = data.get("claims")
+    forward = _mapping(data.get("workload")).get("forward") is not None
+    metrics = FORWARD_METRICS if forward else UTTERANCE_METRICS
+    seen: set[Any] = set()
+    for index, claim in enumerate(claims if isinstance(claims, list) else ()):
+        given = _mapping(claim)
+        if "stack" in given:
+            _stack_exists(given["stack"], sheet, ("claims", index, "stack"), findings)
+        if (metric := given.get("metric")) in (*UTTERANCE_METRICS, *FORWARD_METRICS) and metric not in metrics:
+            of = "forwards" if forward else "utterances"
+            findings.add(("claims", index, "metric"), f"{metric} is no figure of {of}; {suggest(metric, metrics)}")
+        if isinstance(name := given.get("id"), str) and name in seen:
+            findings.add(("claims", index, "id"), f"'{name:.60}' names another claim already")
+        seen.add(given.get("id") if isinstance(given.get("id"), str) else None)
+        _point_exists(given.get("at"), points, ("claims", index, "at"), findings)
+
+
+def _point_exists(given: Any, points: Sequence[Point], keys: Keys, findings: Findings) -> None:
+    """Whether at least one point has all these coordinates."""
+    axes = {axis: dict.fromkeys(value_text(point[axis]) for point in points if axis in point) for axis in points[0]}
+    before = len(findings.mistakes)
+    for axis, value in _mapping(given).items():
+        if axis not in axes:
+            findings.add((*keys, axis), f"no axis of the matrix that makes points; {suggest(str(axis), axes)}")
+        elif value_text(value) not in axes[axis]:
+            findings.add((*keys, axis), f"{value_text(value):.60} is none of its values: {', '.join(axes[axis]):.200}")
+    if len(findings.mistakes) == before and not any(holds_at(_mapping(given), point) for point in points):
+        findings.add(keys, "is no point that runs; exclude leaves it out")
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

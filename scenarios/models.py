@@ -17,6 +17,7 @@ from pydantic import (
     model_validator,
 )
 
+from ttsbench.optimizations import registry
 from ttsbench.optimizations.registry import FAMILIES
 from ttsbench.scenarios import files
 from ttsbench.scenarios.kinds import (
@@ -43,6 +44,10 @@ SIZES = ("full", "tiny")
 DTYPES = ("fp32", "fp16", "bf16")
 QUALITY = "quality"
 PASSES = ("time", "memory", "energy", QUALITY, "cold")
+DEFAULT_PASSES = ("time", "memory", "energy")
+FORWARD_PASSES = ("time", "memory", QUALITY)
+# Per second of audio, or of a first call to speak.
+UTTERANCE_PASSES = tuple(name for name in PASSES if name not in FORWARD_PASSES)
 STARTS = ("forkserver", "bare")
 SYNTHETIC = "synthetic"
 HUB = "hub"
@@ -138,8 +143,18 @@ class Sampling(Section):
         return self.model_dump(exclude_none=True)
 
 
+class Forward(Section):
+    """The backbone alone, on seeded random embeddings: no text, no voice, no S3Gen."""
+
+    rows: Annotated[int, Field(ge=1, le=256)] = Field(default=1, description="sequences side by side")
+    positions: Annotated[int, Field(ge=1, le=32_768)] = Field(default=512, description="of each sequence")
+    steps: Annotated[int, Field(ge=0, le=10_000)] = Field(
+        default=0, description="0: one forward over all positions; otherwise so many decode steps after them"
+    )
+
+
 class Workload(Section):
-    """What is said, how long, and in which voice."""
+    """What is said, how long, and in which voice; or a forward of the backbone alone."""
 
     texts: Annotated[tuple[Utterance, ...], AsTuple, AfterValidator(not_empty)] | None = Field(
         default=None, description="what is said; give one of texts, file and set"
@@ -157,21 +172,29 @@ class Workload(Section):
     language: Annotated[str, OneOf(tuple(LANGUAGES))] | None = Field(
         default=None, description="multilingual only; en if left out"
     )
-    seed: Seed = Field(default=0, description="of the first utterance")
+    forward: Forward | None = Field(default=None, description="the backbone alone, in the place of utterances")
+    seed: Seed = Field(default=0, description="of the first utterance, or of a forward's embeddings")
     sampling: Sampling = Field(default_factory=Sampling, description="what is left out is upstream's default")
 
     @model_validator(mode="before")
     @classmethod
     def _default_set(cls, given: Any) -> Any:
-        if isinstance(given, Mapping) and all(given.get(source) is None for source in TEXT_SOURCES):
+        if isinstance(given, Mapping) and all(given.get(key) is None for key in (*TEXT_SOURCES, "forward")):
             return {**given, "set": DEFAULT_SET}
         return given
 
     def utterances(self) -> tuple[str, ...]:
-        """What is said, read from the file if there is one."""
+        """What is said, read from the file if there is one; nothing in a forward."""
+        if self.forward is not None:
+            return ()
         if self.texts is not None:
             return self.texts
         return files.read_utterances(Path(self.file)) if self.file else SETS[self.set or DEFAULT_SET]
+
+    def conflict(self, slots: Mapping[str, str], family: str) -> str:
+        """Why these options make no sense together for this work; empty when they do."""
+        steps = None if self.forward is None else self.forward.steps
+        return registry.conflict(slots, family=family, cfg_weight=self.sampling.cfg_weight, forward_steps=steps)
 
     def replay_tokens(self) -> tuple[tuple[int, ...], ...]:
         """The tokens to force, one list for each utterance; empty unless the length is `replay`."""
@@ -185,7 +208,7 @@ class Measure(Section):
     repeats: Count = Field(default=5, description="timed passes over all texts in one process")
     processes: Count = Field(default=3, description="fresh processes for each cell")
     passes: Annotated[tuple[Annotated[str, OneOf(PASSES)], ...], AsTuple, AfterValidator(_passes)] = Field(
-        default=("time", "memory", "energy"), description="what is measured, each apart; time is required"
+        default=DEFAULT_PASSES, description="what is measured, each apart; time is required"
     )
     timeout_seconds: Annotated[float, Field(gt=0, le=7 * 86_400, allow_inf_nan=False)] = Field(
         default=900.0, description="after which a process is ended and its cell fails"
@@ -195,6 +218,7 @@ class Measure(Section):
     )
 
 
+ClaimBound = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Limit = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
@@ -205,25 +229,73 @@ class Limits(Section):
     kl_mean_max: Limit | None = None
     top1_agreement_min: Share | None = None
     mel_distance_max: Limit | None = None
+    hidden_relative_error_max: Limit | None = None
 
-    def given(self) -> dict[str, float]:
-        """Only what is limited."""
-        return self.model_dump(exclude_none=True)
+    def given(self, *, forward: bool = False) -> dict[str, float]:
+        """Only what is limited, of utterances or of forwards of the backbone alone."""
+        limits: dict[str, float] = self.model_dump(exclude_none=True)
+        return {name: limit for name, limit in limits.items() if name.startswith("hidden_") == forward}
+
+
+CLAIM_KINDS = ("speedup", "saving", "difference", "value")
+# Lower is better for all of them; the first few need utterances, the others forwards.
+UTTERANCE_METRICS = (
+    "rtf",
+    "wall_seconds",
+    "first_playable_seconds",
+    "decode_seconds_per_token",
+    "s3gen_seconds",
+    "peak_memory_bytes",
+)
+FORWARD_METRICS = ("forward_seconds", "forward_peak_bytes")
+
+
+class Claim(Section):
+    """What somebody says that a stack brings, to be laid beside our figure."""
+
+    id: Name = Field(description="names the claim in the report")
+    says: str = Field(max_length=1_000, description="the claim in its own words")
+    stack: str = Field(description="whose figure it is about")
+    metric: Annotated[str, OneOf((*UTTERANCE_METRICS, *FORWARD_METRICS))] = Field(description="which figure")
+    at: dict[str, Any] | None = Field(
+        default=None, description="axis: value; the points of the matrix it is about, all of them if left out"
+    )
+    kind: Annotated[str, OneOf(CLAIM_KINDS)] = Field(
+        description="speedup (times the baseline's), saving (share of it), difference (less than it, in the figure's "
+        "unit), or value (the figure itself)"
+    )
+    low: ClaimBound | None = Field(default=None, description="the least that is claimed; not for value")
+    high: ClaimBound | None = Field(default=None, description="the most that is claimed; for value, what it may be")
+
+    @model_validator(mode="after")
+    def _has_its_bound(self) -> Claim:
+        needed = "high" if self.kind == "value" else "low"
+        if getattr(self, needed) is None:
+            raise refused(f"a claim of the kind {self.kind} needs {needed}")
+        if self.low is not None and self.high is not None and self.low > self.high:
+            raise refused(f"low is {self.low:g} and high is {self.high:g}; low is the smaller one")
+        return self
 
 
 class QualityLimits(Section):
     """For stacks that compute exactly, in reduced precision, or with quantized weights."""
 
     exact: Limits = Field(
-        default=Limits(logits_relative_error_max=1e-3, kl_mean_max=1e-6, mel_distance_max=1e-3),
+        default=Limits(
+            logits_relative_error_max=1e-3, kl_mean_max=1e-6, mel_distance_max=1e-3, hidden_relative_error_max=1e-3
+        ),
         description="of stacks in fp32",
     )
     half: Limits = Field(
-        default=Limits(logits_relative_error_max=0.1, kl_mean_max=0.02, mel_distance_max=0.2),
+        default=Limits(
+            logits_relative_error_max=0.1, kl_mean_max=0.02, mel_distance_max=0.2, hidden_relative_error_max=0.1
+        ),
         description="of stacks in half precision, tf32 or under autocast",
     )
     quantized: Limits = Field(
-        default=Limits(logits_relative_error_max=0.3, kl_mean_max=0.2, mel_distance_max=0.2),
+        default=Limits(
+            logits_relative_error_max=0.3, kl_mean_max=0.2, mel_distance_max=0.2, hidden_relative_error_max=0.3
+        ),
         description="of stacks with quantized weights",
     )
 
@@ -250,6 +322,9 @@ class ScenarioFile(Section):
     quality: QualityLimits = Field(
         default_factory=QualityLimits, description="how far from fp32 upstream a stack may be before it counts as wrong"
     )
+    claims: Annotated[tuple[Claim, ...], AsTuple] = Field(
+        default=(), description="what others say of these stacks; the report lays our figures beside it"
+    )
 
 
 # Which class describes the keys below which place.
@@ -260,7 +335,9 @@ SECTIONS: Mapping[tuple[str | int, ...], type[BaseModel]] = {
     ("workload", "length"): Length,
     ("workload", "voice"): Voice,
     ("workload", "sampling"): Sampling,
+    ("workload", "forward"): Forward,
     ("measure",): Measure,
+    ("claims",): Claim,
     ("quality",): QualityLimits,
     ("quality", "exact"): Limits,
     ("quality", "half"): Limits,

@@ -14,7 +14,7 @@ from ttsbench.scenarios import checks, files, yaml_source
 from ttsbench.scenarios.cells import SLOTS, CellPlan, Point, Sheet, Variant, at_point
 from ttsbench.scenarios.json_schema import json_schema
 from ttsbench.scenarios.mistakes import Findings
-from ttsbench.scenarios.models import Length, Measure, Model, Sampling, ScenarioFile, Voice, Workload
+from ttsbench.scenarios.models import Length, Limits, Measure, Model, Sampling, ScenarioFile, Voice, Workload
 from ttsbench.scenarios.overrides import apply_overrides
 from ttsbench.scenarios.texts import DEFAULT_LANGUAGE
 
@@ -85,9 +85,13 @@ class Scenario(ScenarioFile):
             device=device,
             measure=self.measure,
             baseline=variant.label == self.baseline,
-            limits=getattr(self.quality, registry.precision(variant.slots, model.dtype)).given(),
-            refusal=registry.conflict(variant.slots, family=model.family, cfg_weight=workload.sampling.cfg_weight),
+            limits=self._limits(variant.slots, model, workload),
+            refusal=workload.conflict(variant.slots, model.family),
         )
+
+    def _limits(self, slots: Mapping[str, str], model: Model, workload: Workload) -> dict[str, float]:
+        limits: Limits = getattr(self.quality, registry.precision(slots, model.dtype))
+        return limits.given(forward=workload.forward is not None)
 
     def _sheet(self) -> Sheet:
         return Sheet(self.stacks, self.baseline, self.matrix, self.exclude)

@@ -11,12 +11,12 @@ from pydantic import ValidationError
 from pydantic_core import PydanticCustomError
 
 from ttsbench.errors import UsageError
-from ttsbench.optimizations.registry import LLAMA_FAMILIES
+from ttsbench.optimizations.registry import LLAMA_FAMILIES, SPARK_TTS
 from ttsbench.scenarios import files
 from ttsbench.scenarios.cells import Point, at_point, value_text
 from ttsbench.scenarios.kinds import check_device
 from ttsbench.scenarios.mistakes import Findings, shown, told
-from ttsbench.scenarios.models import HUB, SECTIONS, Model, Section, Workload
+from ttsbench.scenarios.models import HUB, SECTIONS, TEXT_SOURCES, Length, Model, Section, Voice, Workload
 from ttsbench.scenarios.yaml_source import Keys
 
 # Turbo's conditioning asserts that the reference is longer.
@@ -144,6 +144,32 @@ def _weights_told(model: Model) -> str:
     return "those from the hub" if model.weights == HUB else "those in a folder"
 
 
+def _backbones_only_run_forwards(setting: _Setting) -> Complaints:
+    model, forward = setting.model, setting.workload.forward
+    if model.family != SPARK_TTS or not setting.sure_of("model.family", "workload.forward"):
+        return
+    if forward is None:
+        yield ("model", "family"), f"{SPARK_TTS} is a backbone without the rest; it needs workload.forward"
+    if not model.synthetic and setting.sure_of("model.weights"):
+        yield ("model", "weights"), f"of {SPARK_TTS} there are synthetic ones only"
+
+
+def _forwards_stand_alone(setting: _Setting) -> Complaints:
+    workload = setting.workload
+    if workload.forward is None or not setting.sure_of("workload.forward"):
+        return
+    given = {
+        **{source: getattr(workload, source) is not None for source in TEXT_SOURCES},
+        "length": workload.length != Length.model_construct(),
+        "voice": workload.voice != Voice.model_construct(),
+        "language": workload.language is not None,
+        "sampling": bool(workload.sampling.given()),
+    }
+    for key, is_given in given.items():
+        if is_given and setting.sure_of(f"workload.{key}"):
+            yield ("workload", key), "has no part in workload.forward, which runs the backbone alone"
+
+
 def _language_fits(setting: _Setting) -> Complaints:
     family, language = setting.model.family, setting.workload.language
     if language and family != "multilingual" and setting.sure_of("model.family", "workload.language"):
@@ -214,6 +240,8 @@ def _number_of_texts(setting: _Setting) -> int | None:
 
 RULES: tuple[Callable[[_Setting], Complaints], ...] = (
     _weights_exist,
+    _backbones_only_run_forwards,
+    _forwards_stand_alone,
     _language_fits,
     _sampling_fits,
     _texts_can_be_read,

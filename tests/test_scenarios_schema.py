@@ -48,8 +48,8 @@ ONE_MISTAKE = {
     "unknown key": (
         "measures: {}",
         (
-            "line 5: measures: unknown key; did you mean 'measure'? (allowed: baseline, description, device, exclude, "
-            "matrix, measure, model, name, quality, stacks, workload)"
+            "line 5: measures: unknown key; did you mean 'measure'? (allowed: baseline, claims, description, device, "
+            "exclude, matrix, measure, model, name, quality, stacks, workload)"
         ),
     ),
     "unknown key in a section": (
@@ -90,7 +90,7 @@ ONE_MISTAKE = {
         "model: {family: chaterbox}",
         (
             "line 5: model.family: 'chaterbox' is not allowed here; did you mean 'chatterbox'? "
-            "(allowed: chatterbox, multilingual, nano, turbo)"
+            "(allowed: chatterbox, multilingual, nano, spark-tts, turbo)"
         ),
     ),
     "weights that are not there": (
@@ -247,8 +247,8 @@ ONE_MISTAKE = {
     "a key with a line break": (
         '"a\\nb\\e[1m": 1',
         (
-            "line 5: a�b�[1m: unknown key; allowed: baseline, description, device, exclude, matrix, measure, model, "
-            "name, quality, stacks, workload"
+            "line 5: a�b�[1m: unknown key; allowed: baseline, claims, description, device, exclude, matrix, measure, "
+            "model, name, quality, stacks, workload"
         ),
     ),
     "exclude of an unknown stack": (

@@ -7,7 +7,7 @@ A step's share is the difference between a long and a short utterance, so that n
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -88,30 +88,35 @@ class Seen:
 def watch(pipeline: Pipeline, text_index: int, seed: int) -> Seen:
     """A warm call of each part under the profiler."""
     pipeline.decode_only(text_index, seed, LONG)
-    layers = _Layers(pipeline)
+    layers, tokens = Layers(pipeline.tts.t3.tfmr), dict.fromkeys((SHORT, LONG), 0)
+
+    def decode(limit: int) -> None:
+        tokens[limit] = pipeline.decode_only(text_index, seed, limit)
+
     with layers.noted():
-        short, short_tokens = _watched(pipeline, lambda: pipeline.decode_only(text_index, seed, SHORT))
-    conditioning, _ = _watched(pipeline, pipeline.embed_again)
-    long, long_tokens = _watched(pipeline, lambda: pipeline.decode_only(text_index, seed, LONG))
-    s3gen, _ = _watched(pipeline, lambda: pipeline.vocode(seed))
+        short = watched(pipeline.device, lambda: decode(SHORT))
+    conditioning = watched(pipeline.device, pipeline.embed_again)
+    long = watched(pipeline.device, lambda: decode(LONG))
+    s3gen = watched(pipeline.device, lambda: pipeline.vocode(seed))
     return Seen(
         prefill=short.minus(conditioning),
         decode=long.minus(short),
         s3gen=s3gen,
-        steps=max(long_tokens - short_tokens, 1),
+        steps=max(tokens[LONG] - tokens[SHORT], 1),
         activation_dtypes=frozenset(layers.dtypes),
         tf32_allowed=layers.tf32_allowed,
     )
 
 
-def _watched(pipeline: Pipeline, call: Any) -> tuple[Activity, int]:
+def watched(device: torch.device, call: Callable[[], object]) -> Activity:
+    """What ran while it was called."""
     from torch._C._autograd import DeviceType
     from torch.profiler import ProfilerActivity, profile
 
-    on_cuda = pipeline.device.type == "cuda"
+    on_cuda = device.type == "cuda"
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_cuda else [])]
     with profile(activities=activities) as profiler:
-        tokens = call()
+        call()
         if on_cuda:
             torch.cuda.synchronize()
     activity = Activity()
@@ -122,14 +127,13 @@ def _watched(pipeline: Pipeline, call: Any) -> tuple[Activity, int]:
             activity.busy[event.name()] += event.duration_ns()
         else:
             activity.host[event.name()] += 1
-    return activity, tokens
+    return activity
 
 
-class _Layers:
+class Layers:
     """Notes, while a prompt is read, in which dtype the first layer's products come out."""
 
-    def __init__(self, pipeline: Pipeline) -> None:
-        tfmr = pipeline.tts.t3.tfmr
+    def __init__(self, tfmr: Any) -> None:
         self._first = (tfmr.layers if hasattr(tfmr, "layers") else tfmr.h)[0]
         self.dtypes: set[torch.dtype] = set()
         self.tf32_allowed = False

@@ -125,6 +125,10 @@ def missing(option: Option, machine: Machine) -> str:
         reasons.append(f"needs an NVIDIA GPU: {machine.cuda_problem}")
     if option.needs_package and not machine.has_package(option.needs_package):
         reasons.append(f"needs the package {option.needs_package}, which is not installed")
+    capability = machine.compute_capability
+    if machine.has_cuda and capability is not None and capability < option.needs_capability:
+        has, needs = (".".join(map(str, pair)) for pair in (capability, option.needs_capability))
+        reasons.append(f"needs a GPU of compute capability {needs}, and this one has {has}")
     if reasons and option.how_to_get:
         reasons.append(option.how_to_get)
     return "; ".join(reasons)

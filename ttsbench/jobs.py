@@ -17,6 +17,15 @@ FILE_STEM_MAX = 100
 
 
 @dataclass(frozen=True)
+class Shape:
+    """A forward of the backbone alone; with steps, those after a prompt of so many positions."""
+
+    rows: int
+    positions: int
+    steps: int
+
+
+@dataclass(frozen=True)
 class Job:
     """One cell in one process."""
 
@@ -50,6 +59,10 @@ class Job:
     # What quality is compared with, below the run's folder, and how much each figure may be off.
     reference: str
     limits: dict[str, float]
+    # In the place of whole utterances.
+    forward: Shape | None = None
+    # What could not run here, and what its slot holds instead.
+    fell_back: tuple[str, ...] = ()
 
     @property
     def id(self) -> str:

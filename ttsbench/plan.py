@@ -12,7 +12,7 @@ from pathlib import Path
 from ttsbench import checkpoint, checkpoint_files, environment, records, runner
 from ttsbench.environment import Machine
 from ttsbench.errors import UsageError, suggest
-from ttsbench.jobs import COLD, REFERENCE, TIMED, Job
+from ttsbench.jobs import COLD, REFERENCE, TIMED, Job, Shape
 from ttsbench.optimizations import registry
 from ttsbench.scenarios.models import HUB, QUALITY, SYNTHETIC
 from ttsbench.scenarios.schema import CellPlan, Scenario
@@ -25,6 +25,9 @@ COSTS_SECONDS = {
     ("full", "cpu"): (30.0, 14.0, 9.0, 12.0),
     ("full", "cuda"): (20.0, 3.0, 0.53, 0.4),
 }
+# Of the backbone alone: for each position of each row.
+FORWARD_SECONDS = {("tiny", "cpu"): 1e-5, ("tiny", "cuda"): 1e-6, ("full", "cpu"): 1e-2, ("full", "cuda"): 2e-5}
+STEP_SECONDS = 0.02
 FORK_SERVER_START_SECONDS = 12.0
 CHECKPOINT_SECONDS = {"tiny": 1.0, "full": 20.0}
 BARE_START_SECONDS = 12.0
@@ -48,7 +51,8 @@ def make(scenario: Scenario, machine: Machine, only: Sequence[str] = ()) -> Plan
     devices = {asked: environment.resolve_device(asked, machine) for asked in {cell.device for cell in cells}}
     cells = [replace(cell, device=devices[cell.device]) for cell in cells]
     _check_local_weights(cells)
-    refusals = {cell.key: cell.refusal or _missing(cell, machine) for cell in cells}
+    cells = [_with_what_is_there(cell, machine) for cell in cells]
+    refusals = {cell.key: cell.refusal or "; ".join(dict.fromkeys(_missing(cell, machine).values())) for cell in cells}
     jobs = _ordered([cell for cell in cells if not refusals[cell.key]])
     refused = tuple(
         runner.failed_cell(_job(cell, TIMED, 0, len(jobs) + number), "skipped", refusals[cell.key])
@@ -78,11 +82,32 @@ def _check_local_weights(cells: Sequence[CellPlan]) -> None:
             checkpoint_files.check(Path(weights), family)
 
 
-def _missing(cell: CellPlan, machine: Machine) -> str:
-    """Why this machine cannot run the cell; empty when it can."""
-    options = (registry.BY_NAME[slot].option(option) for slot, option in cell.slots.items())
-    reasons = (reason for option in options if (reason := environment.missing(option, machine)))
-    return "; ".join(dict.fromkeys(reasons))
+def _missing(cell: CellPlan, machine: Machine) -> dict[str, str]:
+    """Which slots hold an option that this machine cannot run, and why."""
+    options = {slot: registry.BY_NAME[slot].option(option) for slot, option in cell.slots.items()}
+    reasons = {slot: environment.missing(option, machine) for slot, option in options.items()}
+    return {slot: reason for slot, reason in reasons.items() if reason}
+
+
+def _with_what_is_there(cell: CellPlan, machine: Machine) -> CellPlan:
+    """The cell as its `on_missing` has it: as it is, with upstream's options for those that cannot run, or refused."""
+    missing, rule = ({} if cell.refusal else _missing(cell, machine)), cell.slots[registry.ON_MISSING]
+    if not missing or rule == "skip":
+        return cell
+    if rule == "fail":
+        told = "; ".join(f"{slot}: {cell.slots[slot]} {reason}" for slot, reason in missing.items())
+        raise UsageError(f"{cell.key} cannot run here, and says on_missing: fail; {told}")
+    defaults = {slot: registry.BY_NAME[slot].default for slot in missing}
+    slots = {**cell.slots, **defaults}
+    return replace(
+        cell,
+        slots=slots,
+        refusal=cell.workload.conflict(slots, cell.model.family),
+        fell_back=tuple(
+            f"fell back from {slot}: {cell.slots[slot]} to {default}, because it {missing[slot]}"
+            for slot, default in defaults.items()
+        ),
+    )
 
 
 def _ordered(cells: Sequence[CellPlan]) -> list[Job]:
@@ -104,11 +129,9 @@ def cold_starts(cell: CellPlan) -> range:
 
 def reference(cell: CellPlan) -> CellPlan:
     """fp32 upstream at the same point; our own loop where upstream's cannot run."""
-    loop = (
-        "lean" if registry.conflict({}, family=cell.model.family, cfg_weight=cell.workload.sampling.cfg_weight) else ""
-    )
+    loop = "lean" if cell.workload.conflict({}, cell.model.family) else ""
     slots = registry.complete({"dtype": "fp32", **({"decode": loop} if loop else {})})
-    return replace(cell, stack=REFERENCE, slots=slots, baseline=False)
+    return replace(cell, stack=REFERENCE, slots=slots, baseline=False, fell_back=())
 
 
 def _job(cell: CellPlan, kind: str, process: int, order: int) -> Job:
@@ -141,9 +164,11 @@ def _job(cell: CellPlan, kind: str, process: int, order: int) -> Job:
         # Quality has no noise of its own: one process is enough.
         passes=tuple(name for name in measure.passes if name != QUALITY or process == 0),
         timeout_seconds=measure.timeout_seconds,
-        keep_audio=kind == TIMED and process == 0,
+        keep_audio=kind == TIMED and process == 0 and workload.forward is None,
         reference=f"reference/{_digest(cell)}.safetensors" if QUALITY in measure.passes else "",
         limits=cell.limits,
+        forward=None if workload.forward is None else Shape(**workload.forward.model_dump()),
+        fell_back=cell.fell_back,
     )
 
 
@@ -160,7 +185,7 @@ def estimate(jobs: Sequence[Job]) -> float:
 def preparation_seconds(jobs: Sequence[Job]) -> float:
     """Before the first job: the fork server's imports, and the writing of checkpoints that are not in the cache."""
     forks = any(job.start_method == runner.FORKSERVER for job in jobs)
-    models = {job.checkpoint for job in jobs if job.weights == SYNTHETIC}
+    models = {job.checkpoint for job in jobs if job.weights == SYNTHETIC and job.family != registry.SPARK_TTS}
     lacking = [size for _, family, size, dtype, seed in models if not checkpoint.is_cached(family, size, dtype, seed)]
     imports = max(FORK_SERVER_START_SECONDS * forks, BARE_START_SECONDS * bool(lacking))
     return imports + sum(CHECKPOINT_SECONDS[size] for size in lacking)
@@ -169,6 +194,8 @@ def preparation_seconds(jobs: Sequence[Job]) -> float:
 def job_seconds(job: Job) -> float:
     """One process, from start to record, as upstream's stack would take."""
     start, conditioning, per_audio_second, per_call = COSTS_SECONDS[job.size, job.device.partition(":")[0]]
+    if job.forward is not None:
+        return start + (job.warmup + job.repeats + 4) * forward_seconds(job, job.forward)
     seconds_of_one = [per_call + per_audio_second * audio_seconds(job, index) for index in range(len(job.texts))]
     a_round = sum(seconds_of_one)
     seconds = start + (conditioning if job.voice_wav or job.voice_seconds is not None else 0.0)
@@ -180,6 +207,12 @@ def job_seconds(job: Job) -> float:
     rounds = job.repeats + ("memory" in job.passes) + 3 * (QUALITY in job.passes)
     energy = max(4.0, a_round) if "energy" in job.passes and job.device != "cpu" else 0.0
     return seconds + job.warmup * seconds_of_one[0] + rounds * a_round + energy
+
+
+def forward_seconds(job: Job, shape: Shape) -> float:
+    """One call, prompt included."""
+    positions = shape.rows * (shape.positions + shape.steps)
+    return positions * FORWARD_SECONDS[job.size, job.device.partition(":")[0]] + shape.steps * STEP_SECONDS
 
 
 def audio_seconds(job: Job, text_index: int) -> float:

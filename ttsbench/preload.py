@@ -19,6 +19,7 @@ import scipy.signal  # noqa: E402, F401
 
 import ttsbench.audio  # noqa: E402
 import ttsbench.checkpoint  # noqa: E402
+import ttsbench.forward  # noqa: E402
 import ttsbench.instruments.clock  # noqa: E402
 import ttsbench.pipeline  # noqa: E402
 import ttsbench.voice  # noqa: E402, F401

@@ -38,6 +38,11 @@ def keep_reference(pipeline: Pipeline, seeds: list[int], file: Path) -> None:
         tokens = pipeline.speak(index, seed).tokens.flatten()
         for name, tensor in produced(pipeline, index, seed, tokens).items():
             kept[f"{index}.{name}"] = tensor.contiguous().cpu()
+    save(kept, file)
+
+
+def save(kept: Tensors, file: Path) -> None:
+    """Whole or not at all."""
     file.parent.mkdir(parents=True, exist_ok=True)
     partial = file.with_suffix(".partial")
     save_file(kept, partial)
@@ -160,11 +165,29 @@ def faults(judged: tuple[records.Quality, ...], limits: dict[str, float]) -> tup
             found.append(f"{where}: some values are no numbers")
         if text.silent:
             found.append(f"{where}: the wave is silent")
-        for name, limit in limits.items():
-            figure, lowest = name.removesuffix("_max").removesuffix("_min"), name.endswith("_min")
-            value = getattr(text, figure)
-            if value < limit if lowest else not value <= limit:
-                found.append(
-                    f"{where}: {figure} is {value:.3g}; {'at least' if lowest else 'at most'} {limit:g} is asked"
-                )
+        found += [f"{where}: {fault}" for fault in beyond(text, limits)]
     return tuple(found)
+
+
+def beyond(judged: Any, limits: dict[str, float]) -> Iterator[str]:
+    """Each figure that is further off than its limit."""
+    for name, limit in limits.items():
+        figure, lowest = name.removesuffix("_max").removesuffix("_min"), name.endswith("_min")
+        value = getattr(judged, figure)
+        if value < limit if lowest else not value <= limit:
+            yield f"{figure} is {value:.3g}; {'at least' if lowest else 'at most'} {limit:g} is asked"
+
+
+def compare_hidden(hidden: torch.Tensor, file: Path) -> records.ForwardQuality:
+    """A forward's last hidden states against the reference's."""
+    wanted, got = load_file(file)["hidden"].double(), hidden.double()
+    return records.ForwardQuality(
+        hidden_relative_error=relative_error(got, wanted),
+        hidden_max_difference=float((got - wanted).abs().max()),
+        finite=bool(torch.isfinite(got).all()),
+    )
+
+
+def hidden_faults(judged: records.ForwardQuality, limits: dict[str, float]) -> tuple[str, ...]:
+    """What is beyond its limit, in words."""
+    return (*(() if judged.finite else ("some hidden states are no numbers",)), *beyond(judged, limits))

@@ -59,6 +59,29 @@ class Utterance:
 
 
 @dataclass(frozen=True)
+class Forward:
+    """One timed forward of the backbone alone, or so many steps after a prompt.
+
+    Wall seconds end when the device has finished, host seconds when the host has issued everything; device seconds
+    span two events on the stream, waiting for the host included.
+    """
+
+    rows: int
+    positions: int
+    steps: int
+    repeat: int
+    wall_seconds: float
+    host_seconds: float
+    device_seconds: float | None = None
+    peak_allocated_bytes: int | None = None
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Positions read, of all rows."""
+        return self.rows * (self.steps or self.positions) / self.wall_seconds if self.wall_seconds else math.nan
+
+
+@dataclass(frozen=True)
 class Audio:
     """One wav kept for listening, and what can be said of it without a reference."""
 
@@ -121,6 +144,15 @@ class Quality:
 
 
 @dataclass(frozen=True)
+class ForwardQuality:
+    """How far a forward's last hidden states are from fp32 with upstream's options."""
+
+    hidden_relative_error: float
+    hidden_max_difference: float
+    finite: bool
+
+
+@dataclass(frozen=True)
 class Guard:
     """What could have spoiled the timing, read between utterances."""
 
@@ -152,16 +184,20 @@ class Cell:
     ladder: dict[str, float] = field(default_factory=dict)
     warmup_seconds: tuple[float, ...] = ()
     utterances: tuple[Utterance, ...] = ()
+    forwards: tuple[Forward, ...] = ()
     streams: bool = False
     memory: Memory | None = None
     energy: Energy | None = None
     guard: Guard | None = None
     audio: tuple[Audio, ...] = ()
     quality: tuple[Quality, ...] = ()
+    forward_quality: ForwardQuality | None = None
     faults: tuple[str, ...] = ()
     model: dict[str, Any] = field(default_factory=dict)
     evidence: dict[str, Any] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    # What could not run here and was replaced: this row is not what was asked for.
+    fell_back: tuple[str, ...] = ()
 
     @property
     def job_id(self) -> str:
@@ -260,7 +296,10 @@ def _require(condition: bool, where: str, wanted: str, given: Any) -> None:
 
 # From the version a file was written in to the next; each takes and returns plain data.
 MIGRATIONS: dict[int, Callable[[Json], Json]] = {
-    1: lambda data: {**data, "schema_version": 2},  # cells gained quality and faults, which may be missing
+    1: lambda data: {
+        **data,
+        "schema_version": 2,
+    },  # cells gained fields that may be missing
 }
 
 

@@ -52,7 +52,7 @@ def fill(folder: Path, family: str, size: str, dtype: str, seed: int) -> None:
 def build(part: str, family: str) -> nn.Module:
     """One of upstream's three modules as its constructor makes it, with nothing left constant, zero or silent."""
     module: nn.Module = _BUILDERS[part](family)
-    _roughen(module)
+    roughen(module)
     if part == "s3gen":
         _make_audible(module)
     return module
@@ -97,7 +97,7 @@ _BUILDERS: dict[str, Callable[[str], Any]] = {
 }
 
 
-def _roughen(module: nn.Module) -> None:
+def roughen(module: nn.Module) -> None:
     """Noise on biases, norms and running statistics: left at 0 and 1, code that forgets them would go unnoticed."""
     for tensor in chain(module.parameters(), module.buffers()):
         if tensor.is_floating_point() and tensor.ndim == 1 and tensor.numel() > 1 and tensor.min() == tensor.max():

@@ -33,6 +33,7 @@ from ttsbench.optimizations import registry
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from ttsbench.forward import ForwardPipeline
     from ttsbench.pipeline import Pipeline, Spoken
 
 # Each is watched for at least this long: NVML's counter moves every 20-100 ms.
@@ -108,6 +109,7 @@ def run(job: Job, folder: Path, tell: Tell, ladder: dict[str, float]) -> records
         with suppress(OSError):  # a full disk takes no log either
             traceback.print_exc()
         found = failure(error)
+    found["warnings"] = (*job.fell_back, *found.get("warnings", ()))
     return records.Cell(
         key=job.key,
         kind=job.kind,
@@ -121,6 +123,7 @@ def run(job: Job, folder: Path, tell: Tell, ladder: dict[str, float]) -> records
         started_utc=started_utc,
         elapsed_seconds=time.perf_counter() - began,
         ladder=ladder,
+        fell_back=job.fell_back,
         **found,
     )
 
@@ -148,6 +151,10 @@ def step(ladder: dict[str, float], name: str) -> Iterator[None]:
 
 def measure(job: Job, folder: Path, tell: Tell, ladder: dict[str, float]) -> dict[str, Any]:
     """The fields of the cell's record that only running can fill."""
+    if job.forward is not None:
+        from ttsbench import forward_cell
+
+        return forward_cell.measure(job, folder, tell, ladder)
     pipeline = prepare(job, tell, ladder)
     if job.kind == COLD:
         climb(job, pipeline, tell, ladder)
@@ -158,7 +165,8 @@ def measure(job: Job, folder: Path, tell: Tell, ladder: dict[str, float]) -> dic
     warmup_seconds = warm_up(job, pipeline, tell)
     ladder["first_call"] = warmup_seconds[0]
     found: dict[str, Any] = {"warmup_seconds": warmup_seconds, "model": describe(pipeline)}
-    hooks_when_warm, compiled_when_warm = count_hooks(pipeline), compilations()
+    models = (pipeline.tts.t3, pipeline.tts.s3gen)
+    hooks_when_warm, compiled_when_warm = count_hooks(*models), compilations()
     waves: dict[int, Any] = {}
     found |= time_pass(job, pipeline, tell, waves)
     compiled_while_timing = compilations().since(compiled_when_warm)
@@ -174,7 +182,7 @@ def measure(job: Job, folder: Path, tell: Tell, ladder: dict[str, float]) -> dic
         tell("quality")
         found |= quality_pass(job, pipeline, folder)
     found["evidence"] = attest(job, pipeline, tell) | {
-        "hooks": {"warm": hooks_when_warm, "at_the_end": count_hooks(pipeline)},
+        "hooks": {"warm": hooks_when_warm, "at_the_end": count_hooks(*models)},
         "compiler": {
             "graphs": compiled_when_warm.graphs,
             "graph_breaks": compiled_when_warm.graph_breaks,
@@ -239,9 +247,9 @@ def attest(job: Job, pipeline: Pipeline, tell: Tell) -> dict[str, Any]:
     return evidence | {"activity": pipeline.seen.evidence()}
 
 
-def count_hooks(pipeline: Pipeline) -> int:
-    """Forward hooks on the two models; a number that grows from call to call is a leak."""
-    modules = (m for model in (pipeline.tts.t3, pipeline.tts.s3gen) for m in model.modules())
+def count_hooks(*models: Any) -> int:
+    """Forward hooks on the models; a number that grows from call to call is a leak."""
+    modules = (m for model in models for m in model.modules())
     return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in modules)
 
 
@@ -271,7 +279,7 @@ def utterance_seed(job: Job, text_index: int, repeat: int) -> int:
     return int.from_bytes(digest[:4], "big")
 
 
-def settle(pipeline: Pipeline) -> None:
+def settle(pipeline: Pipeline | ForwardPipeline) -> None:
     """Nothing left over from before: no garbage due, no kernel running."""
     import torch
 
