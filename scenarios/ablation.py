@@ -15,6 +15,9 @@ from ttsbench.scenarios.schema import Scenario
 
 ONLY, WITHOUT = "only-", "without-"
 
+# Says what becomes of a stack that cannot run, and nothing of how it runs.
+ON_MISSING = "on_missing"
+
 Slots = dict[str, str]
 
 
@@ -23,7 +26,8 @@ def ablate(scenario: Scenario, stack: str) -> Scenario:
     if stack not in scenario.stacks:
         raise UsageError(f"--ablate {stack} names no stack; {suggest(stack, scenario.stacks)}")
     baseline, full = scenario.stacks[scenario.baseline], scenario.stacks[stack]
-    changed = {slot: option for slot, option in full.items() if option != registry.complete(baseline)[slot]}
+    ends = registry.complete(baseline), registry.complete(full)
+    changed = {slot: ends[1][slot] for slot in ends[0] if ends[0][slot] != ends[1][slot] and slot != ON_MISSING}
     if stack == scenario.baseline or not changed:
         raise UsageError(f"--ablate {stack} differs in no slot from the baseline '{scenario.baseline}'")
     made = stacks_of(dict(baseline), changed, scenario.model.family)
