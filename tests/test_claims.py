@@ -220,6 +220,11 @@ def test_a_point_that_is_left_out_is_none(tmp_path: Path) -> None:
     assert any("8 is none of its values: 16" in mistake for mistake in mistakes(text, tmp_path))
 
 
+def test_where_nothing_runs_only_that_is_told(tmp_path: Path) -> None:
+    text = f"{HEAD}exclude: [{{workload.forward.positions: 8}}, {{workload.forward.positions: 16}}]\nclaims: [{GOOD}]\n"
+    assert [told.partition(": ")[2] for told in mistakes(text, tmp_path)] == ["exclude: leaves nothing to run"]
+
+
 def test_claims_read_back_from_what_was_understood(tmp_path: Path) -> None:
     scenario = schema.parse(f"{HEAD}claims: [{GOOD}]\n", "s.yaml", tmp_path)
     understood = scenario.understood()
