@@ -51,6 +51,7 @@ def run(
                                             help="A YAML file, or the name of a shipped scenario.")] = "",
     overrides: Overrides = [],  # noqa: B006  (typer copies it)
     only: Annotated[list[str], typer.Option(metavar="PATTERN", help="Only these stacks or cells. Repeatable.")] = [],  # noqa: B006
+    ablate: Annotated[str, typer.Option(metavar="STACK", help="Its slots one by one, alone and taken back.")] = "",
     plan: Annotated[bool, typer.Option("--plan", help="Print what would run, and start nothing.")] = False,
     resume: Annotated[Path | None, typer.Option(metavar="RUN", help="Go on with an unfinished run.")] = None,
     output: Annotated[Path | None, typer.Option(metavar="DIR", help="Where run folders go; runs/ if left out.")] = None,
@@ -62,12 +63,12 @@ def run(
     if (resume is None) == (not scenario):
         raise TtsbenchError("give a SCENARIO, or --resume RUN", mend="See ttsbench list scenarios")
     if resume is not None:
-        given = {"--set": overrides, "--only": only, "--output": output}
+        given = {"--set": overrides, "--only": only, "--ablate": ablate, "--output": output}
         if told := [name for name, value in given.items() if value]:
             raise TtsbenchError(f"{' and '.join(told)} cannot change a run that was begun", mend="Start a new run")
         sys.exit(campaign.resume(resume, plan_only=plan, quiet=quiet))
     output = output or Path("runs")
-    sys.exit(campaign.start(scenario, overrides, only, plan_only=plan, output=output, quiet=quiet))
+    sys.exit(campaign.start(scenario, overrides, only, ablated=ablate, plan_only=plan, output=output, quiet=quiet))
 
 
 @app.command(epilog="Example: ttsbench validate my-scenario.yaml")

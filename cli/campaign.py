@@ -13,8 +13,9 @@ from ttsbench.cli import console
 from ttsbench.errors import ExitCode, NoRecordError, NotComparableError, RecordError, UsageError
 from ttsbench.journal import Header, Journal
 from ttsbench.plan import Plan
+from ttsbench.reports import ablation as ablations
 from ttsbench.reports import markdown, samples, tables
-from ttsbench.scenarios import schema
+from ttsbench.scenarios import ablation, schema
 from ttsbench.scenarios.schema import Scenario
 
 # What must be the same for a run to be continued.
@@ -23,11 +24,18 @@ SAME_MACHINE = ("gpu", "cpu", "packages", "sources_sha256", "python", "torch_bui
 
 @runner.at_work()
 def start(
-    name: str, overrides: Sequence[str], only: Sequence[str], *, plan_only: bool, output: Path, quiet: bool
+    name: str,
+    overrides: Sequence[str],
+    only: Sequence[str],
+    *,
+    ablated: str,
+    plan_only: bool,
+    output: Path,
+    quiet: bool,
 ) -> ExitCode:
     """A new run, or only its plan."""
     path = schema.resolve(name)
-    scenario = schema.load(path, overrides)
+    scenario = taken_apart(schema.load(path, overrides), ablated)
     planned = plan.make(scenario, environment.machine(), only)
     if plan_only:
         show_plan(scenario, planned)
@@ -45,6 +53,7 @@ def start(
         scenario_base=str(path.parent.resolve()),
         overrides=tuple(overrides),
         only=tuple(only),
+        ablated=ablated,
         scenario_understood=scenario.understood(),
         jobs_sha256=jobs.digest(planned.jobs),
     )
@@ -61,6 +70,7 @@ def resume(folder: Path, *, plan_only: bool, quiet: bool) -> ExitCode:
     """The jobs of a run that have no row yet, or one that says that they failed: the reason may be gone by now."""
     header, cells = journal.read(folder)
     scenario = schema.parse(header.scenario_given, f"{folder.name}", Path(header.scenario_base), header.overrides)
+    scenario = taken_apart(scenario, header.ablated)
     planned = plan.make(scenario, environment.machine(), header.only)
     refuse_other_machine(header, planned)
     refuse_other_work(header, planned)
@@ -76,6 +86,11 @@ def resume(folder: Path, *, plan_only: bool, quiet: bool) -> ExitCode:
             if cell.key not in {told.key for told in cells}:
                 book.append("cell", cell)
         return carry_out(folder, book, left, quiet=quiet)
+
+
+def taken_apart(scenario: Scenario, stack: str) -> Scenario:
+    """With the stacks of an ablation in the place of its own, if one is asked for."""
+    return ablation.ablate(scenario, stack) if stack else scenario
 
 
 def what_is_left(planned: Plan, cells: Sequence[records.Cell]) -> Plan:
@@ -165,6 +180,8 @@ def write_results(folder: Path, status: str) -> records.Run:
         records.write_run(folder, run)
         records.write_text_atomically(folder / "samples.csv", samples.samples(run))
         records.write_text_atomically(folder / "report.md", markdown.report(run))
+        if (found := ablations.ablation(run)) is not None:
+            records.write_text_atomically(folder / ablations.PLOT, ablations.waterfall(found))
     except OSError as error:
         raise UsageError(
             f"the results cannot be written to {folder}: {error.strerror}",

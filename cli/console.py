@@ -16,7 +16,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from ttsbench.records import Cell, Run
-from ttsbench.reports import claims, forwards, metrics, tables
+from ttsbench.reports import ablation, claims, forwards, metrics, tables
 from ttsbench.reports.tables import Table
 
 if TYPE_CHECKING:
@@ -62,6 +62,8 @@ def show_run(run: Run) -> None:
     for build in (tables.overview, forwards.overview, claims.overview):
         for table in build(run):
             show_table(table)
+    if (found := ablation.ablation(run)) is not None:
+        show_table(ablation.table(found), of_words=True)
     for where, status, reason in tables.failures(run):
         OUT.print(Text.assemble((f"{status}: ", "bold red"), f"{where}: {reason}"))
     for fault in tables.faults(run):

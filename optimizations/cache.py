@@ -102,8 +102,9 @@ class StaticBackbone:
         self.values: list[torch.Tensor] = []
         self.position = torch.zeros(1, dtype=torch.long, device=tfmr.device)
         self._read = 0
-        # A slot that compiles puts its own in this place.
+        # A slot that compiles puts its own in these places.
         self.forward_one: Callable[..., torch.Tensor] = self._forward_one
+        self.on_new_memory: Callable[[list[torch.Tensor]], None] = lambda memory: None
 
     @property
     def span(self) -> int:
@@ -142,6 +143,7 @@ class StaticBackbone:
         layers = range(config.num_hidden_layers)
         self.keys = [torch.zeros(shape, dtype=dtype, device=self._tfmr.device) for _ in layers]
         self.values = [torch.zeros_like(keys) for keys in self.keys]
+        self.on_new_memory([*self.keys, *self.values])
 
     def _forward_one(self, embed: torch.Tensor, position: torch.Tensor, span: int) -> torch.Tensor:
         return self._layers(embed, position, span)
@@ -168,7 +170,7 @@ class StaticBackbone:
         """What each position may attend to, in the form that the attention in use understands."""
         implementation = self._tfmr.config._attn_implementation
         if implementation == FLASH_STATIC:
-            return {"attention_mask": None, "lengths": (positions[-1:] + 1).to(torch.int32).expand(hidden.size(0))}
+            return {"attention_mask": None, "lengths": (positions[-1:] + 1).to(torch.int32).repeat(hidden.size(0))}
         if hidden.size(1) > 1 and implementation != "eager":
             return {"attention_mask": None}  # a prompt alone: causal by flag, so that flash can be chosen
         mask = torch.arange(span, device=positions.device) <= positions[:, None]

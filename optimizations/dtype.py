@@ -31,7 +31,7 @@ def apply(pipeline: Pipeline, option: str) -> None:
     elif option in AUTOCAST:
         pipeline.around_t3.append(lambda: _autocast(pipeline, option))
     elif option == "tf32":
-        pipeline.around_t3.append(tf32_products)
+        pipeline.around_t3.append(tf32_allowed)
 
 
 def _autocast(pipeline: Pipeline, option: str) -> AbstractContextManager[Any]:
@@ -39,14 +39,17 @@ def _autocast(pipeline: Pipeline, option: str) -> AbstractContextManager[Any]:
 
 
 @contextmanager
-def tf32_products() -> Iterator[None]:
-    """TF32 for fp32 matrix products until the end of the block."""
-    before = torch.backends.cuda.matmul.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = True
+def tf32_allowed() -> Iterator[None]:
+    """TF32 for fp32 products of matrices and convolutions until the end of the block."""
+    places: tuple[Any, ...] = (torch.backends.cuda.matmul, torch.backends.cudnn)
+    before = [place.allow_tf32 for place in places]
+    for place in places:
+        place.allow_tf32 = True
     try:
         yield
     finally:
-        torch.backends.cuda.matmul.allow_tf32 = before
+        for place, allowed in zip(places, before, strict=True):
+            place.allow_tf32 = allowed
 
 
 def attest(pipeline: Pipeline, option: str) -> dict[str, Any]:

@@ -45,7 +45,6 @@ class Solve:
 
     def __init__(self, decoder: Any) -> None:
         self._decoder = decoder
-        self.calls = 0
 
     def __call__(
         self,
@@ -58,7 +57,6 @@ class Solve:
         meanflow: bool = False,
     ) -> torch.Tensor:
         """Upstream's signature."""
-        self.calls += 1
         estimator = self._decoder.estimator
         mask = mask.to(estimator.dtype)
         rows_mask = mask if estimator.meanflow else mask.repeat(2, 1, 1)

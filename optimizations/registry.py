@@ -318,14 +318,22 @@ def changes_output(slots: Mapping[str, str]) -> tuple[str, ...]:
     return tuple(mark for mark in marks if mark)
 
 
+def compiles(slots: Mapping[str, str]) -> bool:
+    """Whether anything of this stack is put through a compiler, whose cache a second start finds."""
+    chosen = complete(slots)
+    return any(
+        chosen[slot] not in ("off", "eager") for slot in ("compile", "s3gen_compile", "mlp", "norm", "rope")
+    ) or ("triton" in chosen["sampler"] or "compile" in chosen["vocoder"])
+
+
 def precision(slots: Mapping[str, str], stored: str) -> str:
     """Which limits of quality hold: `exact`, `half` or `quantized`."""
     chosen = complete(slots)
-    if chosen.get("quantize", "off") != "off":
+    if chosen["quantize"] != "off":
         return "quantized"
     reduced = {"tf32", *HALF, *AMP}
-    dtypes = (stored if chosen["dtype"] == "stored" else chosen["dtype"], chosen.get("s3gen_dtype", "fp32"))
-    return "half" if reduced & set(dtypes) else "exact"
+    dtypes = {stored if chosen[slot] == "stored" else chosen[slot] for slot in ("dtype", "s3gen_dtype")}
+    return "half" if reduced & dtypes else "exact"
 
 
 def conflict(

@@ -12,14 +12,14 @@ it runs and not elsewhere.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import torch
 
 from ttsbench.errors import CellError
 from ttsbench.optimizations import flow_solve
+from ttsbench.optimizations.dtype import tf32_allowed
 from ttsbench.optimizations.flow_solve import Solve
 from ttsbench.optimizations.s3gen import Counted, installed
 from ttsbench.pipeline import Pipeline
@@ -50,20 +50,6 @@ def _time_stays_exact(decoder: Any) -> Solve:
     time_mlp.forward = lambda sample: take(sample.to(decoder.estimator.dtype))
     flow_solve.install(decoder, solve)
     return solve
-
-
-@contextmanager
-def tf32_allowed() -> Iterator[None]:
-    """TF32 for fp32 products until the end of the block."""
-    places: tuple[Any, ...] = (torch.backends.cuda.matmul, torch.backends.cudnn)
-    before = [place.allow_tf32 for place in places]
-    for place in places:
-        place.allow_tf32 = True
-    try:
-        yield
-    finally:
-        for place, allowed in zip(places, before, strict=True):
-            place.allow_tf32 = allowed
 
 
 class InTf32(Counted):

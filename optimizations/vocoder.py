@@ -31,7 +31,7 @@ def apply(pipeline: Pipeline, option: str) -> None:
     hift.decode = decode = Decode(hift, fold(hift))
     installed(pipeline)[SLOT] = decode
     if option == "compile":
-        decode.convolve = CountedCompile(decode.convolutions, "default")
+        decode.convolve = CountedCompile(decode.convolutions, "default", fullgraph=True)
     elif option == "graph":
         decode.convolve = GraphedConvolutions(decode)
 
@@ -42,6 +42,10 @@ def fold(hift: Any) -> int:
     for module in normed:
         parametrize.remove_parametrizations(module, "weight", leave_parametrized=True)
     hift.stft_window = hift.stft_window.to(next(hift.parameters()).device)
+    for down in hift.source_downs:
+        # Upstream leaves them as numpy's numbers, which Dynamo takes for values that are not known before running.
+        down.stride, down.padding = tuple(map(int, down.stride)), tuple(map(int, down.padding))
+        down.kernel_size = tuple(map(int, down.kernel_size))
     return len(normed)
 
 
@@ -72,8 +76,11 @@ class Decode:
             if stage == hift.num_upsamples - 1:
                 x = hift.reflection_pad(x)
             x = x + hift.source_resblocks[stage](hift.source_downs[stage](source))
-            first = stage * hift.num_kernels
-            x = sum(block(x) for block in hift.resblocks[first : first + hift.num_kernels]) / hift.num_kernels
+            first, count = stage * hift.num_kernels, hift.num_kernels
+            mixed = hift.resblocks[first](x)
+            for number in range(first + 1, first + count):
+                mixed = mixed + hift.resblocks[number](x)
+            x = mixed / count
         bands = hift.conv_post(functional.leaky_relu(x))
         assert isinstance(bands, torch.Tensor)
         return bands

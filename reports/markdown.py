@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ttsbench.records import Run
-from ttsbench.reports import claims, forwards, tables
+from ttsbench.reports import ablation, claims, forwards, tables
 from ttsbench.reports.tables import Table
 
 # What stands first: the figures of utterances or of forwards, then what others claim of them.
@@ -18,6 +18,7 @@ def report(run: Run) -> str:
         f"# {escape(run.scenario)}",
         f"Run `{run.run_id}`, {run.status}, {run.started_utc} to {run.finished_utc}, ttsbench {run.ttsbench_version}.",
         *(render(table) for build in OVERVIEWS for table in build(run)),
+        *_ablation(run),
         *_section("Not measured", [f"{where}: **{what}**, {why}" for where, what, why in tables.failures(run)]),
         *_section("Quality failed", [escape(fault) for fault in tables.faults(run)]),
         *_section("Warnings", tables.warnings(run)),
@@ -31,6 +32,13 @@ def report(run: Run) -> str:
         *_section("Ran on", _environment_lines(run)),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _ablation(run: Run) -> list[str]:
+    found = ablation.ablation(run)
+    if found is None:
+        return []
+    return [render(ablation.table(found)), f"![What each slot saves]({ablation.PLOT})"]
 
 
 def render(table: Table) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -249,17 +249,41 @@ def ladder(run: Run) -> list[Table]:
     return [
         Table(
             _titled("Cold ladder, s", stacks),
-            ("stack", *(label for _, label in LADDER)),
-            tuple((stack.marked, *(_rung(stack.cold, name) for name, _ in LADDER)) for stack in stacks if stack.cold),
+            ("stack", *(label for _, label in LADDER), "pays after"),
+            tuple(row for stack in stacks for row in _ladder_rows(stack, _baseline_ladder(stacks))),
+            (PAYS_AFTER,),
         )
         for stacks in results(run)
         if any(stack.cold for stack in stacks)
     ]
 
 
-def _rung(cells: Sequence[Cell], name: str) -> str:
-    seconds = statistics.median(cell.ladder.get(name) for cell in cells)
-    return "–" if seconds is None else f"{seconds:.2f}"
+PAYS_AFTER = "pays after: utterances until the time saved makes up for a slower start than the baseline's"
+UNTIL_STEADY = ("interpreter", "import", "load", "voice", "apply", "first_call")
+
+
+def _baseline_ladder(stacks: Sequence[StackResult]) -> dict[str, float]:
+    return next((cell.ladder for stack in stacks if stack.baseline for cell in stack.cold), {})
+
+
+def _ladder_rows(stack: StackResult, baseline: dict[str, float]) -> Iterable[tuple[str, ...]]:
+    """One, or two where a second start found the compiler's cache."""
+    for cell in stack.cold:
+        label = f"{stack.marked} (compiled before)" if cell.process else stack.marked
+        rungs = (cell.ladder.get(name) for name, _ in LADDER)
+        figures = ("–" if seconds is None else f"{seconds:.2f}" for seconds in rungs)
+        yield (label, *figures, "–" if stack.baseline else pays_after(cell.ladder, baseline))
+
+
+def pays_after(ladder: dict[str, float], baseline: dict[str, float]) -> str:
+    """How many utterances a stack needs, the first included, to be done as early as the baseline."""
+    if "steady" not in ladder or "steady" not in baseline:
+        return "–"
+    later = sum(ladder.get(rung, 0.0) - baseline.get(rung, 0.0) for rung in UNTIL_STEADY)
+    saved = baseline["steady"] - ladder["steady"]
+    if later <= 0:
+        return "1" if saved >= 0 else "–"
+    return f"{1 + math.ceil(later / saved):,}" if saved > 0 else "never"
 
 
 def failures(run: Run) -> list[tuple[str, str, str]]:

@@ -15,7 +15,7 @@ from ttsbench.records import Cell
 def header() -> Header:
     return Header(
         schema_version=records.SCHEMA_VERSION, ttsbench_version="0", run_id="r", scenario="s", baseline="upstream",
-        started_utc="", environment={}, scenario_given="", scenario_base="", overrides=(), only=(),
+        started_utc="", environment={}, scenario_given="", scenario_base="", overrides=(), only=(), ablated="",
         scenario_understood={}, jobs_sha256="0" * 64,
     )  # fmt: skip
 

@@ -10,7 +10,7 @@ import pytest
 from ttsbench import checkpoint, plan
 from ttsbench.environment import Machine
 from ttsbench.errors import CheckpointError, UsageError
-from ttsbench.jobs import COLD, TIMED
+from ttsbench.jobs import COLD, REFERENCE, TIMED
 from ttsbench.plan import Plan
 from ttsbench.scenarios import schema
 
@@ -57,6 +57,32 @@ def test_points_come_one_after_the_other(make: Make) -> None:
     jobs = make(text).jobs
     assert [job.fixed_tokens for job in jobs] == [25] * 6 + [125] * 6
     assert [job.stack for job in jobs[6:]] == ["upstream", "lean", "bare", "bare", "lean", "upstream"]
+
+
+def test_what_is_compiled_starts_cold_twice(make: Make) -> None:
+    text = HEAD + "stacks: {upstream: {}, c: {decode: lean, cache: static, compile: default}}\n"
+    jobs = make(text, measure="{passes: [time, cold]}").jobs
+    assert [(job.stack, job.process) for job in jobs if job.kind == COLD] == [("upstream", 0), ("c", 0), ("c", 1)]
+
+
+def test_the_reference_comes_first_and_one_process_is_judged(make: Make) -> None:
+    text = THREE + "measure: {processes: 2, passes: [time, quality]}\n"
+    jobs = make(text).jobs
+    assert [job.kind for job in jobs[:2]] == [REFERENCE, TIMED]
+    assert jobs[0].slots["dtype"] == "fp32"
+    assert {job.reference for job in jobs} == {jobs[0].reference}
+    assert [job.process for job in jobs if "quality" in job.passes and job.kind == TIMED] == [0, 0, 0]
+
+
+def test_where_upstream_cannot_run_our_loop_is_the_reference(make: Make) -> None:
+    text = THREE + "measure: {processes: 1, passes: [time, quality]}\n"
+    assert make(text, workload__sampling="{cfg_weight: 0}").jobs[0].slots["decode"] == "lean"
+
+
+def test_limits_follow_the_precision_of_a_stack(make: Make) -> None:
+    text = HEAD + "stacks: {upstream: {}, half: {dtype: bf16}, s: {s3gen_dtype: bf16}}\n"
+    limits = {job.stack: job.limits["kl_mean_max"] for job in make(text).jobs}
+    assert limits["upstream"] < limits["half"] == limits["s"]
 
 
 def test_cold_jobs_are_bare_and_last_of_their_point(make: Make) -> None:

@@ -116,6 +116,24 @@ def test_the_ladder_shows_every_rung(make_run: Make, make_cell: Make) -> None:
     assert (row["import"], row["first call"], row["steady"], row["voice"]) == ("12.00", "3.50", "0.50", "–")
 
 
+def test_a_second_cold_start_has_a_row_of_its_own(make_run: Make, make_cell: Make) -> None:
+    start = {"interpreter": 0.1, "import": 5.0, "load": 6.0, "first_call": 4.0, "steady": 3.0}
+    cells = [make_cell(kind="cold", stack="upstream", utterances=(), ladder=start)]
+    for process, first_call in enumerate((34.0, 9.0)):
+        ladder = {**start, "first_call": first_call, "steady": 1.0}
+        cells.append(make_cell(kind="cold", stack="fast", process=process, utterances=(), ladder=ladder))
+    found = rows(tables.ladder(make_run(cells=tuple(cells), baseline="upstream"))[0])
+    assert [row["stack"] for row in found] == ["upstream", "fast", "fast (compiled before)"]
+    assert [row["pays after"] for row in found] == ["–", "16", "4"]
+
+
+def test_a_stack_that_saves_nothing_never_pays() -> None:
+    baseline = {"first_call": 4.0, "steady": 3.0}
+    assert tables.pays_after({"first_call": 9.0, "steady": 3.0}, baseline) == "never"
+    assert tables.pays_after({"first_call": 4.0, "steady": 2.0}, baseline) == "1"
+    assert tables.pays_after({"first_call": 4.0}, baseline) == "–"
+
+
 def test_samples_hold_every_utterance(compared: Run) -> None:
     found = list(csv.DictReader(io.StringIO(samples.samples(compared))))
     assert len(found) == sum(len(cell.utterances) for cell in compared.cells)

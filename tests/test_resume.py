@@ -508,7 +508,7 @@ def test_ctrl_c_between_cells_keeps_the_one_before(
     book = Journal(tmp_path)
     header = journal.Header(
         schema_version=records.SCHEMA_VERSION, ttsbench_version="0", run_id="r", scenario="s", baseline="lean",
-        started_utc="", environment={}, scenario_given="", scenario_base="", overrides=(), only=(),
+        started_utc="", environment={}, scenario_given="", scenario_base="", overrides=(), only=(), ablated="",
         scenario_understood={}, jobs_sha256="",
     )  # fmt: skip
     book.append("header", header)

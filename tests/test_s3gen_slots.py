@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Callable
+from functools import partial
 from importlib.machinery import ModuleSpec
 from itertools import pairwise
 from pathlib import Path
@@ -17,9 +18,10 @@ import torch
 from torch.nn import functional
 from torch.nn.utils import parametrize
 
-from ttsbench import checkpoint, voice
+from ttsbench import checkpoint, voice, worker
 from ttsbench.errors import CellError
 from ttsbench.instruments.clock import Timeline
+from ttsbench.jobs import Job
 from ttsbench.optimizations import graphs, registry
 from ttsbench.optimizations.flow_attention import Flash2
 from ttsbench.optimizations.flow_estimator import LeanEstimator
@@ -307,12 +309,11 @@ def test_the_lean_estimator_waits_for_nothing_and_biases_nothing(make: Make, mon
             return func(*args, **(kwargs or {}))
 
     biases: list[bool] = []
-    attend: Any = functional.scaled_dot_product_attention
+    attend: Callable[..., torch.Tensor] = functional.scaled_dot_product_attention
 
-    def noting(*args: Any, attn_mask: Any = None, **kwargs: Any) -> torch.Tensor:
-        biases.append(attn_mask is not None)
-        attended: torch.Tensor = attend(*args, attn_mask=attn_mask, **kwargs)
-        return attended
+    def noting(*args: Any, **kwargs: Any) -> torch.Tensor:
+        biases.append(kwargs["attn_mask"] is not None)
+        return attend(*args, **kwargs)
 
     monkeypatch.setattr(functional, "scaled_dot_product_attention", noting)
     mel = torch.randn(2, 80, 50)
@@ -379,6 +380,9 @@ def test_flash_attention_marks_frames_and_padding_as_sequences_of_their_own(flas
     mask = torch.ones(2, 1, 8)
     mask[:, :, 5:] = 0
     assert Flash2().mark_keys(mask).tolist() == [0, 5, 8, 13, 16]
+    many = torch.ones(1, 1, 1024, dtype=torch.bfloat16)
+    many[:, :, 1001:] = 0
+    assert Flash2().mark_keys(many).tolist() == [0, 1001, 1024]
 
 
 @pytest.mark.parametrize("change", [{"causal": False}, {"static_chunk_size": 25}])
@@ -498,11 +502,11 @@ def test_folding_computes_no_norm_again(make: Make, monkeypatch: pytest.MonkeyPa
     norms: list[Any] = []
     compute = torch._weight_norm
 
-    def noted(*args: Any) -> Any:
+    def noting(*args: Any) -> torch.Tensor:
         norms.append(args)
         return compute(*args)
 
-    monkeypatch.setattr(torch, "_weight_norm", noted)
+    monkeypatch.setattr(torch, "_weight_norm", noting)
     counts = []
     for slots in ({}, {"vocoder": "folded"}):
         pipeline = make(**slots)
@@ -533,12 +537,34 @@ def test_compiled_code_is_called_and_serves_other_lengths(
     assert evidence["compile_seconds"][0] > 0
 
 
+def test_the_vocoders_convolutions_are_one_graph_that_serves_other_lengths(
+    make: Make, upstream: Callable[..., Heard], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Traced as ever, and run as traced: writing the code would take most of a minute."""
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
+    pipeline = make(vocoder="compile")
+    for seed, tokens in enumerate(LENGTHS):
+        heard, wanted = vocode(pipeline, tokens, seed), upstream("chatterbox", tokens, seed)
+        assert off_by(heard.wave, wanted.wave) < 1e-5
+    evidence = attest(pipeline, "vocoder", "compile")
+    assert evidence["folded"] == 82
+    assert evidence["compile"]["graph_breaks"] == 0
+    # On a CPU, PyTorch picks another convolution for fewer than 81 frames, and guards on it.
+    assert evidence["compile"]["graphs"] <= 2
+
+
 def test_a_compile_of_what_is_never_called_is_caught(make: Make) -> None:
     """The planted failure: `module.compile()` compiles the call of the module, and upstream calls its `forward`."""
-    pipeline = make(s3gen_attention="sdpa", s3gen_compile="default")
-    estimator, _ = installed(pipeline)["s3gen_attention"]
-    estimator.run = estimator.work
+    pipeline = make(s3gen_attention="sdpa")
+    compiled: list[Any] = []
+
+    def backend(graph: Any, inputs: Any) -> Any:
+        compiled.append(graph)
+        return graph
+
+    pipeline.tts.s3gen.flow.decoder.estimator.compile(backend=backend)
     vocode(pipeline)
+    assert not compiled
     with pytest.raises(CellError, match="default was asked for, and it was never called"):
         attest(pipeline, "s3gen_compile", "default")
 
@@ -624,6 +650,29 @@ def test_the_stages_of_a_graphed_utterance_are_all_seen(make: Make) -> None:
     assert all(stages[name].host_seconds > 0 for name in STAGES if name != "voice")
 
 
+def test_a_cell_proves_every_slot(make_job: Callable[..., Job], tmp_path: Path) -> None:
+    """Through the worker, which prepares the voice before it applies the stack."""
+    slots = {
+        "s3gen_dtype": "bf16",
+        "s3gen_attention": "sdpa",
+        "cfm_steps": "4",
+        "vocoder": "folded",
+        "resample": "gpu",
+        "watermark": "gpu",
+    }
+    job = make_job(slots=slots, voice_seconds=2.0)
+    cell = worker.run(job, tmp_path, lambda stage: None, {})
+    assert (cell.status, cell.reason) == ("ok", "")
+    assert cell.evidence["s3gen_dtype"]["estimator"] == "bfloat16"
+    assert cell.evidence["s3gen_dtype"]["times"] == "float32"
+    assert cell.evidence["s3gen_attention"]["estimator_modules"] == 4
+    assert cell.evidence["cfm_steps"] == {"estimator_calls": 4}
+    assert cell.evidence["vocoder"]["weight_norms"] == 0
+    assert cell.evidence["resample"]["voice"] > 0
+    assert cell.evidence["s3gen_graph"] == {"captured": 0}
+    assert len(cell.changes_output) == 3
+
+
 def test_parameters_are_where_they_were(make: Make) -> None:
     """No slot hides a copy of the weights in the module tree."""
     plain, changed = make(), make(s3gen_attention="sdpa", vocoder="folded")
@@ -636,10 +685,11 @@ def test_parameters_are_where_they_were(make: Make) -> None:
 
 
 def spoken(pipeline: Pipeline) -> np.ndarray:
-    """Two seconds that carry a mark well: a voice-like sound rather than what random weights make."""
-    seconds = np.arange(48_000) / 24_000
-    wave = sum(np.sin(2 * np.pi * 130 * k * seconds) / k for k in range(1, 20)) * np.sin(2 * np.pi * 3 * seconds) ** 2
-    marked: np.ndarray = pipeline.tts.watermarker.apply_watermark(0.2 * wave.astype(np.float32), sample_rate=24_000)
+    """Two seconds of breath in syllables; Perth takes unmarked tones for marked ones, and this not."""
+    breath = np.cumsum(np.random.default_rng(0).standard_normal(48_000))
+    breath -= np.convolve(breath, np.ones(200) / 200, mode="same")
+    wave = 0.02 * breath * np.sin(2 * np.pi * 3 * np.arange(48_000) / 24_000) ** 2
+    marked: np.ndarray = pipeline.tts.watermarker.apply_watermark(wave.astype(np.float32), sample_rate=24_000)
     return marked
 
 
@@ -663,7 +713,7 @@ def test_the_mark_set_on_the_device_is_read_by_perth(make: Make, slots: dict[str
 
 
 def test_no_mark_is_read_where_none_was_set(make: Make) -> None:
-    assert read_mark(spoken(make(watermark="off"))) < 0.5
+    assert read_mark(spoken(make(watermark="off"))) < 0.1
 
 
 def test_a_voice_is_resampled_on_the_device_and_librosa_comes_back(make: Make, tmp_path: Path) -> None:
@@ -822,7 +872,6 @@ def test_gpu_half_precision_graphs_stay_near(on_gpu: Make, attention: str, slots
 @pytest.mark.parametrize("graph", ["off", "exact", "bucket"])
 def test_gpu_flash_attention_2_is_the_packages_kernel(on_gpu: Make, graph: str) -> None:
     pytest.importorskip("flash_attn")
-    from torch._C._autograd import DeviceType
     from torch.profiler import ProfilerActivity, profile
 
     pipeline = on_gpu(s3gen_dtype="bf16", s3gen_attention="flash_attention_2", s3gen_graph=graph)
@@ -830,10 +879,10 @@ def test_gpu_flash_attention_2_is_the_packages_kernel(on_gpu: Make, graph: str) 
     with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as profiler:
         first_call(pipeline, 30, 1)
         torch.cuda.synchronize()
-    kernels = [event.name for event in profiler.events() if event.device_type == DeviceType.CUDA]
+    kernels = [event.name for event in profiler.events() if event.device_type.name == "CUDA"]
     flash = [name for name in kernels if "flash_fwd" in name and "pytorch_flash" not in name]
-    # Ten steps of four blocks.
-    assert len(flash) == 40
+    # Ten steps of four blocks; where keys are split, a second kernel joins the parts.
+    assert len(flash) >= 40
     assert not any("pytorch_flash" in name for name in kernels)
 
 

@@ -35,7 +35,7 @@ def test_a_cell_holds_everything_a_report_needs(make_job: MakeJob, folder: Path)
     assert cell.memory is not None
     assert cell.memory.weights_bytes > 1e6
     assert cell.memory.kv_cache_bytes
-    assert cell.evidence["decode"]["loop"] == "ttsbench.optimizations.decode.LeanLlamaLoop"
+    assert cell.evidence["decode"]["loop"] == "LeanLoop"
     assert cell.model["class"] == "ChatterboxTTS"
     assert {"load", "apply", "first_call"} <= set(cell.ladder)
     assert [a.path for a in cell.audio] == ["audio/lean.0.wav", "audio/lean.1.wav"]
@@ -118,12 +118,16 @@ def test_faulty_audio_is_described(tmp_path: Path, wave: torch.Tensor, expected:
 
 def test_remarks_name_what_spoiled_a_row(make_job: MakeJob, tmp_path: Path) -> None:
     found = {
-        "evidence": {"hooks": {"warm": 3, "at_the_end": 9}},
+        "evidence": {
+            "hooks": {"warm": 3, "at_the_end": 9},
+            "compiler": {"recompilations_while_timing": 2},
+        },
         "audio": (audio.keep(torch.zeros(240), 0, tmp_path, "x.wav"),),
         "guard": records.Guard(throttle_reasons=("hardware slowdown",), foreign_processes=("python",)),
     }
     assert worker.remarks(found) == (
         "forward hooks grew from 3 to 9 over the warm calls",
+        "the compiler worked 2 times while the clock ran",
         "text 0: the audio is silent",
         "the GPU was throttled: hardware slowdown",
         "another process was on the GPU: python",

@@ -30,6 +30,7 @@ class Header:
     scenario_base: str
     overrides: tuple[str, ...]
     only: tuple[str, ...]
+    ablated: str
     scenario_understood: dict[str, Any]
     jobs_sha256: str
 

@@ -118,8 +118,13 @@ def _ordered(cells: Sequence[CellPlan]) -> list[Job]:
         told += [(reference(stacks[0]), REFERENCE, 0)] if QUALITY in stacks[0].measure.passes else []
         for process in range(max(cell.measure.processes for cell in stacks)):
             told += [(cell, TIMED, process) for cell in (stacks if process % 2 == 0 else reversed(stacks))]
-        told += [(cell, COLD, 0) for cell in stacks if COLD in cell.measure.passes]
+        told += [(cell, COLD, start) for cell in stacks if COLD in cell.measure.passes for start in cold_starts(cell)]
     return [_job(cell, kind, process, order) for order, (cell, kind, process) in enumerate(told)]
+
+
+def cold_starts(cell: CellPlan) -> range:
+    """One, and for what is compiled a second that finds the compiler's cache."""
+    return range(2 if registry.compiles(cell.slots) else 1)
 
 
 def reference(cell: CellPlan) -> CellPlan:

@@ -233,6 +233,8 @@ class Run:
     scenario_understood: dict[str, Any]
     cells: tuple[Cell, ...]
     warnings: tuple[str, ...] = ()
+    # The stack whose slots were taken apart, if any was.
+    ablated: str = ""
 
 
 def to_json(record: Any) -> Json:

@@ -283,4 +283,5 @@ def assemble(header: Header, cells: Sequence[records.Cell], status: str) -> reco
         scenario_understood=header.scenario_understood,
         cells=tuple(sorted(latest(cells).values(), key=lambda cell: cell.order)),
         warnings=tuple(second_tries(cells)),
+        ablated=header.ablated,
     )

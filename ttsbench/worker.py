@@ -49,6 +49,8 @@ def main(connection: Connection, job_json: str, folder: str, asked_at: float) ->
     job = records.from_json(Job, json.loads(job_json))
     isolate(Path(folder) / "logs" / f"{job.file_stem}.{job.kind}{job.process}.log")
     ladder = {"interpreter": time.time() - asked_at}
+    if job.kind == COLD:
+        give_compilers_a_cache(Path(folder) / "compiled" / job.file_stem)
 
     def tell(stage: str) -> None:
         connection.send(json.dumps({"stage": stage}))
@@ -67,6 +69,13 @@ def make_ready(connection: Connection, models: Sequence[tuple[str, str, str, str
         connection.send(json.dumps({"stage": f"checkpoint {model[0]} {model[1]}"}))
         with suppress(TtsbenchError):
             checkpoint.locate(*model)
+
+
+def give_compilers_a_cache(folder: Path) -> None:
+    """Empty at a stack's first cold start and full at its second; set before anything that compiles is imported."""
+    for variable, name in (("TORCHINDUCTOR_CACHE_DIR", "inductor"), ("TRITON_CACHE_DIR", "triton")):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        os.environ[variable] = str(folder / name)
 
 
 def isolate(log: Path) -> None:

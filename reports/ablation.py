@@ -1,0 +1,142 @@
+"""What each slot of an ablated stack brings alone, and what the stack loses without it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from io import StringIO
+
+from ttsbench.records import Run
+from ttsbench.reports import metrics, tables
+from ttsbench.reports.tables import StackResult, Table
+
+ONLY, WITHOUT = "only-", "without-"
+PLOT = "ablation.svg"
+# Below this a slot is not said to bring anything.
+NOTICEABLE = 0.02
+
+
+@dataclass(frozen=True)
+class Part:
+    """One slot; alone it may need others, and others may have to go with it. RTFs, so lower is better."""
+
+    slot: str
+    needs: tuple[str, ...]
+    alone: float | None
+    takes: tuple[str, ...]
+    taken_back: float | None
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """The two ends and what lies between them."""
+
+    baseline: float
+    full: float
+    parts: tuple[Part, ...]
+
+
+def ablation(run: Run) -> Ablation | None:
+    """None where the run is no ablation, or an end of it did not run."""
+    if not run.ablated:
+        return None
+    [stacks] = tables.results(run)[:1] or [[]]
+    rtf = {stack.label: _rtf(stack) for stack in stacks}
+    baseline, full = rtf.get(run.baseline), rtf.get(run.ablated)
+    if baseline is None or full is None:
+        return None
+    slots = dict.fromkeys(slot for label in rtf for prefix in (ONLY, WITHOUT) for slot in _slots(label, prefix))
+    return Ablation(baseline, full, tuple(_part(slot, rtf) for slot in slots))
+
+
+def _slots(label: str, prefix: str) -> tuple[str, ...]:
+    return tuple(label.removeprefix(prefix).split("+")) if label.startswith(prefix) else ()
+
+
+def _part(slot: str, rtf: dict[str, float | None]) -> Part:
+    """Of the stacks that have or lack the slot, those that have or lack the fewest others."""
+    alone, taken_back = (
+        min((label for label in rtf if slot in _slots(label, prefix)), key=lambda label: label.count("+"), default="")
+        for prefix in (ONLY, WITHOUT)
+    )
+    needs, takes = (
+        tuple(other for other in _slots(label, prefix) if other != slot)
+        for label, prefix in ((alone, ONLY), (taken_back, WITHOUT))
+    )
+    return Part(slot, needs, rtf.get(alone), takes, rtf.get(taken_back))
+
+
+def _rtf(stack: StackResult) -> float | None:
+    found = stack.estimate(metrics.RTF)
+    return found.median if found else None
+
+
+def table(found: Ablation) -> Table:
+    """A row per part: its factor alone, the factor lost without it, and what follows from both."""
+    rows = [
+        (
+            part.slot,
+            _factor(found.baseline, part.alone) + _with(part.needs),
+            _factor(part.taken_back, found.full) + _with(part.takes),
+            verdict(found, part),
+        )
+        for part in found.parts
+    ]
+    whole = f"the full stack is {found.baseline / found.full:.2f}× as fast as the baseline"
+    return Table("Ablation", ("slot", "alone", "lost without", "verdict"), tuple(rows), (whole,))
+
+
+def _factor(slower: float | None, faster: float | None) -> str:
+    return "–" if slower is None or faster is None else f"{slower / faster:.2f}×"
+
+
+def _with(others: tuple[str, ...]) -> str:
+    return f" (with {', '.join(others)})" if others else ""
+
+
+def verdict(found: Ablation, part: Part) -> str:
+    """Whether it pays, and whether it needs the others for it."""
+    alone = None if part.alone is None else math.log(found.baseline / part.alone)
+    lost = None if part.taken_back is None else math.log(part.taken_back / found.full)
+    if alone is None or lost is None:
+        known = alone if alone is not None else lost
+        if known is None:
+            return "not measured"
+        return "pays" if known > NOTICEABLE else "costs" if known < -NOTICEABLE else "no difference"
+    if lost > NOTICEABLE:
+        return "pays" if alone > NOTICEABLE else "pays only with others"
+    if alone > NOTICEABLE:
+        return "pays only alone"
+    return "costs" if min(alone, lost) < -NOTICEABLE else "no difference"
+
+
+def waterfall(found: Ablation) -> str:
+    """An SVG: from the baseline's RTF to the full stack's, by what each part saves when it is the one taken back.
+
+    What the parts save one by one need not add up; the last step says how much they save only together.
+    """
+    from matplotlib.figure import Figure
+
+    steps = _steps(found)
+    figure = Figure(figsize=(8, 0.45 * len(steps) + 1.2), layout="constrained")
+    axes = figure.subplots()
+    for place, (_, start, end) in enumerate(steps):
+        colour = "tab:blue" if place in (0, len(steps) - 1) else "tab:green" if end <= start else "tab:red"
+        axes.barh(place, end - start, left=start, color=colour)
+    axes.set_yticks(range(len(steps)), [label for label, _, _ in steps])
+    axes.invert_yaxis()
+    axes.set_xlabel("RTF (lower is better)")
+    drawn = StringIO()
+    figure.savefig(drawn, format="svg", metadata={"Date": None})
+    return drawn.getvalue()
+
+
+def _steps(found: Ablation) -> list[tuple[str, float, float]]:
+    """Label, where a bar begins and where it ends."""
+    steps, at = [("baseline", 0.0, found.baseline)], found.baseline
+    taken_back = {tuple(sorted((part.slot, *part.takes))): part.taken_back for part in found.parts}
+    for slots, rtf in taken_back.items():
+        if rtf is not None:
+            steps.append((", ".join(slots), at, at - (rtf - found.full)))
+            at = steps[-1][2]
+    return [*steps, ("only together", at, found.full), ("full", 0.0, found.full)]

@@ -1,0 +1,114 @@
+"""Which stacks an ablation makes, and what its report concludes from their figures."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ttsbench.errors import UsageError
+from ttsbench.optimizations import registry
+from ttsbench.records import Run
+from ttsbench.reports import ablation as reports
+from ttsbench.reports import markdown
+from ttsbench.scenarios import ablation, schema
+
+TEXT = """
+name: a
+model: {size: tiny}
+stacks:
+  upstream: {}
+  fast: {decode: cuda_graph, cache: static, sampler: lean, dtype: bf16, watermark: "off"}
+"""
+Make = Callable[..., Any]
+
+
+def taken_apart(text: str = TEXT, stack: str = "fast") -> schema.Scenario:
+    return ablation.ablate(schema.parse(text, "a.yaml", Path()), stack)
+
+
+def test_each_slot_stands_alone_with_the_fewest_companions() -> None:
+    stacks = taken_apart().stacks
+    assert stacks["only-dtype"] == {"dtype": "bf16"}
+    assert stacks["only-watermark"] == {"watermark": "off"}
+    assert stacks["only-decode+cache+sampler"] == {"decode": "cuda_graph", "cache": "static", "sampler": "lean"}
+
+
+def test_what_is_taken_back_takes_along_what_cannot_stay() -> None:
+    stacks = taken_apart().stacks
+    assert stacks["without-dtype"] == {
+        "decode": "cuda_graph", "cache": "static", "sampler": "lean", "watermark": "off",
+    }  # fmt: skip
+    gone = [name for name in stacks if name.startswith("without-decode")]
+    assert gone == ["without-decode+cache+sampler"]
+
+
+def test_every_stack_that_is_made_can_run_and_none_is_made_twice() -> None:
+    stacks = taken_apart().stacks
+    for slots in stacks.values():
+        assert registry.conflict(slots, family="chatterbox", cfg_weight=None) == ""
+    completed = [tuple(registry.complete(slots).items()) for slots in stacks.values()]
+    assert len(set(completed)) == len(completed)
+    assert list(stacks)[:2] == ["upstream", "fast"]
+
+
+@pytest.mark.parametrize(
+    ("stack", "told"), [("fsat", "did you mean 'fast'"), ("upstream", "differs in no slot from the baseline")]
+)
+def test_what_cannot_be_taken_apart_is_refused(stack: str, told: str) -> None:
+    with pytest.raises(UsageError, match=told):
+        taken_apart(stack=stack)
+
+
+@pytest.fixture
+def ablated(make_run: Make, make_cell: Make, make_utterance: Make) -> Run:
+    def cell(stack: str, wall_seconds: float) -> Any:
+        return make_cell(key=stack, stack=stack, utterances=(make_utterance(wall_seconds=wall_seconds),))
+
+    figures = {
+        "upstream": 1.0, "fast": 0.2,
+        "only-dtype": 1.05, "without-dtype": 0.3,
+        "only-decode+cache": 0.5, "without-cache+decode": 0.9, "only-cache": 0.9,
+        "only-watermark": 1.0, "without-watermark": 0.2,
+        "only-mlp": 1.1, "without-mlp": 0.19,
+    }  # fmt: skip
+    run: Run = make_run(cells=tuple(cell(*item) for item in figures.items()), baseline="upstream", ablated="fast")
+    return run
+
+
+def test_the_report_tells_what_pays_and_what_needs_company(ablated: Run) -> None:
+    found = reports.ablation(ablated)
+    assert found is not None
+    told = {row[0]: row[1:] for row in reports.table(found).rows}
+    assert told["dtype"] == ("0.95×", "1.50×", "pays only with others")
+    assert told["decode"] == ("2.00× (with cache)", "4.50× (with cache)", "pays")
+    assert told["cache"] == ("1.11×", "4.50× (with decode)", "pays")
+    assert told["watermark"][-1] == "no difference"
+    assert told["mlp"][-1] == "costs"
+    assert "5.00× as fast" in reports.table(found).notes[0]
+
+
+def test_the_waterfall_ends_at_the_full_stack(ablated: Run) -> None:
+    found = reports.ablation(ablated)
+    assert found is not None
+    steps = reports._steps(found)
+    assert [label for label, _, _ in steps] == [
+        "baseline", "dtype", "cache, decode", "watermark", "mlp", "only together", "full",
+    ]  # fmt: skip
+    for (_, _, end), (_, start, _) in itertools.pairwise(steps[:-1]):
+        assert start == pytest.approx(end)
+    assert steps[-2][2] == found.full
+    assert reports.waterfall(found).startswith("<?xml")
+
+
+def test_the_report_shows_table_and_plot(ablated: Run) -> None:
+    text = markdown.report(ablated)
+    assert "## Ablation" in text
+    assert "(ablation.svg)" in text
+
+
+def test_a_run_that_is_none_shows_none(make_run: Make, make_cell: Make) -> None:
+    assert reports.ablation(make_run(cells=(make_cell(),))) is None
