@@ -15,9 +15,6 @@ from ttsbench.scenarios.schema import Scenario
 
 ONLY, WITHOUT = "only-", "without-"
 
-# Says what becomes of a stack that cannot run, and nothing of how it runs.
-ON_MISSING = "on_missing"
-
 Slots = dict[str, str]
 
 
@@ -26,14 +23,15 @@ def ablate(scenario: Scenario, stack: str) -> Scenario:
     if stack not in scenario.stacks:
         raise UsageError(f"--ablate {stack} names no stack; {suggest(stack, scenario.stacks)}")
     baseline, full = scenario.stacks[scenario.baseline], scenario.stacks[stack]
-    ends = registry.complete(baseline), registry.complete(full)
-    changed = {slot: ends[1][slot] for slot in ends[0] if ends[0][slot] != ends[1][slot] and slot != ON_MISSING}
+    # No part of what is measured: every stack keeps to the full one's.
+    rule = {slot: option for slot, option in full.items() if slot == registry.ON_MISSING}
+    upstream = registry.complete(baseline)
+    changed = {slot: option for slot, option in full.items() if option != upstream[slot] and slot not in rule}
     if stack == scenario.baseline or not changed:
         raise UsageError(f"--ablate {stack} differs in no slot from the baseline '{scenario.baseline}'")
-    made = stacks_of(dict(baseline), changed, scenario.model.family)
-    return scenario.model_copy(
-        update={"stacks": {scenario.baseline: dict(baseline), stack: {**baseline, **changed}, **made}, "matrix": {}}
-    )
+    made = stacks_of({**baseline, **rule}, changed, scenario.model.family)
+    stacks = {scenario.baseline: dict(baseline), stack: {**baseline, **rule, **changed}, **made}
+    return scenario.model_copy(update={"stacks": stacks, "matrix": {}, "claims": ()})
 
 
 def stacks_of(baseline: Slots, changed: Slots, family: str) -> dict[str, Slots]:

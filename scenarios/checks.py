@@ -106,7 +106,9 @@ def _check_claims(data: Mapping[str, Any], sheet: Sheet, points: Sequence[Point]
 
 
 def _point_exists(given: Any, points: Sequence[Point], keys: Keys, findings: Findings) -> None:
-    """Whether at least one point has all these coordinates."""
+    """Whether at least one point has all these coordinates; where nothing runs, that is the mistake."""
+    if not points:
+        return
     axes = {axis: dict.fromkeys(value_text(point[axis]) for point in points if axis in point) for axis in points[0]}
     before = len(findings.mistakes)
     for axis, value in _mapping(given).items():

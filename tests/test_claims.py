@@ -16,7 +16,7 @@ from ttsbench.environment import Machine
 from ttsbench.errors import ScenarioError, UsageError
 from ttsbench.records import Cell, Forward, ForwardQuality, Run
 from ttsbench.reports import claims, forwards, markdown, samples, tables
-from ttsbench.scenarios import models, schema
+from ttsbench.scenarios import ablation, models, schema
 
 Make = Callable[..., Any]
 SPEEDUP = {"id": "c", "says": "s", "stack": "flash", "metric": "forward_seconds", "kind": "speedup", "low": 1.25}
@@ -220,6 +220,11 @@ def test_a_point_that_is_left_out_is_none(tmp_path: Path) -> None:
     assert any("8 is none of its values: 16" in mistake for mistake in mistakes(text, tmp_path))
 
 
+def test_where_nothing_runs_only_that_is_told(tmp_path: Path) -> None:
+    text = f"{HEAD}exclude: [{{workload.forward.positions: 8}}, {{workload.forward.positions: 16}}]\nclaims: [{GOOD}]\n"
+    assert [told.partition(": ")[2] for told in mistakes(text, tmp_path)] == ["exclude: leaves nothing to run"]
+
+
 def test_claims_read_back_from_what_was_understood(tmp_path: Path) -> None:
     scenario = schema.parse(f"{HEAD}claims: [{GOOD}]\n", "s.yaml", tmp_path)
     understood = scenario.understood()
@@ -313,3 +318,12 @@ def test_a_plan_of_forwards_has_shapes_and_its_own_limits(tmp_path: Path) -> Non
     assert all(job.texts == () and not job.keep_audio for job in found.jobs)
     assert {tuple(job.limits) for job in found.jobs} == {("hidden_relative_error_max",)}
     assert found.estimated_seconds > 0
+
+
+def test_an_ablation_takes_no_rule_apart_and_judges_no_claim(tmp_path: Path) -> None:
+    flash = "{dtype: bf16, attention: sdpa_flash, on_missing: fail}"
+    text = f"name: s\nstacks: {{upstream: {{}}, flash: {flash}}}\nclaims: [{GOOD.replace('forward_seconds', 'rtf')}]\n"
+    ablated = ablation.ablate(schema.parse(text, "s.yaml", tmp_path), "flash")
+    assert not [name for name in ablated.stacks if "on_missing" in name]
+    assert {slots.get("on_missing") for name, slots in ablated.stacks.items() if name != "upstream"} == {"fail"}
+    assert ablated.claims == ()

@@ -72,6 +72,12 @@ def test_a_cell_holds_everything_a_report_needs(make: Make, tmp_path: Path, fami
     assert records.from_json(records.Cell, records.to_json(cell)) == cell
 
 
+@pytest.mark.parametrize("shape", [Shape(1, 1, 0), Shape(1, 1, 2)])
+def test_one_position_is_enough(make: Make, tmp_path: Path, shape: Shape) -> None:
+    for slots in ({}, {"decode": "lean", "cache": "static"} if shape.steps else {"attention": "eager"}):
+        assert run(make(shape, slots=slots, passes=("time",)), tmp_path).ok
+
+
 def test_without_a_reference_the_row_says_so(make: Make, tmp_path: Path) -> None:
     assert run(make(), tmp_path).faults == ("there is no reference to compare with; see why its row failed",)
 

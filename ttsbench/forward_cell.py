@@ -121,8 +121,9 @@ def timed(pipeline: ForwardPipeline, repeat: int) -> records.Forward:
     events = [torch.cuda.Event(enable_timing=True) for _ in range(2 * on_cuda)]  # type: ignore[no-untyped-call]
     if on_cuda:
         torch.cuda.reset_peak_memory_stats(pipeline.device)
-        events[0].record()
     began = time.perf_counter()
+    if on_cuda:
+        events[0].record()
     pipeline.work()
     issued = time.perf_counter()
     if on_cuda:
