@@ -186,7 +186,7 @@ def test_no_call_leaves_anything_behind(make: Make) -> None:
         pipeline.begin()
         activities.append(attest.watched(pipeline.device, pipeline.work).per(1)["operators"])
     assert activities[0] == activities[1]
-    assert worker.count_hooks(pipeline.tts.t3) == 0
+    assert worker.count_hooks(pipeline) == 0
 
 
 @pytest.mark.parametrize(

@@ -81,7 +81,8 @@ class ForwardPipeline:
     """One backbone, ready for forwards of one shape. Options are applied to `tts` from outside."""
 
     def __init__(self, tfmr: Any, shape: Shape, seed: int, slots: Mapping[str, str]) -> None:
-        self.tts = SimpleNamespace(t3=BackboneOnly(tfmr), conds=None)
+        # Without a voice, and with a module of no parts where S3Gen would be.
+        self.tts = SimpleNamespace(t3=BackboneOnly(tfmr), s3gen=torch.nn.Module(), conds=None)
         self.shape = shape
         chosen, of_work = registry.complete(slots), registry.OF_STEPS if shape.steps else registry.OF_A_FORWARD
         self.slots = {slot: option for slot, option in chosen.items() if slot in of_work}

@@ -27,7 +27,7 @@ def measure(job: Job, folder: Path, tell: Tell, ladder: dict[str, float]) -> dic
     warmup_seconds = warm_up(job, pipeline, tell)
     ladder["first_call"] = warmup_seconds[0]
     found: dict[str, Any] = {"warmup_seconds": warmup_seconds, "model": describe(pipeline)}
-    hooks_when_warm, compiled_when_warm = worker.count_hooks(pipeline.tts.t3), compilations()
+    hooks_when_warm, compiled_when_warm = worker.count_hooks(pipeline), compilations()
     found |= time_pass(job, pipeline, tell)
     compiled_while_timing = compilations().since(compiled_when_warm)
     if "memory" in job.passes:
@@ -37,7 +37,7 @@ def measure(job: Job, folder: Path, tell: Tell, ladder: dict[str, float]) -> dic
         tell("quality")
         found |= quality_pass(job, pipeline, folder)
     found["evidence"] = attested(pipeline, tell) | {
-        "hooks": {"warm": hooks_when_warm, "at_the_end": worker.count_hooks(pipeline.tts.t3)},
+        "hooks": {"warm": hooks_when_warm, "at_the_end": worker.count_hooks(pipeline)},
         "compiler": {
             "graphs": compiled_when_warm.graphs,
             "graph_breaks": compiled_when_warm.graph_breaks,

@@ -165,8 +165,7 @@ def measure(job: Job, folder: Path, tell: Tell, ladder: dict[str, float]) -> dic
     warmup_seconds = warm_up(job, pipeline, tell)
     ladder["first_call"] = warmup_seconds[0]
     found: dict[str, Any] = {"warmup_seconds": warmup_seconds, "model": describe(pipeline)}
-    models = (pipeline.tts.t3, pipeline.tts.s3gen)
-    hooks_when_warm, compiled_when_warm = count_hooks(*models), compilations()
+    hooks_when_warm, compiled_when_warm = count_hooks(pipeline), compilations()
     waves: dict[int, Any] = {}
     found |= time_pass(job, pipeline, tell, waves)
     compiled_while_timing = compilations().since(compiled_when_warm)
@@ -182,7 +181,7 @@ def measure(job: Job, folder: Path, tell: Tell, ladder: dict[str, float]) -> dic
         tell("quality")
         found |= quality_pass(job, pipeline, folder)
     found["evidence"] = attest(job, pipeline, tell) | {
-        "hooks": {"warm": hooks_when_warm, "at_the_end": count_hooks(*models)},
+        "hooks": {"warm": hooks_when_warm, "at_the_end": count_hooks(pipeline)},
         "compiler": {
             "graphs": compiled_when_warm.graphs,
             "graph_breaks": compiled_when_warm.graph_breaks,
@@ -247,9 +246,9 @@ def attest(job: Job, pipeline: Pipeline, tell: Tell) -> dict[str, Any]:
     return evidence | {"activity": pipeline.seen.evidence()}
 
 
-def count_hooks(*models: Any) -> int:
-    """Forward hooks on the models; a number that grows from call to call is a leak."""
-    modules = (m for model in models for m in model.modules())
+def count_hooks(pipeline: Pipeline | ForwardPipeline) -> int:
+    """Forward hooks on the two models; a number that grows from call to call is a leak."""
+    modules = (m for model in (pipeline.tts.t3, pipeline.tts.s3gen) for m in model.modules())
     return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in modules)
 
 
