@@ -40,7 +40,8 @@ OPERATOR_MARKS = {
     "sdpa_efficient": ("_scaled_dot_product_efficient_attention",),
     "sdpa_cudnn": ("_scaled_dot_product_cudnn_attention",),
 }
-FUSED = ("_flash_attention", "_efficient_attention", "_cudnn_attention")
+# Operators on the host, and kernels on a GPU: of a replayed graph only kernels are seen.
+FUSED = ("_flash_attention", "_efficient_attention", "_cudnn_attention", "flash_fwd", "flash_fprop", "fmha")
 
 
 def apply(pipeline: Pipeline, option: str) -> None:
@@ -130,7 +131,7 @@ def _refuse_other(option: str, part: str, names: list[str], *, on_gpu: bool) -> 
     if option == "eager":
         wrong = "scaled_dot_product_attention" in text or fused
     elif option == "sdpa_math":
-        wrong = "scaled_dot_product_attention" not in text or fused
+        wrong = fused or (bool(names) and "scaled_dot_product_attention" not in text)
     elif option == "flash_attention_2":
         # PyTorch's copy of the kernel carries its namespace; the package's own does not.
         wrong = not any("flash_fwd" in name and "pytorch_flash" not in name for name in names)

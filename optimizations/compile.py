@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from ttsbench.errors import CellError
+from ttsbench.instruments.compiler import compilations
 from ttsbench.optimizations.cache import StaticBackbone
 from ttsbench.pipeline import Pipeline
 
@@ -27,6 +28,7 @@ class Compiled:
     """A compiled callable that counts its calls and the seconds of the first, which is when the compiler works."""
 
     def __init__(self, call: Callable[..., Any], mode: str, **options: Any) -> None:
+        self.wrapped = call
         self._call = torch.compile(call, mode=mode, **options)
         self._captures = mode in CAPTURES
         self.calls = 0
@@ -88,6 +90,8 @@ def attest(pipeline: Pipeline, option: str) -> dict[str, Any]:
         raise CellError(
             f"compile: {option} was asked for, and {never} of {len(compiled)} compiled parts were never called"
         )
+    if not compilations().graphs:
+        raise CellError(f"compile: {option} was asked for, and the compiler made nothing of it")
     if option in CAPTURES and not hasattr(pipeline.loop, "captures"):
         launched = pipeline.seen.decode.per(pipeline.seen.steps)["graph_launches"]
         if not launched:

@@ -40,7 +40,8 @@ class GraphLoop(LeanLoop):
         self._cfg_weight = torch.zeros((), dtype=t3.speech_head.weight.dtype, device=device)
         self._drawn = torch.zeros(1, 0, dtype=torch.long, device=device)
         self._forced = self._drawn.clone()
-        self._taken = torch.zeros(0, device=device)
+        # Where captured steps put the logits of so many rows; graphs hold the address, so it never changes.
+        self._taken: dict[int, torch.Tensor] = {}
         self._graphs: dict[Key, torch.cuda.CUDAGraph] = {}
         self._memory: tuple[int, int] = (0, 0)
         self._pool: Any = None
@@ -100,12 +101,12 @@ class GraphLoop(LeanLoop):
         self.replays += 1
         self.backbone.advance()
         if self.on_logits is not None:
-            self.on_logits(self._taken)
+            self.on_logits(self._taken[rows])
 
     def _capture(self, rows: int, span: int) -> torch.cuda.CUDAGraph:
         """The step is run once before, so that compilers and libraries are ready; capturing itself runs nothing."""
-        if self.on_logits is not None:
-            self._taken = torch.empty(rows, self.model.t3.speech_head.out_features, device=self._token.device)
+        if rows not in self._taken:
+            self._taken[rows] = torch.empty(rows, self.model.t3.speech_head.out_features, device=self._token.device)
         with self._undone():
             self._one_step(rows, span)
         torch.cuda.synchronize()
@@ -133,7 +134,7 @@ class GraphLoop(LeanLoop):
         hidden = self.backbone.forward_one(embed.expand(rows, -1, -1), self.backbone.position, span)
         logits = self.model.t3.speech_head(hidden[:, -1])
         if self.on_logits is not None:
-            self._taken.copy_(logits)
+            self._taken[rows].copy_(logits)
         token = self.sampler.draw(self._guided(logits, self._cfg_weight))
         if self.forced:
             forced = self._forced.index_select(1, self._step)

@@ -66,6 +66,8 @@ def attest(pipeline: Pipeline, option: str) -> dict[str, Any]:
         raise CellError(f"dtype: {option} was asked for, and the layers worked in {', '.join(sorted(activations))}")
     if option in NATIVE and parameters != {_short(NATIVE[option])}:
         raise CellError(f"dtype: {option} was asked for, and parameters are {', '.join(sorted(parameters))}")
+    if option in (*AUTOCAST, "tf32") and parameters != {"float32"}:
+        raise CellError(f"dtype: {option} works on fp32 weights, and these are {', '.join(sorted(parameters))}")
     if option == "tf32" and not seen.tf32_allowed:
         raise CellError("dtype: tf32 was asked for, and T3 ran without it")
     return {"parameters": sorted(parameters), "activations": sorted(activations), "tf32": seen.tf32_allowed}

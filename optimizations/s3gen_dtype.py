@@ -82,6 +82,8 @@ def attest(pipeline: Pipeline, option: str) -> dict[str, Any]:
         raise CellError(f"{SLOT}: only the estimator may be in half precision, and so are {', '.join(half)}")
     if option in NATIVE and dtypes["estimator"] != {NATIVE[option]}:
         raise CellError(f"{SLOT}: {option} was asked for, and the estimator is in {_named(dtypes['estimator'])}")
+    if option == "tf32" and dtypes["estimator"] != {torch.float32}:
+        raise CellError(f"{SLOT}: tf32 was asked for, and the estimator is in {_named(dtypes['estimator'])}")
     put = installed(pipeline).get(SLOT)
     in_tf32 = isinstance(put, list) and all(half.calls and half.was_allowed for half in put)
     if in_tf32 != (option == "tf32"):

@@ -145,9 +145,7 @@ def _verdict(claim: Mapping[str, Any], found: _Range, metric: Metric) -> tuple[s
         reached, straddles = found.middle <= claim["high"], found.least <= claim["high"] < found.most
     else:
         reached = found.middle >= claim["low"]
-        nothing = 1.0 if claim["kind"] == "speedup" else 0.0
-        # Reached, and yet no difference from the baseline in some pair of processes; or missed, and reached in some.
-        straddles = found.least <= nothing if reached else found.most >= claim["low"]
+        straddles = found.least < claim["low"] <= found.most
     ours = f"ours is {_written(claim, metric, found.middle)}"
     if found.processes < 2:
         return NOT_SHOWN, f"{ours}, and one process tells nothing of the spread"

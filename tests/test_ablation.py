@@ -55,6 +55,19 @@ def test_every_stack_that_is_made_can_run_and_none_is_made_twice() -> None:
     assert list(stacks)[:2] == ["upstream", "fast"]
 
 
+def test_a_slot_that_only_the_baseline_sets_is_taken_apart_too() -> None:
+    text = "name: a\nmodel: {size: tiny}\nstacks: {slow: {attention: eager}, fast: {decode: lean, dtype: bf16}}\n"
+    scenario = ablation.ablate(schema.parse(text, "a.yaml", Path()), "fast")
+    assert registry.complete(scenario.stacks["fast"])["attention"] == "sdpa"
+    assert scenario.stacks["only-attention"] == {"attention": "sdpa"}
+    assert scenario.stacks["without-attention"]["attention"] == "eager"
+
+
+def test_a_matrix_is_not_dropped_in_silence() -> None:
+    with pytest.raises(UsageError, match="without a matrix"):
+        taken_apart(TEXT + "matrix: {workload.seed: [0, 1]}\n")
+
+
 @pytest.mark.parametrize(
     ("stack", "told"), [("fsat", "did you mean 'fast'"), ("upstream", "differs in no slot from the baseline")]
 )

@@ -47,9 +47,15 @@ def graphs_without_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def capture(self: cuda_graph.GraphLoop, rows: int, span: int) -> Any:
         self.captures += 1
-        if self.on_logits is not None:
-            self._taken = torch.empty(rows, self.model.t3.speech_head.out_features)
-        return CalledEveryTime(lambda: self._one_step(rows, span))
+        taken = self._taken.setdefault(rows, torch.empty(rows, self.model.t3.speech_head.out_features))
+
+        def replay() -> None:
+            """As a graph does, into the memory that was there when it was captured."""
+            self._taken[rows], now = taken, self._taken[rows]
+            self._one_step(rows, span)
+            self._taken[rows] = now
+
+        return CalledEveryTime(replay)
 
     class NoStream:
         def __init__(self, device: torch.device) -> None: ...
@@ -183,6 +189,19 @@ def test_a_graph_serves_other_weights_and_temperatures_without_a_new_capture(mak
         assert drawn == tokens(make(sampling=changed))
         assert drawn != plain
     assert pipeline.loop.captures == captures
+
+
+def test_logits_of_every_graph_are_seen_whatever_was_captured_since(make: Make) -> None:
+    """Of a second text, after the first has led into another span and to another capture."""
+    count = SPAN + 20
+    reference, graph = (make(length=Length(fixed=count), **slots) for slots in ({"decode": "lean"}, GRAPH))
+    for text in (0, 1):
+        taken = []
+        for pipeline in (reference, graph):
+            with quality.taken_logits(pipeline) as logits, pipeline.forcing((7,) * count):
+                pipeline.decode_only(text, 1, count)
+            taken.append(torch.cat(logits).double())
+        assert quality.relative_error(taken[1], taken[0]) < 1e-5
 
 
 def test_a_graph_runs_without_guidance(make: Make) -> None:
@@ -322,6 +341,47 @@ def test_a_compile_on_what_is_never_called_is_caught(make: Make) -> None:
     pipeline.speak(0, 0)
     with pytest.raises(CellError, match="1 of 1 compiled parts were never called"):
         worker.slot_module("compile").attest(pipeline, "default")
+
+
+def test_what_was_replaced_and_then_compiled_is_still_attested(make: Make) -> None:
+    """Over the growing cache each MLP is compiled by itself, around the forward that another slot gave it."""
+    pipeline = make(norm="triton", compile="default")
+    for part in pipeline.compiled:
+        part._call = part.wrapped  # what a compiler makes of it is not the question here
+    pipeline.decode_only(0, 3, 4)
+    found = worker.slot_module("norm").attest(pipeline, "triton")
+    assert found["calls"] > 0
+
+
+def test_a_compiler_that_made_nothing_is_caught(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    from ttsbench.instruments.compiler import Compilations
+    from ttsbench.optimizations import compile as slot
+
+    pipeline = make(decode="lean", cache="static", compile="default")
+    pipeline.compiled[0]._call = pipeline.compiled[0].wrapped
+    pipeline.decode_only(0, 3, 4)
+    monkeypatch.setattr(slot, "compilations", Compilations)
+    with pytest.raises(CellError, match="made nothing of it"):
+        slot.attest(pipeline, "default")
+
+
+def test_precisions_that_need_fp32_weights_are_caught_without(make: Make) -> None:
+    for option in ("tf32", "amp_bf16"):
+        pipeline = make(dtype="bf16")
+        pipeline.decode_only(0, 3, 4)
+        pipeline.seen = attest.Seen(activation_dtypes=frozenset({torch.bfloat16}), tf32_allowed=True)
+        with pytest.raises(CellError, match=f"{option} works on fp32 weights"):
+            worker.slot_module("dtype").attest(pipeline, option)
+
+
+def test_fused_kernels_in_a_replay_are_no_eager_attention() -> None:
+    from ttsbench.optimizations import attention
+
+    kernels = ["fmha_cutlassF_f32_aligned_64x64_rf_sm80"]
+    for option in ("eager", "sdpa_math"):
+        with pytest.raises(CellError, match=f"{option} was asked for"):
+            attention._refuse_other(option, "decode", kernels, on_gpu=True)
+        attention._refuse_other(option, "decode", [], on_gpu=True)
 
 
 def test_a_compiled_step_draws_the_same_and_breaks_nowhere(make: Make) -> None:

@@ -122,13 +122,11 @@ def test_remarks_name_what_spoiled_a_row(make_job: MakeJob, tmp_path: Path) -> N
             "hooks": {"warm": 3, "at_the_end": 9},
             "compiler": {"recompilations_while_timing": 2},
         },
-        "audio": (audio.keep(torch.zeros(240), 0, tmp_path, "x.wav"),),
         "guard": records.Guard(throttle_reasons=("hardware slowdown",), foreign_processes=("python",)),
     }
     assert worker.remarks(found) == (
         "forward hooks grew from 3 to 9 over the warm calls",
         "the compiler worked 2 times while the clock ran",
-        "text 0: the audio is silent",
         "the GPU was throttled: hardware slowdown",
         "another process was on the GPU: python",
     )
@@ -156,3 +154,13 @@ def test_a_second_gpu_becomes_the_current_one(monkeypatch: pytest.MonkeyPatch) -
     worker.use_device("cpu")
     worker.use_device("cuda:1")
     assert chosen == ["cuda:1"]
+
+
+def test_audio_that_is_no_sound_is_a_fault(tmp_path: Path) -> None:
+    silent = audio.keep(torch.zeros(240), 0, tmp_path, "x.wav")
+    broken = audio.keep(torch.full((240,), torch.nan), 1, tmp_path, "y.wav")
+    fine = audio.keep(torch.linspace(-0.5, 0.5, 240), 2, tmp_path, "z.wav")
+    assert worker.no_sound((silent, broken, fine)) == (
+        "text 1: the audio holds values that are no numbers",
+        "text 0: the audio is silent",
+    )

@@ -130,7 +130,8 @@ def cold_starts(cell: CellPlan) -> range:
 def reference(cell: CellPlan) -> CellPlan:
     """fp32 upstream at the same point; our own loop where upstream's cannot run."""
     loop = "lean" if cell.workload.conflict({}, cell.model.family) else ""
-    slots = registry.complete({"dtype": "fp32", **({"decode": loop} if loop else {})})
+    s3gen = {} if cell.workload.forward else {"s3gen_dtype": "fp32"}
+    slots = registry.complete({"dtype": "fp32", **s3gen, **({"decode": loop} if loop else {})})
     return replace(cell, stack=REFERENCE, slots=slots, baseline=False, fell_back=())
 
 

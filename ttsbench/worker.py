@@ -188,6 +188,7 @@ def measure(job: Job, folder: Path, tell: Tell, ladder: dict[str, float]) -> dic
             "recompilations_while_timing": compiled_while_timing.graphs,
         },
     }
+    found["faults"] = (*found.get("faults", ()), *no_sound(found.get("audio", ())))
     return found | {"warnings": (*found.get("warnings", ()), *remarks(found))}
 
 
@@ -420,16 +421,20 @@ def keep_audio(job: Job, waves: dict[int, Any], folder: Path) -> dict[str, Any]:
     return {"audio": tuple(kept)}
 
 
+def no_sound(kept: Sequence[records.Audio]) -> tuple[str, ...]:
+    """Of what was delivered, watermark and all: values that are no numbers, or nothing to hear."""
+    broken = [f"text {a.text_index}: the audio holds values that are no numbers" for a in kept if not a.finite]
+    return (*broken, *(f"text {a.text_index}: the audio is silent" for a in kept if a.finite and a.silent_share == 1.0))
+
+
 def remarks(found: dict[str, Any]) -> tuple[str, ...]:
     """What a reader of this row should know."""
-    hooks_seen, kept = found["evidence"]["hooks"], found.get("audio", ())
+    hooks_seen = found["evidence"]["hooks"]
     notes = []
     if hooks_seen["at_the_end"] > hooks_seen["warm"]:
         notes.append(f"forward hooks grew from {hooks_seen['warm']} to {hooks_seen['at_the_end']} over the warm calls")
     if recompiled := found["evidence"]["compiler"]["recompilations_while_timing"]:
         notes.append(f"the compiler worked {recompiled} times while the clock ran")
-    notes += [f"text {a.text_index}: the audio holds values that are no numbers" for a in kept if not a.finite]
-    notes += [f"text {a.text_index}: the audio is silent" for a in kept if a.finite and a.silent_share == 1.0]
     guard = found["guard"]
     notes += [f"the GPU was throttled: {reason}" for reason in guard.throttle_reasons]
     notes += [f"another process was on the GPU: {name}" for name in guard.foreign_processes]
