@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from io import StringIO
 
 from ttsbench.records import Run
 from ttsbench.reports import metrics, tables
-from ttsbench.reports.tables import StackResult, Table
+from ttsbench.reports.statistics import Estimate
+from ttsbench.reports.tables import Table
+from ttsbench.scenarios.ablation import ONLY, WITHOUT
 
-ONLY, WITHOUT = "only-", "without-"
 PLOT = "ablation.svg"
-# Below this a slot is not said to bring anything.
-NOTICEABLE = 0.02
+# So much slower must the fastest process of one side be than the slowest of the other.
+NOTICEABLE = 1.02
 
 
 @dataclass(frozen=True)
@@ -22,17 +22,17 @@ class Part:
 
     slot: str
     needs: tuple[str, ...]
-    alone: float | None
+    alone: Estimate | None
     takes: tuple[str, ...]
-    taken_back: float | None
+    taken_back: Estimate | None
 
 
 @dataclass(frozen=True)
 class Ablation:
     """The two ends and what lies between them."""
 
-    baseline: float
-    full: float
+    baseline: Estimate
+    full: Estimate
     parts: tuple[Part, ...]
 
 
@@ -41,7 +41,7 @@ def ablation(run: Run) -> Ablation | None:
     if not run.ablated:
         return None
     [stacks] = tables.results(run)[:1] or [[]]
-    rtf = {stack.label: _rtf(stack) for stack in stacks}
+    rtf = {stack.label: stack.estimate(metrics.RTF) for stack in stacks}
     baseline, full = rtf.get(run.baseline), rtf.get(run.ablated)
     if baseline is None or full is None:
         return None
@@ -53,7 +53,7 @@ def _slots(label: str, prefix: str) -> tuple[str, ...]:
     return tuple(label.removeprefix(prefix).split("+")) if label.startswith(prefix) else ()
 
 
-def _part(slot: str, rtf: dict[str, float | None]) -> Part:
+def _part(slot: str, rtf: dict[str, Estimate | None]) -> Part:
     """Of the stacks that have or lack the slot, those that have or lack the fewest others."""
     alone, taken_back = (
         min((label for label in rtf if slot in _slots(label, prefix)), key=lambda label: label.count("+"), default="")
@@ -64,11 +64,6 @@ def _part(slot: str, rtf: dict[str, float | None]) -> Part:
         for label, prefix in ((alone, ONLY), (taken_back, WITHOUT))
     )
     return Part(slot, needs, rtf.get(alone), takes, rtf.get(taken_back))
-
-
-def _rtf(stack: StackResult) -> float | None:
-    found = stack.estimate(metrics.RTF)
-    return found.median if found else None
 
 
 def table(found: Ablation) -> Table:
@@ -82,12 +77,12 @@ def table(found: Ablation) -> Table:
         )
         for part in found.parts
     ]
-    whole = f"the full stack is {found.baseline / found.full:.2f}× as fast as the baseline"
+    whole = f"the full stack is {found.baseline.median / found.full.median:.2f}× as fast as the baseline"
     return Table("Ablation", ("slot", "alone", "lost without", "verdict"), tuple(rows), (whole,))
 
 
-def _factor(slower: float | None, faster: float | None) -> str:
-    return "–" if slower is None or faster is None else f"{slower / faster:.2f}×"
+def _factor(slower: Estimate | None, faster: Estimate | None) -> str:
+    return "–" if slower is None or faster is None else f"{slower.median / faster.median:.2f}×"
 
 
 def _with(others: tuple[str, ...]) -> str:
@@ -95,19 +90,24 @@ def _with(others: tuple[str, ...]) -> str:
 
 
 def verdict(found: Ablation, part: Part) -> str:
-    """Whether it pays, and whether it needs the others for it."""
-    alone = None if part.alone is None else math.log(found.baseline / part.alone)
-    lost = None if part.taken_back is None else math.log(part.taken_back / found.full)
-    if alone is None or lost is None:
-        known = alone if alone is not None else lost
-        if known is None:
-            return "not measured"
-        return "pays" if known > NOTICEABLE else "costs" if known < -NOTICEABLE else "no difference"
-    if lost > NOTICEABLE:
-        return "pays" if alone > NOTICEABLE else "pays only with others"
-    if alone > NOTICEABLE:
-        return "pays only alone"
-    return "costs" if min(alone, lost) < -NOTICEABLE else "no difference"
+    """Whether it pays, and whether it needs others for it."""
+    alone, lost = _effect(found.baseline, part.alone), _effect(part.taken_back, found.full)
+    if alone is None and lost is None:
+        return "not measured"
+    if 1 in (alone, lost):
+        if alone == 1 and not part.needs:
+            return "pays" if lost in (1, None) else "pays only alone"
+        return "pays only with others"
+    return "costs" if -1 in (alone, lost) else "not shown"
+
+
+def _effect(slower: Estimate | None, faster: Estimate | None) -> int | None:
+    """1 where it saves time, -1 where it costs some, 0 where processes lie too far apart, or are too few, to tell."""
+    if slower is None or faster is None:
+        return None
+    if min(slower.processes, faster.processes) < 2:
+        return 0
+    return (slower.low > faster.high * NOTICEABLE) - (faster.low > slower.high * NOTICEABLE)
 
 
 def waterfall(found: Ablation) -> str:
@@ -133,10 +133,10 @@ def waterfall(found: Ablation) -> str:
 
 def _steps(found: Ablation) -> list[tuple[str, float, float]]:
     """Label, where a bar begins and where it ends."""
-    steps, at = [("baseline", 0.0, found.baseline)], found.baseline
+    steps, at = [("baseline", 0.0, found.baseline.median)], found.baseline.median
     taken_back = {tuple(sorted((part.slot, *part.takes))): part.taken_back for part in found.parts}
     for slots, rtf in taken_back.items():
         if rtf is not None:
-            steps.append((", ".join(slots), at, at - (rtf - found.full)))
+            steps.append((", ".join(slots), at, at - (rtf.median - found.full.median)))
             at = steps[-1][2]
-    return [*steps, ("only together", at, found.full), ("full", 0.0, found.full)]
+    return [*steps, ("only together", at, found.full.median), ("full", 0.0, found.full.median)]

@@ -14,6 +14,7 @@ from ttsbench.optimizations import registry
 from ttsbench.records import Run
 from ttsbench.reports import ablation as reports
 from ttsbench.reports import markdown
+from ttsbench.reports.statistics import Estimate
 from ttsbench.scenarios import ablation, schema
 
 TEXT = """
@@ -78,8 +79,9 @@ def test_what_cannot_be_taken_apart_is_refused(stack: str, told: str) -> None:
 
 @pytest.fixture
 def ablated(make_run: Make, make_cell: Make, make_utterance: Make) -> Run:
-    def cell(stack: str, wall_seconds: float) -> Any:
-        return make_cell(key=stack, stack=stack, utterances=(make_utterance(wall_seconds=wall_seconds),))
+    def cell(stack: str, wall_seconds: float, process: int) -> Any:
+        utterance = make_utterance(wall_seconds=wall_seconds * (1 + 0.01 * process))
+        return make_cell(key=stack, stack=stack, process=process, utterances=(utterance,))
 
     figures = {
         "upstream": 1.0, "fast": 0.2,
@@ -88,7 +90,11 @@ def ablated(make_run: Make, make_cell: Make, make_utterance: Make) -> Run:
         "only-watermark": 1.0, "without-watermark": 0.2,
         "only-mlp": 1.1, "without-mlp": 0.19,
     }  # fmt: skip
-    run: Run = make_run(cells=tuple(cell(*item) for item in figures.items()), baseline="upstream", ablated="fast")
+    run: Run = make_run(
+        cells=tuple(cell(*item, process) for item in figures.items() for process in range(2)),
+        baseline="upstream",
+        ablated="fast",
+    )
     return run
 
 
@@ -97,11 +103,19 @@ def test_the_report_tells_what_pays_and_what_needs_company(ablated: Run) -> None
     assert found is not None
     told = {row[0]: row[1:] for row in reports.table(found).rows}
     assert told["dtype"] == ("0.95×", "1.50×", "pays only with others")
-    assert told["decode"] == ("2.00× (with cache)", "4.50× (with cache)", "pays")
+    assert told["decode"] == ("2.00× (with cache)", "4.50× (with cache)", "pays only with others")
     assert told["cache"] == ("1.11×", "4.50× (with decode)", "pays")
-    assert told["watermark"][-1] == "no difference"
+    assert told["watermark"][-1] == "not shown"
     assert told["mlp"][-1] == "costs"
     assert "5.00× as fast" in reports.table(found).notes[0]
+
+
+def test_processes_that_lie_apart_or_a_single_one_show_nothing() -> None:
+    near, far = Estimate(1.0, 0.99, 1.01, 3), Estimate(0.8, 0.7, 1.0, 3)
+    assert reports._effect(near, far) == 0
+    assert reports._effect(near, Estimate(0.8, 0.79, 0.81, 3)) == 1
+    assert reports._effect(Estimate(0.8, 0.79, 0.81, 3), near) == -1
+    assert reports._effect(near, Estimate(0.5, 0.5, 0.5, 1)) == 0
 
 
 def test_the_waterfall_ends_at_the_full_stack(ablated: Run) -> None:
@@ -113,7 +127,7 @@ def test_the_waterfall_ends_at_the_full_stack(ablated: Run) -> None:
     ]  # fmt: skip
     for (_, _, end), (_, start, _) in itertools.pairwise(steps[:-1]):
         assert start == pytest.approx(end)
-    assert steps[-2][2] == found.full
+    assert steps[-2][2] == found.full.median
     assert reports.waterfall(found).startswith("<?xml")
 
 

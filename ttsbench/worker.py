@@ -165,10 +165,11 @@ def measure(job: Job, folder: Path, tell: Tell, ladder: dict[str, float]) -> dic
     warmup_seconds = warm_up(job, pipeline, tell)
     ladder["first_call"] = warmup_seconds[0]
     found: dict[str, Any] = {"warmup_seconds": warmup_seconds, "model": describe(pipeline)}
-    hooks_when_warm, compiled_when_warm = count_hooks(pipeline), compilations()
+    hooks_when_warm, compiled_when_warm, captured = count_hooks(pipeline), compilations(), count_captures(pipeline)
     waves: dict[int, Any] = {}
     found |= time_pass(job, pipeline, tell, waves)
     compiled_while_timing = compilations().since(compiled_when_warm)
+    captured_while_timing = count_captures(pipeline) - captured
     if job.keep_audio:
         found |= keep_audio(job, waves, folder)
     if "memory" in job.passes:
@@ -186,6 +187,7 @@ def measure(job: Job, folder: Path, tell: Tell, ladder: dict[str, float]) -> dic
             "graphs": compiled_when_warm.graphs,
             "graph_breaks": compiled_when_warm.graph_breaks,
             "recompilations_while_timing": compiled_while_timing.graphs,
+            "captures_while_timing": captured_while_timing,
         },
     }
     found["faults"] = (*found.get("faults", ()), *no_sound(found.get("audio", ())))
@@ -251,6 +253,15 @@ def count_hooks(pipeline: Pipeline | ForwardPipeline) -> int:
     """Forward hooks on the two models; a number that grows from call to call is a leak."""
     modules = (m for model in (pipeline.tts.t3, pipeline.tts.s3gen) for m in model.modules())
     return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in modules)
+
+
+def count_captures(pipeline: Pipeline) -> int:
+    """CUDA graphs captured so far, of T3's steps and of S3Gen's parts."""
+    from ttsbench.optimizations.s3gen import installed
+
+    put = (part for held in installed(pipeline).values() for part in (held if isinstance(held, tuple) else (held,)))
+    captures: int = sum(part.graphs.captures for part in put if hasattr(part, "graphs"))
+    return captures + getattr(pipeline.loop, "captures", 0)
 
 
 def describe(pipeline: Pipeline) -> dict[str, Any]:
@@ -436,6 +447,8 @@ def remarks(found: dict[str, Any]) -> tuple[str, ...]:
     if recompiled := found["evidence"]["compiler"]["recompilations_while_timing"]:
         notes.append(f"the compiler worked {recompiled} times while the clock ran")
     guard = found["guard"]
+    if captures := found["evidence"]["compiler"].get("captures_while_timing"):
+        notes.append(f"{captures} CUDA graphs were captured while the clock ran")
     notes += [f"the GPU was throttled: {reason}" for reason in guard.throttle_reasons]
     notes += [f"another process was on the GPU: {name}" for name in guard.foreign_processes]
     if guard.load_average is not None and guard.load_average > (cores := os.cpu_count() or 1):
