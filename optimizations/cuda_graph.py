@@ -78,7 +78,7 @@ class GraphLoop(LeanLoop):
         if self._drawn.size(1) < request.limit:
             self._drawn = self._token.new_zeros(1, request.limit)
             self._forced = torch.full_like(self._drawn, NOT_FORCED)
-            self._graphs.clear()
+            self._forget_graphs()
         self._cfg_weight.fill_(request.cfg_weight)
         self._step.fill_(1)
         self._forced.fill_(NOT_FORCED)
@@ -89,8 +89,13 @@ class GraphLoop(LeanLoop):
     def _forget_graphs_of_other_memory(self) -> None:
         memory = (self.backbone.keys[0].data_ptr(), self.backbone.keys[0].size(2))
         if memory != self._memory:
-            self._graphs.clear()
+            self._forget_graphs()
         self._memory = memory
+
+    def _forget_graphs(self) -> None:
+        """And the memory that they shared: a pool whose last graph is gone takes no new one."""
+        self._graphs.clear()
+        self._pool = None
 
     def _replay(self, rows: int) -> None:
         span = self.backbone.span

@@ -451,6 +451,14 @@ def test_our_samplers_take_upstreams_token(make: Make, name: str, family: str, o
             assert torch.equal(*drawn), (case, step)
 
 
+def test_the_kv_cache_of_a_static_one_is_its_memory(make: Make) -> None:
+    pipeline = make(decode="lean", cache="static")
+    pipeline.decode_only(0, 1, 4)
+    layers, keys = len(pipeline.tts.t3.tfmr.layers), pipeline.loop.backbone.keys[0]
+    assert pipeline.kv_cache_bytes() == 2 * layers * keys.nbytes
+    assert keys.size(2) == SPAN
+
+
 def test_a_larger_request_gets_more_memory_and_a_smaller_one_none(make: Make) -> None:
     backbone = StaticBackbone(make().tts.t3.tfmr)
     with torch.inference_mode():

@@ -240,7 +240,10 @@ class Pipeline:
         self._cache_shape = max(self._cache_shape, (rows, positions))
 
     def kv_cache_bytes(self) -> int | None:
-        """Bytes of keys and values at the end of the longest utterance that was timed."""
+        """Bytes of keys and values: of a static cache its memory, else at the end of the longest timed utterance."""
+        backbone: Any = getattr(self.loop, "backbone", None)
+        if hasattr(backbone, "keys"):
+            return int(sum(tensor.nbytes for tensor in (*backbone.keys, *backbone.values)))
         rows, positions = self._cache_shape
         if not rows:
             return None
