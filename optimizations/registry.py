@@ -53,10 +53,38 @@ class Slot:
 FLASH_ATTN = "pip install 'ttsbench[flash-attn]' (or a wheel for your torch and CUDA from its releases page)"
 HALF = ("fp16", "bf16")
 AMP = ("amp_fp16", "amp_bf16")
-FLASH_HALF_ONLY = "flash kernels work in fp16 and bf16 only"
 ON_MISSING = "on_missing"
 MEAN_FLOW_FAMILIES = ("turbo", "nano")
 FEWER_STEPS = "fewer Euler steps make another sound"
+
+
+def _for_llama(name: str, summary: str) -> Option:
+    """A kernel in the layers of Llama and its like."""
+    return Option(name, summary, families=LLAMA_LAYERS, needs_cuda=True)
+
+
+def _flash_attention_2(summary: str) -> Option:
+    """The flash-attn package's."""
+    return Option(
+        "flash_attention_2",
+        summary,
+        needs_cuda=True,
+        needs_package="flash-attn",
+        needs_capability=(8, 0),
+        how_to_get=FLASH_ATTN,
+    )
+
+
+INDUCTOR = (
+    Option("off", "as the package does"),
+    Option("default", "Inductor"),
+    Option("reduce-overhead", "Inductor, in CUDA graphs of its own", needs_cuda=True),
+    Option("max-autotune", "Inductor, kernels chosen by timing, in CUDA graphs of its own", needs_cuda=True),
+)
+ROUNDING = (
+    Option("fp16", "weights and activations in half precision"),
+    Option("bf16", "weights and activations in bfloat16"),
+)
 
 # In the order in which they are applied.
 SLOTS: tuple[Slot, ...] = (
@@ -67,8 +95,7 @@ SLOTS: tuple[Slot, ...] = (
             Option("stored", "as the checkpoint holds it; upstream's own is fp32"),
             Option("fp32", "single precision"),
             Option("tf32", "fp32 whose matrix products round their inputs to 10 bits", needs_cuda=True),
-            Option("fp16", "weights and activations in half precision"),
-            Option("bf16", "weights and activations in bfloat16"),
+            *ROUNDING,
             Option("amp_fp16", "fp32 weights, autocast to half precision", needs_cuda=True),
             Option("amp_bf16", "fp32 weights, autocast to bfloat16"),
         ),
@@ -83,14 +110,7 @@ SLOTS: tuple[Slot, ...] = (
             Option("sdpa_flash", "PyTorch's copy of FlashAttention-2 and nothing else"),
             Option("sdpa_efficient", "PyTorch's memory-efficient kernel and nothing else", needs_cuda=True),
             Option("sdpa_cudnn", "cuDNN's kernel and nothing else", needs_cuda=True),
-            Option(
-                "flash_attention_2",
-                "the flash-attn package's kernels",
-                needs_cuda=True,
-                needs_package="flash-attn",
-                needs_capability=(8, 0),
-                how_to_get=FLASH_ATTN,
-            ),
+            _flash_attention_2("the flash-attn package's kernels"),
         ),
     ),
     Slot(
@@ -98,9 +118,9 @@ SLOTS: tuple[Slot, ...] = (
         "Llama's silu(gate)·up",
         (
             Option("eager", "as transformers writes it"),
-            Option("liger", "Liger's kernel for silu and product", families=LLAMA_LAYERS, needs_cuda=True),
-            Option("triton", "our kernel for silu and product", families=LLAMA_LAYERS, needs_cuda=True),
-            Option("triton_fused", "our kernel with both projections in it", families=LLAMA_LAYERS, needs_cuda=True),
+            _for_llama("liger", "Liger's kernel for silu and product"),
+            _for_llama("triton", "our kernel for silu and product"),
+            _for_llama("triton_fused", "our kernel with both projections in it"),
         ),
     ),
     Slot(
@@ -108,8 +128,8 @@ SLOTS: tuple[Slot, ...] = (
         "Llama's RMSNorm",
         (
             Option("eager", "as transformers writes it"),
-            Option("liger", "Liger's kernel", families=LLAMA_LAYERS, needs_cuda=True),
-            Option("triton", "our kernel", families=LLAMA_LAYERS, needs_cuda=True),
+            _for_llama("liger", "Liger's kernel"),
+            _for_llama("triton", "our kernel"),
         ),
     ),
     Slot(
@@ -117,8 +137,8 @@ SLOTS: tuple[Slot, ...] = (
         "Llama's rotary embedding",
         (
             Option("eager", "as transformers writes it"),
-            Option("liger", "Liger's kernel", families=LLAMA_LAYERS, needs_cuda=True),
-            Option("triton", "our kernel", families=LLAMA_LAYERS, needs_cuda=True),
+            _for_llama("liger", "Liger's kernel"),
+            _for_llama("triton", "our kernel"),
         ),
     ),
     Slot(
@@ -173,12 +193,7 @@ SLOTS: tuple[Slot, ...] = (
     Slot(
         "compile",
         "torch.compile on T3",
-        (
-            Option("off", "as the package does"),
-            Option("default", "Inductor"),
-            Option("reduce-overhead", "Inductor, in CUDA graphs of its own", needs_cuda=True),
-            Option("max-autotune", "Inductor, kernels chosen by timing, in CUDA graphs of its own", needs_cuda=True),
-        ),
+        INDUCTOR,
     ),
     Slot(
         "analyzer",
@@ -200,8 +215,7 @@ SLOTS: tuple[Slot, ...] = (
             Option("stored", "as the checkpoint holds it; upstream's own is fp32"),
             Option("fp32", "single precision"),
             Option("tf32", "fp32 in all of S3Gen, whose products round their inputs to 10 bits", needs_cuda=True),
-            Option("fp16", "weights and activations in half precision"),
-            Option("bf16", "weights and activations in bfloat16"),
+            *ROUNDING,
         ),
     ),
     Slot(
@@ -210,13 +224,8 @@ SLOTS: tuple[Slot, ...] = (
         (
             Option("upstream", "with a dense bias of zeros, and a wait for the host in every block"),
             Option("sdpa", "PyTorch's, without a bias where nothing is padded, and without waiting"),
-            Option(
-                "flash_attention_2",
-                "the flash-attn package's kernels in the estimator; in the encoder they cannot run, so PyTorch's",
-                needs_cuda=True,
-                needs_package="flash-attn",
-                needs_capability=(8, 0),
-                how_to_get=FLASH_ATTN,
+            _flash_attention_2(
+                "the flash-attn package's kernels in the estimator; in the encoder they cannot run, so PyTorch's"
             ),
         ),
     ),
@@ -232,14 +241,7 @@ SLOTS: tuple[Slot, ...] = (
     Slot(
         "s3gen_compile",
         "torch.compile on S3Gen's flow estimator",
-        (
-            Option("off", "as the package does"),
-            Option("default", "Inductor"),
-            Option("reduce-overhead", "Inductor, in CUDA graphs of its own", needs_cuda=True),
-            Option(
-                "max-autotune", "Inductor, kernels chosen by measurement, in CUDA graphs of its own", needs_cuda=True
-            ),
-        ),
+        INDUCTOR,
     ),
     Slot(
         "cfm_steps",
@@ -321,9 +323,9 @@ def changes_output(slots: Mapping[str, str]) -> tuple[str, ...]:
 def compiles(slots: Mapping[str, str]) -> bool:
     """Whether anything of this stack is put through a compiler, whose cache a second start finds."""
     chosen = complete(slots)
-    return any(
-        chosen[slot] not in ("off", "eager") for slot in ("compile", "s3gen_compile", "mlp", "norm", "rope")
-    ) or ("triton" in chosen["sampler"] or "compile" in chosen["vocoder"])
+    inductor = chosen["vocoder"] == "compile" or any(chosen[slot] != "off" for slot in ("compile", "s3gen_compile"))
+    triton = chosen["sampler"] == "triton" or any(chosen[slot] != "eager" for slot in ("mlp", "norm", "rope"))
+    return inductor or triton
 
 
 def precision(slots: Mapping[str, str], stored: str) -> str:
@@ -334,123 +336,3 @@ def precision(slots: Mapping[str, str], stored: str) -> str:
     reduced = {"tf32", *HALF, *AMP}
     dtypes = {stored if chosen[slot] == "stored" else chosen[slot] for slot in ("dtype", "s3gen_dtype")}
     return "half" if reduced & dtypes else "exact"
-
-
-def conflict(
-    slots: Mapping[str, str], *, family: str, cfg_weight: float | None, forward_steps: int | None = None
-) -> str:
-    """Why this combination makes no sense for this model, or for forwards of so many steps; empty when it does."""
-    chosen = complete(slots)
-    for name, option in chosen.items():
-        if family not in BY_NAME[name].option(option).families:
-            allowed = ", ".join(BY_NAME[name].option(option).families)
-            return f"{name}: {option} is for {allowed}, not for {family}"
-    if forward_steps is not None:
-        rules = (*_forward_rules(chosen, forward_steps), *_loop_rules(chosen, watches=False), *_precision_rules(chosen))
-        return next((reason for broken, reason in rules if broken), "")
-    if cfg_weight == 0 and family in LLAMA_FAMILIES and chosen["decode"] == "upstream":
-        return "the package's own loop crashes at cfg_weight 0; decode: lean runs it"
-    watches = family == "multilingual" and chosen["analyzer"] == "upstream"
-    rules = (*_loop_rules(chosen, watches=watches), *_precision_rules(chosen), *_s3gen_rules(chosen))
-    return next((reason for broken, reason in rules if broken), "")
-
-
-Rule = tuple[bool, str]
-
-
-def _forward_rules(chosen: Mapping[str, str], steps: int) -> tuple[Rule, ...]:
-    """What a forward of the backbone alone has no use for."""
-    whole = "workload.forward runs the backbone alone"
-    unused = [slot for slot in SLOTS if slot.name not in OF_STEPS]
-    stepless = "workload.forward.steps is 0: there is one forward, and no step after it"
-    of_steps = [BY_NAME[name] for name in OF_STEPS if name not in OF_A_FORWARD]
-    return (
-        *((chosen[s.name] != s.default, f"{s.name}: {chosen[s.name]} has no part in this; {whole}") for s in unused),
-        *((not steps and chosen[s.name] != s.default, f"{s.name}: {chosen[s.name]}: {stepless}") for s in of_steps),
-        (chosen["decode"] == "cuda_graph", f"decode: cuda_graph captures the draw of a token too; {whole}"),
-    )
-
-
-def _loop_rules(chosen: Mapping[str, str], *, watches: bool) -> tuple[Rule, ...]:
-    """What a loop needs, and what only our own loops can carry."""
-    upstream, graph = chosen["decode"] == "upstream", chosen["decode"] == "cuda_graph"
-    static = chosen["cache"] == "static"
-    captures_itself = chosen["compile"] in ("reduce-overhead", "max-autotune")
-    return (
-        (
-            chosen["analyzer"] == "off" and upstream,
-            "analyzer: off needs decode: lean or cuda_graph; the package's own loop cannot run without it",
-        ),
-        (upstream and static, "cache: static needs decode: lean or cuda_graph; the package's own loop refuses it"),
-        (
-            upstream and chosen["sampler"] != "upstream",
-            f"sampler: {chosen['sampler']} needs decode: lean or cuda_graph; the package's own loop draws by itself",
-        ),
-        (graph and not static, "decode: cuda_graph needs cache: static; a cache that grows cannot be captured"),
-        (
-            graph and chosen["sampler"] == "upstream",
-            "decode: cuda_graph needs sampler: lean or triton; the package's waits for the host at every step",
-        ),
-        (
-            captures_itself and not static,
-            f"compile: {chosen['compile']} needs cache: static; a cache that grows has other shapes at every step",
-        ),
-        (
-            chosen["compile"] == "reduce-overhead" and graph,
-            "compile: reduce-overhead captures graphs of its own; with decode: cuda_graph use default or max-autotune",
-        ),
-        (
-            watches and (static or chosen["attention"] not in ("sdpa", "eager")),
-            "the analyzer reads maps of eager attention over a growing cache; others need analyzer: off",
-        ),
-    )
-
-
-def _precision_rules(chosen: Mapping[str, str]) -> tuple[Rule, ...]:
-    static, attention, dtype = chosen["cache"] == "static", chosen["attention"], chosen["dtype"]
-    return (
-        (
-            dtype in AMP and static,
-            f"dtype: {dtype} needs cache: dynamic; under autocast keys and values change their type on the way",
-        ),
-        (
-            chosen["quantize"] != "off" and chosen["mlp"] == "triton_fused",
-            "mlp: triton_fused reads the weights as they are; with quantize use mlp: triton, liger or eager",
-        ),
-        (
-            static and attention in ("sdpa_flash", "sdpa_cudnn"),
-            f"attention: {attention} takes no mask, which cache: static needs; use flash_attention_2 or cache: dynamic",
-        ),
-        (
-            chosen["quantize"] != "off" and dtype != "bf16",
-            f"quantize: {chosen['quantize']} multiplies in bf16; it needs dtype: bf16",
-        ),
-        (
-            attention in ("flash_attention_2", "sdpa_flash", "sdpa_cudnn") and dtype not in (*HALF, *AMP),
-            f"attention: {attention} needs dtype fp16, bf16 or amp_*; {FLASH_HALF_ONLY}",
-        ),
-    )
-
-
-def _s3gen_rules(chosen: Mapping[str, str]) -> tuple[Rule, ...]:
-    """What cannot be captured, compiled or computed together in S3Gen."""
-    waits = chosen["s3gen_attention"] == "upstream"
-    graph, mode, dtype = chosen["s3gen_graph"], chosen["s3gen_compile"], chosen["s3gen_dtype"]
-    return (
-        (
-            graph != "off" and waits,
-            f"s3gen_graph: {graph} needs s3gen_attention: sdpa or flash_attention_2; upstream's waits for the host",
-        ),
-        (
-            mode != "off" and waits,
-            f"s3gen_compile: {mode} needs s3gen_attention: sdpa or flash_attention_2; upstream's waits for the host",
-        ),
-        (
-            mode == "reduce-overhead" and graph != "off",
-            "s3gen_compile: reduce-overhead captures graphs of its own; with s3gen_graph use default or max-autotune",
-        ),
-        (
-            chosen["s3gen_attention"] == "flash_attention_2" and dtype not in HALF,
-            "s3gen_attention: flash_attention_2 needs s3gen_dtype: fp16 or bf16; its kernels know nothing else",
-        ),
-    )

@@ -17,7 +17,7 @@ from pydantic import (
     model_validator,
 )
 
-from ttsbench.optimizations import registry
+from ttsbench.optimizations import rules
 from ttsbench.optimizations.registry import FAMILIES
 from ttsbench.scenarios import files
 from ttsbench.scenarios.kinds import (
@@ -194,7 +194,7 @@ class Workload(Section):
     def conflict(self, slots: Mapping[str, str], family: str) -> str:
         """Why these options make no sense together for this work; empty when they do."""
         steps = None if self.forward is None else self.forward.steps
-        return registry.conflict(slots, family=family, cfg_weight=self.sampling.cfg_weight, forward_steps=steps)
+        return rules.conflict(slots, family=family, cfg_weight=self.sampling.cfg_weight, forward_steps=steps)
 
     def replay_tokens(self) -> tuple[tuple[int, ...], ...]:
         """The tokens to force, one list for each utterance; empty unless the length is `replay`."""

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from ttsbench.errors import UsageError
-from ttsbench.optimizations import registry
+from ttsbench.optimizations import registry, rules
 from ttsbench.records import Run
 from ttsbench.reports import ablation as reports
 from ttsbench.reports import markdown
@@ -50,7 +50,7 @@ def test_what_is_taken_back_takes_along_what_cannot_stay() -> None:
 def test_every_stack_that_is_made_can_run_and_none_is_made_twice() -> None:
     stacks = taken_apart().stacks
     for slots in stacks.values():
-        assert registry.conflict(slots, family="chatterbox", cfg_weight=None) == ""
+        assert rules.conflict(slots, family="chatterbox", cfg_weight=None) == ""
     completed = [tuple(registry.complete(slots).items()) for slots in stacks.values()]
     assert len(set(completed)) == len(completed)
     assert list(stacks)[:2] == ["upstream", "fast"]

@@ -12,7 +12,7 @@ import torch
 from ttsbench import attest, forward, forward_cell, records, worker
 from ttsbench.errors import CellError
 from ttsbench.jobs import REFERENCE, Job, Shape
-from ttsbench.optimizations import registry
+from ttsbench.optimizations import registry, rules
 from ttsbench.optimizations.cache import StaticBackbone
 
 ON_GPU = torch.cuda.is_available()
@@ -205,7 +205,7 @@ def test_no_call_leaves_anything_behind(make: Make) -> None:
 )
 def test_what_has_no_part_in_a_forward_is_refused(slots: dict[str, str], steps: int, reason: str) -> None:
     for family in ("chatterbox", "multilingual", "spark-tts"):
-        told = registry.conflict(slots, family=family, cfg_weight=None, forward_steps=steps)
+        told = rules.conflict(slots, family=family, cfg_weight=None, forward_steps=steps)
         assert told.startswith(reason)
         assert bool(told) == bool(reason)
 

@@ -11,7 +11,7 @@ import torch
 
 from ttsbench import attest, checkpoint, quality, worker
 from ttsbench.errors import CellError
-from ttsbench.optimizations import cuda_graph, registry
+from ttsbench.optimizations import cuda_graph, registry, rules
 from ttsbench.optimizations.cache import SPAN, StaticBackbone
 from ttsbench.optimizations.sampler import SAMPLERS, UpstreamSampler
 from ttsbench.optimizations.t3 import Sampling, model_of
@@ -490,7 +490,7 @@ def test_a_larger_request_gets_more_memory_and_a_smaller_one_none(make: Make) ->
     ids=str,
 )
 def test_what_makes_no_sense_is_refused_with_the_reason(slots: dict[str, str], family: str, reason: str) -> None:
-    assert reason in registry.conflict(slots, family=family, cfg_weight=None)
+    assert reason in rules.conflict(slots, family=family, cfg_weight=None)
 
 
 def test_quantized_weights_are_smaller_and_attested(make: Make) -> None:

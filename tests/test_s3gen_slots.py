@@ -22,7 +22,7 @@ from ttsbench import checkpoint, voice, worker
 from ttsbench.errors import CellError
 from ttsbench.instruments.clock import Timeline
 from ttsbench.jobs import Job
-from ttsbench.optimizations import graphs, registry
+from ttsbench.optimizations import graphs, registry, rules
 from ttsbench.optimizations.flow_attention import Flash2
 from ttsbench.optimizations.flow_estimator import LeanEstimator
 from ttsbench.optimizations.s3gen import installed
@@ -769,7 +769,7 @@ def test_the_network_stays_on_the_host_unless_the_watermark_moves(make: Make) ->
     ids=str,
 )
 def test_combinations_without_sense_are_refused(slots: dict[str, str], reason: str) -> None:
-    assert reason in registry.conflict(slots, family="chatterbox", cfg_weight=0.5)
+    assert reason in rules.conflict(slots, family="chatterbox", cfg_weight=0.5)
 
 
 @pytest.mark.parametrize(
@@ -783,7 +783,7 @@ def test_combinations_without_sense_are_refused(slots: dict[str, str], reason: s
     ids=str,
 )
 def test_combinations_with_sense_are_taken(slots: dict[str, str]) -> None:
-    assert registry.conflict(slots, family="chatterbox", cfg_weight=0.5) == ""
+    assert rules.conflict(slots, family="chatterbox", cfg_weight=0.5) == ""
 
 
 def test_other_sounds_are_marked_as_such() -> None:
