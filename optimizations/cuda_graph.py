@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from ttsbench.instruments.compiler import note_capture
 from ttsbench.optimizations.cache import StaticBackbone
 from ttsbench.optimizations.decode import LeanLoop
 from ttsbench.optimizations.sampler import LeanSampler
@@ -102,6 +103,8 @@ class GraphLoop(LeanLoop):
         key = (rows, span, self.sampler.structure, bool(self.forced), self.on_logits is not None)
         if key not in self._graphs:
             self._graphs[key] = self._capture(rows, span)
+            self.captures += 1
+            note_capture()
         self._graphs[key].replay()
         self.replays += 1
         self.backbone.advance()
@@ -119,7 +122,6 @@ class GraphLoop(LeanLoop):
         with torch.cuda.graph(graph, pool=self._pool):
             self._one_step(rows, span)
         self._pool = self._pool or graph.pool()
-        self.captures += 1
         return graph
 
     @contextmanager

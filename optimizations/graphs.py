@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 
+from ttsbench.instruments.compiler import note_capture
+
 GRAPHS_MAX = 8
 WARMUPS = 2
 
@@ -62,6 +64,7 @@ class Graphs:
         static = tuple(given.clone() for given in inputs)
         self._held[key] = CudaRecording(work, static, self._pool), static
         self.captures += 1
+        note_capture()
 
     def evidence(self) -> dict[str, Any]:
         """For the record."""

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from ttsbench import attest, checkpoint, quality, worker
+from ttsbench import attest, bench, checkpoint, quality
 from ttsbench.errors import CellError
 from ttsbench.optimizations import cuda_graph, registry, rules
 from ttsbench.optimizations.cache import SPAN, StaticBackbone
@@ -46,7 +46,6 @@ def graphs_without_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
         return
 
     def capture(self: cuda_graph.GraphLoop, rows: int, span: int) -> Any:
-        self.captures += 1
         taken = self._taken.setdefault(rows, torch.empty(rows, self.model.t3.speech_head.out_features))
 
         def replay() -> None:
@@ -92,7 +91,7 @@ def make(folders: dict[str, Any]) -> Make:
             slots=slots,
         )
         for slot, option in pipeline.slots.items():
-            worker.slot_module(slot).apply(pipeline, option)
+            bench.slot_module(slot).apply(pipeline, option)
         pipeline.control_length()
         return pipeline
 
@@ -107,7 +106,7 @@ def tokens(pipeline: Pipeline, seed: int = 3, count: int = 24) -> list[int]:
 def evidence(pipeline: Pipeline, slot: str) -> dict[str, Any]:
     pipeline.speak(0, 3)
     pipeline.seen = attest.watch(pipeline, 0, 3)
-    found: dict[str, Any] = worker.slot_module(slot).attest(pipeline, pipeline.slots[slot])
+    found: dict[str, Any] = bench.slot_module(slot).attest(pipeline, pipeline.slots[slot])
     return found
 
 
@@ -170,11 +169,11 @@ def test_kernels_take_effect_and_compute_what_eager_computes(make: Make, slots: 
         taken.append(torch.cat(logits).double())
     assert quality.relative_error(taken[1], taken[0]) < 1e-5
     [(slot, option)] = slots.items()
-    found = worker.slot_module(slot).attest(other, option)
+    found = bench.slot_module(slot).attest(other, option)
     layers = len(other.tts.t3.tfmr.layers)
     assert found["replaced"] == (2 * layers + 1 if slot == "norm" else layers)
     with pytest.raises(CellError, match=f"{option} was asked for; 0 modules were replaced"):
-        worker.slot_module(slot).attest(reference, option)
+        bench.slot_module(slot).attest(reference, option)
 
 
 def test_a_graph_serves_other_weights_and_temperatures_without_a_new_capture(make: Make) -> None:
@@ -284,7 +283,7 @@ def test_token_ids_that_were_cast_are_caught(make: Make) -> None:
     conds = pipeline.tts.conds.t3
     conds.cond_prompt_speech_tokens = conds.cond_prompt_speech_tokens.to(torch.bfloat16)
     with pytest.raises(CellError, match="token ids were cast to bfloat16"):
-        worker.slot_module("dtype").attest(pipeline, "bf16")
+        bench.slot_module("dtype").attest(pipeline, "bf16")
 
 
 @pytest.mark.parametrize(
@@ -321,7 +320,7 @@ def test_flash_attention_that_is_pytorchs_own_is_caught() -> None:
 def test_a_static_cache_that_nobody_writes_is_caught(make: Make) -> None:
     pipeline = make(decode="lean", cache="static")
     with pytest.raises(CellError, match="0 of 0 layers wrote into it"):
-        worker.slot_module("cache").attest(pipeline, "static")
+        bench.slot_module("cache").attest(pipeline, "static")
     found = evidence(pipeline, "cache")
     assert found["layers"] == len(pipeline.tts.t3.tfmr.layers)
 
@@ -332,7 +331,7 @@ def test_a_loop_that_was_put_back_is_caught(make: Make) -> None:
     pipeline.loop = pipeline.tts.t3.inference
     for slot in ("decode", "cache", "sampler"):
         with pytest.raises(CellError, match="was asked for"):
-            worker.slot_module(slot).attest(pipeline, GRAPH[slot])
+            bench.slot_module(slot).attest(pipeline, GRAPH[slot])
 
 
 def test_a_compile_on_what_is_never_called_is_caught(make: Make) -> None:
@@ -340,7 +339,7 @@ def test_a_compile_on_what_is_never_called_is_caught(make: Make) -> None:
     pipeline.loop.backbone.forward_one = pipeline.loop.backbone._forward_one
     pipeline.speak(0, 0)
     with pytest.raises(CellError, match="1 of 1 compiled parts were never called"):
-        worker.slot_module("compile").attest(pipeline, "default")
+        bench.slot_module("compile").attest(pipeline, "default")
 
 
 def test_what_was_replaced_and_then_compiled_is_still_attested(make: Make) -> None:
@@ -349,7 +348,7 @@ def test_what_was_replaced_and_then_compiled_is_still_attested(make: Make) -> No
     for part in pipeline.compiled:
         part._call = part.wrapped  # what a compiler makes of it is not the question here
     pipeline.decode_only(0, 3, 4)
-    found = worker.slot_module("norm").attest(pipeline, "triton")
+    found = bench.slot_module("norm").attest(pipeline, "triton")
     assert found["calls"] > 0
 
 
@@ -371,7 +370,7 @@ def test_precisions_that_need_fp32_weights_are_caught_without(make: Make) -> Non
         pipeline.decode_only(0, 3, 4)
         pipeline.seen = attest.Seen(activation_dtypes=frozenset({torch.bfloat16}), tf32_allowed=True)
         with pytest.raises(CellError, match=f"{option} works on fp32 weights"):
-            worker.slot_module("dtype").attest(pipeline, option)
+            bench.slot_module("dtype").attest(pipeline, option)
 
 
 def test_fused_kernels_in_a_replay_are_no_eager_attention() -> None:
@@ -409,7 +408,7 @@ def test_steps_and_hooks_do_not_grow_with_use(make: Make, slots: dict[str, str])
         activity = attest.watch(pipeline, 0, 3).evidence()
         for part in activity.values():
             del part["device_busy_ms"]  # a time, which is never twice the same
-        seen.append((activity, worker.count_hooks(pipeline)))
+        seen.append((activity, bench.count_hooks(pipeline)))
     assert seen[0] == seen[1]
 
 
@@ -417,9 +416,9 @@ def test_upstreams_multilingual_hooks_do_grow(make: Make) -> None:
     """The planted failure: a check that could never say no would be no check."""
     pipeline = make("multilingual")
     pipeline.decode_only(0, 0, 3)
-    before = worker.count_hooks(pipeline)
+    before = bench.count_hooks(pipeline)
     pipeline.decode_only(0, 1, 3)
-    assert worker.count_hooks(pipeline) > before
+    assert bench.count_hooks(pipeline) > before
 
 
 @pytest.mark.parametrize("name", ["lean", "triton"])
@@ -506,12 +505,12 @@ def test_quantized_weights_are_smaller_and_attested(make: Make) -> None:
 
 def test_quantization_that_did_nothing_is_caught(make: Make) -> None:
     with pytest.raises(CellError, match="int8 was asked for, and 0 of"):
-        worker.slot_module("quantize").attest(make(dtype="bf16"), "int8")
+        bench.slot_module("quantize").attest(make(dtype="bf16"), "int8")
 
 
 def test_every_option_has_its_code() -> None:
     for slot in registry.SLOTS:
-        module = worker.slot_module(slot.name)
+        module = bench.slot_module(slot.name)
         assert callable(module.apply)
         assert callable(module.attest)
 
@@ -601,5 +600,5 @@ def test_gpu_200_utterances_leave_everything_as_five_did(make: Make, slots: dict
             pipeline.speak(seed % 2, seed)
         activity = attest.watch(pipeline, 0, 3)
         launches = activity.decode.per(activity.steps)["launches"]
-        seen.append((launches, worker.count_hooks(pipeline), torch.cuda.memory_allocated()))
+        seen.append((launches, bench.count_hooks(pipeline), torch.cuda.memory_allocated()))
     assert seen[0] == seen[1]

@@ -12,7 +12,7 @@ import pytest
 import soundfile
 import torch
 
-from ttsbench import audio, records, voice, worker
+from ttsbench import audio, bench, records, utterance_cell, voice, worker
 from ttsbench.jobs import Job
 
 MakeJob = Callable[..., Job]
@@ -124,7 +124,7 @@ def test_remarks_name_what_spoiled_a_row(make_job: MakeJob, tmp_path: Path) -> N
         },
         "guard": records.Guard(throttle_reasons=("hardware slowdown",), foreign_processes=("python",)),
     }
-    assert worker.remarks(found) == (
+    assert bench.remarks(found) == (
         "forward hooks grew from 3 to 9 over the warm calls",
         "the compiler worked 2 times while the clock ran",
         "3 CUDA graphs were captured while the clock ran",
@@ -135,9 +135,9 @@ def test_remarks_name_what_spoiled_a_row(make_job: MakeJob, tmp_path: Path) -> N
 
 def test_no_two_utterances_share_a_random_stream(make_job: MakeJob) -> None:
     points = [(seed, text, repeat) for seed in (0, 1, 1000) for text in range(4) for repeat in (-2, -1, 0, 1, 1000)]
-    seeds = [worker.utterance_seed(make_job(seed=seed), text, repeat) for seed, text, repeat in points]
+    seeds = [bench.utterance_seed(make_job(seed=seed), text, repeat) for seed, text, repeat in points]
     assert len(set(seeds)) == len(points)
-    assert seeds == [worker.utterance_seed(make_job(seed=s, stack="other", process=3), t, r) for s, t, r in points]
+    assert seeds == [bench.utterance_seed(make_job(seed=s, stack="other", process=3), t, r) for s, t, r in points]
 
 
 def test_a_busy_host_is_remarked(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -148,8 +148,8 @@ def test_a_busy_host_is_remarked(monkeypatch: pytest.MonkeyPatch) -> None:
             "compiler": {"recompilations_while_timing": 0, "captures_while_timing": 0},
         }
     }
-    assert worker.remarks({**found, "guard": records.Guard(load_average=3.9)}) == ()
-    busy = worker.remarks({**found, "guard": records.Guard(load_average=9.0)})
+    assert bench.remarks({**found, "guard": records.Guard(load_average=3.9)}) == ()
+    busy = bench.remarks({**found, "guard": records.Guard(load_average=9.0)})
     assert busy == ("the host was busy: load average 9.0 on 4 cores",)
 
 
@@ -157,8 +157,8 @@ def test_a_second_gpu_becomes_the_current_one(monkeypatch: pytest.MonkeyPatch) -
     """Otherwise events would be recorded on the first one's stream, and the first one be waited for."""
     chosen: list[str] = []
     monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
-    worker.use_device("cpu")
-    worker.use_device("cuda:1")
+    bench.use_device("cpu")
+    bench.use_device("cuda:1")
     assert chosen == ["cuda:1"]
 
 
@@ -166,7 +166,7 @@ def test_audio_that_is_no_sound_is_a_fault(tmp_path: Path) -> None:
     silent = audio.keep(torch.zeros(240), 0, tmp_path, "x.wav")
     broken = audio.keep(torch.full((240,), torch.nan), 1, tmp_path, "y.wav")
     fine = audio.keep(torch.linspace(-0.5, 0.5, 240), 2, tmp_path, "z.wav")
-    assert worker.no_sound((silent, broken, fine)) == (
+    assert utterance_cell.no_sound((silent, broken, fine)) == (
         "text 1: the audio holds values that are no numbers",
         "text 0: the audio is silent",
     )

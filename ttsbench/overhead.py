@@ -20,11 +20,11 @@ from typing import Any
 import torch
 
 from ttsbench import checkpoint
+from ttsbench.bench import settle
 from ttsbench.instruments.clock import Timeline
 from ttsbench.instruments.guard import GuardSampler
 from ttsbench.pipeline import Length, Pipeline
 from ttsbench.swapping import swapped
-from ttsbench.worker import settle
 
 ALLOWED = {"cuda": 1.01, "cpu": 1.03}
 TEXT = "The harness must not be heard in what it measures."

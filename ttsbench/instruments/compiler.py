@@ -1,27 +1,39 @@
-"""What torch.compile did: graphs made and graphs broken. A graph made while the clock ran is a recompilation."""
+"""What torch.compile did and which CUDA graphs were captured. Either while the clock runs is what a warm-up missed."""
 
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from dataclasses import dataclass
+
+_noted: Counter[str] = Counter()
 
 
 @dataclass(frozen=True)
 class Compilations:
-    """Counted since the process began; nothing where nothing was ever compiled."""
+    """Counted since the process began; nothing where nothing was ever compiled or captured."""
 
     graphs: int = 0
     graph_breaks: int = 0
+    captures: int = 0
 
     def since(self, before: Compilations) -> Compilations:
         """What came after."""
-        return Compilations(self.graphs - before.graphs, self.graph_breaks - before.graph_breaks)
+        return Compilations(
+            self.graphs - before.graphs, self.graph_breaks - before.graph_breaks, self.captures - before.captures
+        )
+
+
+def note_capture() -> None:
+    """To be called by whoever captures a CUDA graph."""
+    _noted["captures"] += 1
 
 
 def compilations() -> Compilations:
-    """The compiler's own counters, without importing it for those who never compile."""
+    """The compiler's own counters, without importing it for those who never compile, and ours."""
     dynamo = sys.modules.get("torch._dynamo.utils")
     if dynamo is None:
-        return Compilations()
+        return Compilations(captures=_noted["captures"])
     counters = dynamo.counters
-    return Compilations(counters["stats"]["unique_graphs"], sum(counters["graph_break"].values()))
+    breaks = sum(counters["graph_break"].values())
+    return Compilations(counters["stats"]["unique_graphs"], breaks, _noted["captures"])
