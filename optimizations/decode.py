@@ -16,8 +16,8 @@ import torch
 
 from ttsbench.errors import CellError
 from ttsbench.optimizations.cache import Backbone, GrowingBackbone
+from ttsbench.optimizations.parts.t3 import Request, model_of
 from ttsbench.optimizations.sampler import Sampler, UpstreamSampler
-from ttsbench.optimizations.t3 import Request, model_of
 from ttsbench.pipeline import Pipeline
 
 LogitsTaker = Callable[[torch.Tensor], None]
@@ -25,7 +25,7 @@ LogitsTaker = Callable[[torch.Tensor], None]
 
 def apply(pipeline: Pipeline, option: str) -> None:
     """Puts the loop in the place of the package's own."""
-    from ttsbench.optimizations.cuda_graph import GraphLoop
+    from ttsbench.optimizations.parts.cuda_graph import GraphLoop
 
     if option != "upstream":
         pipeline.loop = {"lean": LeanLoop, "cuda_graph": GraphLoop}[option](pipeline.tts.t3)
@@ -33,7 +33,7 @@ def apply(pipeline: Pipeline, option: str) -> None:
 
 def attest(pipeline: Pipeline, option: str) -> dict[str, Any]:
     """Which loop ran, and how often; refused when the one asked for did not."""
-    from ttsbench.optimizations.cuda_graph import GraphLoop
+    from ttsbench.optimizations.parts.cuda_graph import GraphLoop
 
     loop = pipeline.loop
     asked_for = {"upstream": None, "lean": LeanLoop, "cuda_graph": GraphLoop}[option]

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from ttsbench.optimizations.modules import attest_replaced, replace_forward
+from ttsbench.optimizations.parts.modules import attest_replaced, replace_forward
 from ttsbench.pipeline import Pipeline
 
 

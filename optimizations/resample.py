@@ -15,7 +15,7 @@ import librosa
 import numpy as np
 
 from ttsbench.errors import CellError
-from ttsbench.optimizations.resampler import DeviceResampler, ResampledWatermarker
+from ttsbench.optimizations.parts.resampler import DeviceResampler, ResampledWatermarker
 from ttsbench.pipeline import Pipeline
 from ttsbench.swapping import swapped
 

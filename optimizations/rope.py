@@ -13,7 +13,7 @@ import torch
 from transformers import AttentionInterface
 from transformers.models.llama.modeling_llama import eager_attention_forward
 
-from ttsbench.optimizations.modules import attest_replaced, replace_forward
+from ttsbench.optimizations.parts.modules import attest_replaced, replace_forward
 from ttsbench.pipeline import Pipeline
 
 ATTENTIONS = AttentionInterface()  # type: ignore[no-untyped-call]

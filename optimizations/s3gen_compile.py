@@ -16,7 +16,7 @@ from torch._dynamo import maybe_mark_dynamic
 from torch._dynamo.utils import counters
 
 from ttsbench.errors import CellError
-from ttsbench.optimizations.s3gen import installed
+from ttsbench.optimizations.parts.s3gen import installed
 from ttsbench.pipeline import Pipeline
 
 SLOT = "s3gen_compile"

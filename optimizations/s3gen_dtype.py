@@ -18,10 +18,10 @@ from typing import Any
 import torch
 
 from ttsbench.errors import CellError
-from ttsbench.optimizations import flow_solve
 from ttsbench.optimizations.dtype import tf32_allowed
-from ttsbench.optimizations.flow_solve import Solve
-from ttsbench.optimizations.s3gen import Counted, installed
+from ttsbench.optimizations.parts import flow_solve
+from ttsbench.optimizations.parts.flow_solve import Solve
+from ttsbench.optimizations.parts.s3gen import Counted, installed
 from ttsbench.pipeline import Pipeline
 
 SLOT = "s3gen_dtype"

@@ -16,11 +16,11 @@ import torch
 from torch.nn import functional
 
 from ttsbench.errors import CellError
-from ttsbench.optimizations import flow_solve
-from ttsbench.optimizations.flow_encoder import LeanEncoder
-from ttsbench.optimizations.flow_estimator import LeanEstimator
-from ttsbench.optimizations.graphs import Graphs
-from ttsbench.optimizations.s3gen import installed
+from ttsbench.optimizations.parts import flow_solve
+from ttsbench.optimizations.parts.flow_encoder import LeanEncoder
+from ttsbench.optimizations.parts.flow_estimator import LeanEstimator
+from ttsbench.optimizations.parts.graphs import Graphs
+from ttsbench.optimizations.parts.s3gen import installed
 from ttsbench.pipeline import Pipeline
 
 SLOT = "s3gen_graph"

@@ -15,8 +15,8 @@ from torch.nn import functional
 from torch.nn.utils import parametrize
 
 from ttsbench.errors import CellError
-from ttsbench.optimizations.graphs import Graphs
-from ttsbench.optimizations.s3gen import installed
+from ttsbench.optimizations.parts.graphs import Graphs
+from ttsbench.optimizations.parts.s3gen import installed
 from ttsbench.optimizations.s3gen_compile import CountedCompile
 from ttsbench.pipeline import Pipeline
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ttsbench.errors import CellError
-from ttsbench.optimizations.resampler import DeviceResampler, ResampledWatermarker
+from ttsbench.optimizations.parts.resampler import DeviceResampler, ResampledWatermarker
 from ttsbench.pipeline import Pipeline
 
 

@@ -21,8 +21,8 @@ from ttsbench.optimizations.kernels.rms_norm import (
 )
 from ttsbench.optimizations.kernels.rope import rope, rope_reference
 from ttsbench.optimizations.kernels.silu_mul import silu_mul, silu_mul_reference
+from ttsbench.optimizations.parts.t3 import Sampling
 from ttsbench.optimizations.sampler import gpt2_warpers, llama_warpers
-from ttsbench.optimizations.t3 import Sampling
 
 DEVICE = "cpu" if environment.machine().cuda_problem else "cuda"
 # Of ‖out − reference‖ over ‖reference‖: one rounding of the result. The interpreter cuts bf16 instead of rounding.

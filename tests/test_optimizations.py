@@ -11,10 +11,11 @@ import torch
 
 from ttsbench import attest, bench, checkpoint, quality
 from ttsbench.errors import CellError
-from ttsbench.optimizations import cuda_graph, registry, rules
+from ttsbench.optimizations import registry, rules
 from ttsbench.optimizations.cache import SPAN, StaticBackbone
+from ttsbench.optimizations.parts import cuda_graph
+from ttsbench.optimizations.parts.t3 import Sampling, model_of
 from ttsbench.optimizations.sampler import SAMPLERS, UpstreamSampler
-from ttsbench.optimizations.t3 import Sampling, model_of
 from ttsbench.pipeline import Length, Pipeline
 from ttsbench.records import Quality
 

@@ -22,10 +22,11 @@ from ttsbench import checkpoint, voice, worker
 from ttsbench.errors import CellError
 from ttsbench.instruments.clock import Timeline
 from ttsbench.jobs import Job
-from ttsbench.optimizations import graphs, registry, rules
-from ttsbench.optimizations.flow_attention import Flash2
-from ttsbench.optimizations.flow_estimator import LeanEstimator
-from ttsbench.optimizations.s3gen import installed
+from ttsbench.optimizations import registry, rules
+from ttsbench.optimizations.parts import graphs
+from ttsbench.optimizations.parts.flow_attention import Flash2
+from ttsbench.optimizations.parts.flow_estimator import LeanEstimator
+from ttsbench.optimizations.parts.s3gen import installed
 from ttsbench.pipeline import Length, Pipeline
 from ttsbench.records import STAGES
 

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from ttsbench.errors import CellError
-from ttsbench.optimizations.flow_attention import Attention
+from ttsbench.optimizations.parts.flow_attention import Attention
 
 
 class LeanEstimator:

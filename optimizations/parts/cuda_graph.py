@@ -17,8 +17,8 @@ import torch
 from ttsbench.instruments.compiler import note_capture
 from ttsbench.optimizations.cache import StaticBackbone
 from ttsbench.optimizations.decode import LeanLoop
+from ttsbench.optimizations.parts.t3 import Request
 from ttsbench.optimizations.sampler import LeanSampler
-from ttsbench.optimizations.t3 import Request
 
 # The host looks at every so many tokens. In the worst case twice as many steps are replayed in vain: 8 × 1.4 ms.
 LOOK_EVERY = 4
