@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from ttsbench.errors import CellError
-from ttsbench.optimizations.parts.s3gen import Counted, installed
+from ttsbench.optimizations.parts.modules import Counted
+from ttsbench.optimizations.parts.s3gen import installed
 from ttsbench.pipeline import Pipeline
 
 SLOT = "cfm_steps"

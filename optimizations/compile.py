@@ -7,44 +7,14 @@ layer's MLP and norms.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from typing import Any
 
 import torch
 
 from ttsbench.errors import CellError
-from ttsbench.instruments.compiler import compilations
 from ttsbench.optimizations.cache import StaticBackbone
+from ttsbench.optimizations.parts.compiled import CAPTURES, WITHIN_A_GRAPH, Compiled, evidence, hindrance
 from ttsbench.pipeline import Pipeline
-
-WITHIN_A_GRAPH = {"max-autotune": "max-autotune-no-cudagraphs"}
-
-
-CAPTURES = ("reduce-overhead", "max-autotune")
-
-
-class Compiled:
-    """A compiled callable that counts its calls and the seconds of the first, which is when the compiler works."""
-
-    def __init__(self, call: Callable[..., Any], mode: str, **options: Any) -> None:
-        self.wrapped = call
-        self._call = torch.compile(call, mode=mode, **options)
-        self._captures = mode in CAPTURES
-        self.calls = 0
-        self.first_call_seconds = 0.0
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """The compiled one."""
-        self.calls += 1
-        if self._captures:
-            torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
-        if self.calls > 1:
-            return self._call(*args, **kwargs)
-        began = time.perf_counter()
-        result = self._call(*args, **kwargs)
-        self.first_call_seconds = time.perf_counter() - began
-        return result
 
 
 def apply(pipeline: Pipeline, option: str) -> None:
@@ -81,23 +51,13 @@ def _apart_from_the_cache(tfmr: Any) -> list[Any]:
 
 
 def attest(pipeline: Pipeline, option: str) -> dict[str, Any]:
-    """What was compiled, what its first call cost, and how often it was called."""
+    """What was compiled, what it cost, how often it was called, and where it broke."""
     if option == "off":
-        return {"compiled": 0}
-    compiled = pipeline.compiled
-    never = sum(not part.calls for part in compiled)
-    if not compiled or never:
-        raise CellError(
-            f"compile: {option} was asked for, and {never} of {len(compiled)} compiled parts were never called"
-        )
-    if not compilations().graphs:
-        raise CellError(f"compile: {option} was asked for, and the compiler made nothing of it")
-    if option in CAPTURES and not hasattr(pipeline.loop, "captures"):
+        return {"parts": 0}
+    problem = hindrance(pipeline.compiled)
+    if not problem and option in CAPTURES and not hasattr(pipeline.loop, "captures"):
         launched = pipeline.seen.decode.per(pipeline.seen.steps)["graph_launches"]
-        if not launched:
-            raise CellError(f"compile: {option} was asked for, and Inductor captured no graph of the step")
-    return {
-        "compiled": len(compiled),
-        "calls": sum(part.calls for part in compiled),
-        "first_call_seconds": round(sum(part.first_call_seconds for part in compiled), 3),
-    }
+        problem = "" if launched else "Inductor captured no graph of the step"
+    if problem:
+        raise CellError(f"compile: {option} was asked for, and {problem}")
+    return evidence(pipeline.compiled)

@@ -21,7 +21,8 @@ from ttsbench.errors import CellError
 from ttsbench.optimizations.dtype import tf32_allowed
 from ttsbench.optimizations.parts import flow_solve
 from ttsbench.optimizations.parts.flow_solve import Solve
-from ttsbench.optimizations.parts.s3gen import Counted, installed
+from ttsbench.optimizations.parts.modules import Counted
+from ttsbench.optimizations.parts.s3gen import installed
 from ttsbench.pipeline import Pipeline
 
 SLOT = "s3gen_dtype"

@@ -42,37 +42,36 @@ def apply(pipeline: Pipeline, option: str) -> None:
     installed(pipeline)[SLOT] = (solve, encode)
 
 
-class GraphedSolve:
+class GraphedSolve(flow_solve.Solve):
     """The Euler solve of one utterance, replayed."""
 
     def __init__(self, decoder: Any, estimator: LeanEstimator, bucket: int) -> None:
-        self._decoder = decoder
+        super().__init__(decoder)
         self._estimator = estimator
         self._bucket = bucket
         self._calls_of: dict[tuple[int, int], int] = {}
         self.graphs = Graphs()
         self.estimator_calls = 0
 
-    def __call__(
+    def solved(
         self,
         x: torch.Tensor,
-        t_span: torch.Tensor,
+        times: torch.Tensor,
         mu: torch.Tensor,
         mask: torch.Tensor,
         spks: torch.Tensor,
         cond: torch.Tensor,
-        meanflow: bool = False,
     ) -> torch.Tensor:
-        """Upstream's signature; `mask` is full, since one utterance has no padding of its own."""
+        """`mask` is full, since one utterance has no padding of its own."""
         if x.size(0) > 1:
             raise CellError(f"{SLOT}: graphs are captured for one utterance at a time, not for {x.size(0)}")
         frames = x.size(2)
         length = _ceil(frames, self._bucket)
-        key = (length, t_span.numel() - 1)
+        key = (length, times.numel() - 1)
         inputs = [_padded(tensor, length) for tensor in (x, mu, cond)]
         if self._bucket > 1:
             inputs.append(_padded(torch.ones_like(mask), length))
-        solved = self.graphs(key, self._solve, *inputs, spks, t_span)
+        solved = self.graphs(key, self._solve, *inputs, spks, times)
         self.estimator_calls = self._calls_of[key]
         return solved[:, :, :frames]
 
@@ -87,7 +86,7 @@ class GraphedSolve:
         def velocity(*arguments: torch.Tensor | None) -> torch.Tensor:
             return estimator.velocity(*arguments, keys)
 
-        solved = flow_solve.euler(velocity, self._decoder, x, times, mu, spks, cond)
+        solved = flow_solve.euler(velocity, self.decoder, x, times, mu, spks, cond)
         self._calls_of[(x.size(2), times.numel() - 1)] = estimator.calls - before
         return solved
 

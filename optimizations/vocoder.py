@@ -15,9 +15,11 @@ from torch.nn import functional
 from torch.nn.utils import parametrize
 
 from ttsbench.errors import CellError
+from ttsbench.optimizations.parts.compiled import evidence as of_compiler
+from ttsbench.optimizations.parts.compiled import hindrance
 from ttsbench.optimizations.parts.graphs import Graphs
 from ttsbench.optimizations.parts.s3gen import installed
-from ttsbench.optimizations.s3gen_compile import CountedCompile
+from ttsbench.optimizations.s3gen_compile import OfAnyLength
 from ttsbench.pipeline import Pipeline
 
 SLOT = "vocoder"
@@ -31,7 +33,7 @@ def apply(pipeline: Pipeline, option: str) -> None:
     hift.decode = decode = Decode(hift, fold(hift))
     installed(pipeline)[SLOT] = decode
     if option == "compile":
-        decode.convolve = CountedCompile(decode.convolutions, "default", fullgraph=True)
+        decode.convolve = OfAnyLength(decode.convolutions, "default", fullgraph=True)
     elif option == "graph":
         decode.convolve = GraphedConvolutions(decode)
 
@@ -97,10 +99,6 @@ class GraphedConvolutions:
         """`Decode.convolutions`, replayed."""
         return self.graphs(x.size(2), self._work, x, source)
 
-    def evidence(self) -> dict[str, Any]:
-        """For the record."""
-        return self.graphs.evidence()
-
 
 def attest(pipeline: Pipeline, option: str) -> dict[str, Any]:
     """How many weight norms are left, and what ran the convolutions."""
@@ -111,13 +109,14 @@ def attest(pipeline: Pipeline, option: str) -> dict[str, Any]:
         raise CellError(f"{SLOT}: {option} was asked for, and {ran} is what ran")
     if decode is None:
         return {"weight_norms": normed}
-    more = {} if ran == "folded" else {ran: decode.convolve.evidence()}
+    more = {"compile": of_compiler([decode.convolve])} if ran == "compile" else {}
+    more |= {"graph": decode.convolve.graphs.evidence()} if ran == "graph" else {}
     return {"weight_norms": normed, "folded": decode.folded, "calls": decode.calls} | more
 
 
 def _way(decode: Decode) -> str:
-    if isinstance(decode.convolve, CountedCompile):
-        return "compile" if decode.convolve.graphs_per_compiling_call else "folded"
+    if isinstance(decode.convolve, OfAnyLength):
+        return "folded" if hindrance([decode.convolve]) else "compile"
     if isinstance(decode.convolve, GraphedConvolutions):
         return "graph" if decode.convolve.graphs.replays else "folded"
     return "folded"

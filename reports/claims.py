@@ -11,6 +11,7 @@ from ttsbench.reports import metrics, tables
 from ttsbench.reports.metrics import Metric
 from ttsbench.reports.statistics import Estimate
 from ttsbench.reports.tables import StackResult, Table
+from ttsbench.scenarios.cells import holds_at
 
 HOLDS, DOES_NOT_HOLD, NOT_SHOWN, NOT_MEASURABLE = "holds", "does not hold", "not shown", "not measurable here"
 METRICS: Mapping[str, Metric] = {
@@ -67,7 +68,7 @@ def findings(run: Run) -> list[Finding]:
 
 def _points(run: Run, at: Mapping[str, Any]) -> Iterator[list[StackResult]]:
     for stacks in tables.results(run):
-        if all(axis in stacks[0].point and stacks[0].point[axis] == value for axis, value in at.items()):
+        if holds_at(at, stacks[0].point):
             yield stacks
 
 

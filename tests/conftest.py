@@ -92,6 +92,31 @@ def make_run(make_cell: Callable[..., records.Cell]) -> Callable[..., records.Ru
     return make
 
 
+@pytest.fixture(scope="session")
+def load_tiny() -> Callable[..., Any]:
+    """The real modules at tiny size, fresh each time: options change the live object."""
+    from ttsbench import checkpoint
+
+    def load(family: str = "chatterbox", device: str = "cpu") -> Any:
+        return checkpoint.load(checkpoint.ensure(family, "tiny", "fp32", 0), family, device)
+
+    return load
+
+
+@pytest.fixture
+def make_stop_likely() -> Callable[[Any], None]:
+    """So likely that speech ends by itself, long before the limit."""
+    import torch
+
+    def make(t3: Any) -> None:
+        head = t3.speech_head
+        bias = torch.zeros_like(head.weight[:, 0]) if head.bias is None else head.bias.detach().clone()
+        bias[t3.hp.stop_speech_token] = head.weight.norm(dim=1).mean() * 6
+        head.bias = torch.nn.Parameter(bias)
+
+    return make
+
+
 class FakeNvml:
     """Stands in for pynvml: `system` and each of `boards` map a question to its answer or to a function of the rest."""
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from ttsbench import attest, bench, checkpoint, quality
+from ttsbench import attest, bench, quality
 from ttsbench.errors import CellError
 from ttsbench.optimizations import registry, rules
 from ttsbench.optimizations.cache import SPAN, StaticBackbone
@@ -68,13 +68,8 @@ def graphs_without_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cuda_graph, "_RandomStream", NoStream)
 
 
-@pytest.fixture(scope="module")
-def folders() -> dict[str, Any]:
-    return {family: checkpoint.ensure(family, "tiny", "fp32", 0) for family in (*FAMILIES, "multilingual")}
-
-
 @pytest.fixture
-def make(folders: dict[str, Any]) -> Make:
+def make(load_tiny: Callable[..., Any]) -> Make:
     def build(
         family: str = "chatterbox",
         *,
@@ -82,9 +77,8 @@ def make(folders: dict[str, Any]) -> Make:
         sampling: dict[str, float] | None = None,
         **slots: str,
     ) -> Pipeline:
-        tts = checkpoint.load(folders[family], family, DEVICE)
         pipeline = Pipeline(
-            tts,
+            load_tiny(family, DEVICE),
             texts=(TEXT, "A second text."),
             length=length or Length(fixed=24),
             sampling=sampling or {},
@@ -228,14 +222,13 @@ def test_a_step_into_the_next_span_goes_on_as_upstream(make: Make) -> None:
 
 @pytest.mark.parametrize("slots", [{"decode": "lean", "sampler": "lean"}, GRAPH], ids=str)
 @pytest.mark.parametrize("family", FAMILIES)
-def test_the_stop_token_ends_it_where_upstream_ends(make: Make, family: str, slots: dict[str, str]) -> None:
+def test_the_stop_token_ends_it_where_upstream_ends(
+    make: Make, make_stop_likely: Callable[[Any], None], family: str, slots: dict[str, str]
+) -> None:
     spoken = []
     for stack in ({}, slots):
         pipeline = make(family, length=Length(), **stack)
-        head = pipeline.tts.t3.speech_head
-        bias = torch.zeros(head.weight.size(0), device=DEVICE) if head.bias is None else head.bias.detach().clone()
-        bias[pipeline.tts.t3.hp.stop_speech_token] = head.weight.norm(dim=1).mean() * 6
-        head.bias = torch.nn.Parameter(bias)
+        make_stop_likely(pipeline.tts.t3)
         spoken.append(tokens(pipeline, seed=5, count=1000))
     assert spoken[0] == spoken[1]
     assert 1 <= len(spoken[0]) < 1000
@@ -353,16 +346,12 @@ def test_what_was_replaced_and_then_compiled_is_still_attested(make: Make) -> No
     assert found["calls"] > 0
 
 
-def test_a_compiler_that_made_nothing_is_caught(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    from ttsbench.instruments.compiler import Compilations
-    from ttsbench.optimizations import compile as slot
-
+def test_a_compiler_that_made_nothing_is_caught(make: Make) -> None:
     pipeline = make(decode="lean", cache="static", compile="default")
     pipeline.compiled[0]._call = pipeline.compiled[0].wrapped
     pipeline.decode_only(0, 3, 4)
-    monkeypatch.setattr(slot, "compilations", Compilations)
-    with pytest.raises(CellError, match="made nothing of it"):
-        slot.attest(pipeline, "default")
+    with pytest.raises(CellError, match="nothing was compiled"):
+        bench.slot_module("compile").attest(pipeline, "default")
 
 
 def test_precisions_that_need_fp32_weights_are_caught_without(make: Make) -> None:
@@ -578,15 +567,14 @@ def test_gpu_a_compiled_step_can_be_captured(make: Make, slots: dict[str, str]) 
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("family", FAMILIES)
-def test_gpu_after_an_early_stop_the_random_stream_is_upstreams(make: Make, family: str) -> None:
+def test_gpu_after_an_early_stop_the_random_stream_is_upstreams(
+    make: Make, make_stop_likely: Callable[[Any], None], family: str
+) -> None:
     """S3Gen draws its noise next: the waves agree only if as much was drawn before."""
     waves = []
     for slots in ({}, GRAPH):
         pipeline = make(family, length=Length(), **slots)
-        head = pipeline.tts.t3.speech_head
-        bias = torch.zeros(head.weight.size(0), device=DEVICE) if head.bias is None else head.bias.detach().clone()
-        bias[pipeline.tts.t3.hp.stop_speech_token] = head.weight.norm(dim=1).mean() * 6
-        head.bias = torch.nn.Parameter(bias)
+        make_stop_likely(pipeline.tts.t3)
         waves.append(pipeline.speak(0, 5).wave)
     assert waves[0].shape == waves[1].shape
     assert torch.allclose(waves[0], waves[1], atol=1e-4)

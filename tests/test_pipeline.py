@@ -21,13 +21,8 @@ TEXT = "Two words, and then some more."
 Make = Callable[..., Pipeline]
 
 
-@pytest.fixture(scope="module")
-def folders() -> dict[str, Any]:
-    return {family: checkpoint.ensure(family, "tiny", "fp32", 0) for family in FAMILIES}
-
-
 @pytest.fixture
-def make(folders: dict[str, Any]) -> Make:
+def make(load_tiny: Callable[..., Any]) -> Make:
     """A fresh pipeline: options and length control change the live object."""
 
     def build(
@@ -37,9 +32,8 @@ def make(folders: dict[str, Any]) -> Make:
         sampling: dict[str, float] | None = None,
         **slots: str,
     ) -> Pipeline:
-        tts = checkpoint.load(folders[family], family, "cpu")
         pipeline = Pipeline(
-            tts, texts=(TEXT,), length=length or Length(fixed=8), sampling=sampling or {}, language=None
+            load_tiny(family), texts=(TEXT,), length=length or Length(fixed=8), sampling=sampling or {}, language=None
         )
         for module in (decode, analyzer, watermark):
             slot = module.__name__.rpartition(".")[2]
@@ -73,15 +67,12 @@ def test_lean_keeps_in_step_over_200_tokens(make: Make, family: str) -> None:
 
 
 @pytest.mark.parametrize("family", ["chatterbox", "turbo", "multilingual"])
-def test_lean_stops_where_upstream_stops(make: Make, family: str) -> None:
+def test_lean_stops_where_upstream_stops(make: Make, make_stop_likely: Callable[[Any], None], family: str) -> None:
     """With the stop token made likely, both end at the same place, long before the limit."""
     spoken = []
     for slots in ({}, {"decode": "lean"}):
         pipeline = make(family, length=Length(), **slots)
-        head = pipeline.tts.t3.speech_head
-        bias = torch.zeros(head.weight.size(0)) if head.bias is None else head.bias.detach().clone()
-        bias[pipeline.tts.t3.hp.stop_speech_token] = head.weight.norm(dim=1).mean() * 6
-        head.bias = torch.nn.Parameter(bias)
+        make_stop_likely(pipeline.tts.t3)
         pipeline.tts.s3gen.inference = lambda **_: (torch.zeros(1, 960), None)
         spoken.append(pipeline.speak(0, 5).tokens.flatten())
     assert torch.equal(*spoken)

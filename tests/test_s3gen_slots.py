@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -18,7 +17,7 @@ import torch
 from torch.nn import functional
 from torch.nn.utils import parametrize
 
-from ttsbench import checkpoint, voice, worker
+from ttsbench import bench, checkpoint, voice, worker
 from ttsbench.errors import CellError
 from ttsbench.instruments.clock import Timeline
 from ttsbench.jobs import Job
@@ -63,44 +62,36 @@ def off_by(one: torch.Tensor, other: torch.Tensor) -> float:
     return float((one.double() - other.double()).norm() / other.double().norm())
 
 
-def slot_module(slot: str) -> Any:
-    return importlib.import_module(f"ttsbench.optimizations.{slot}")
-
-
 def attest(pipeline: Pipeline, slot: str, option: str) -> dict[str, Any]:
-    evidence: dict[str, Any] = slot_module(slot).attest(pipeline, option)
+    evidence: dict[str, Any] = bench.slot_module(slot).attest(pipeline, option)
     return evidence
 
 
-@pytest.fixture(scope="module")
-def load() -> Callable[[str], Any]:
-    folders = {family: checkpoint.ensure(family, "tiny", "fp32", 0) for family in FAMILIES}
-    return lambda family: checkpoint.load(folders[family], family, "cpu")
-
-
 @pytest.fixture
-def make(load: Callable[[str], Any]) -> Make:
+def make(load_tiny: Callable[..., Any]) -> Make:
     """A fresh pipeline with some slots applied, in the registry's order."""
 
     def build(family: str = "chatterbox", **slots: str) -> Pipeline:
-        pipeline = Pipeline(load(family), texts=("Two words.",), length=Length(fixed=8), sampling={}, language=None)
+        pipeline = Pipeline(
+            load_tiny(family), texts=("Two words.",), length=Length(fixed=8), sampling={}, language=None
+        )
         for slot in registry.BY_NAME:
             if slot in slots:
-                slot_module(slot).apply(pipeline, slots[slot])
+                bench.slot_module(slot).apply(pipeline, slots[slot])
         return pipeline
 
     return build
 
 
 @pytest.fixture(scope="module")
-def upstream(load: Callable[[str], Any]) -> Callable[..., Heard]:
+def upstream(load_tiny: Callable[..., Any]) -> Callable[..., Heard]:
     """The unmodified package's answer, each asked for once."""
     pipelines: dict[str, Pipeline] = {}
     answers: dict[tuple[str, int, int], Heard] = {}
 
     def answer(family: str, tokens: int = 30, seed: int = 0) -> Heard:
         if family not in pipelines:
-            pipelines[family] = Pipeline(load(family), texts=("A",), length=Length(), sampling={}, language=None)
+            pipelines[family] = Pipeline(load_tiny(family), texts=("A",), length=Length(), sampling={}, language=None)
         key = (family, tokens, seed)
         if key not in answers:
             answers[key] = vocode(pipelines[family], tokens, seed)
@@ -292,7 +283,7 @@ def test_an_estimator_stored_in_half_precision_keeps_it() -> None:
     tts = checkpoint.load(checkpoint.ensure("chatterbox", "tiny", "bf16", 0), "chatterbox", "cpu")
     pipeline = Pipeline(tts, texts=("A",), length=Length(), sampling={}, language=None)
     assert attest(pipeline, "s3gen_dtype", "stored")["estimator"] == "bfloat16"
-    slot_module("s3gen_dtype").apply(pipeline, "fp32")
+    bench.slot_module("s3gen_dtype").apply(pipeline, "fp32")
     assert attest(pipeline, "s3gen_dtype", "fp32")["estimator"] == "float32"
 
 
@@ -391,14 +382,14 @@ def test_an_estimator_built_otherwise_is_refused(make: Make, change: dict[str, A
     pipeline = make()
     vars(pipeline.tts.s3gen.flow.decoder.estimator).update(change)
     with pytest.raises(CellError, match="built otherwise"):
-        slot_module("s3gen_attention").apply(pipeline, "sdpa")
+        bench.slot_module("s3gen_attention").apply(pipeline, "sdpa")
 
 
 def test_an_encoder_built_otherwise_is_refused(make: Make) -> None:
     pipeline = make()
     pipeline.tts.s3gen.flow.encoder.encoders[0].normalize_before = False
     with pytest.raises(CellError, match="encoder is built otherwise"):
-        slot_module("s3gen_attention").apply(pipeline, "sdpa")
+        bench.slot_module("s3gen_attention").apply(pipeline, "sdpa")
 
 
 @pytest.mark.usefixtures("late")
@@ -566,7 +557,7 @@ def test_a_compile_of_what_is_never_called_is_caught(make: Make) -> None:
     pipeline.tts.s3gen.flow.decoder.estimator.compile(backend=backend)
     vocode(pipeline)
     assert not compiled
-    with pytest.raises(CellError, match="default was asked for, and it was never called"):
+    with pytest.raises(CellError, match="default was asked for, and nothing was put in the place"):
         attest(pipeline, "s3gen_compile", "default")
 
 
@@ -803,7 +794,7 @@ def on_gpu() -> Callable[..., Pipeline]:
         pipeline = Pipeline(tts, texts=("Two words.",), length=Length(fixed=8), sampling={}, language=None)
         for slot in registry.BY_NAME:
             if slot in slots:
-                slot_module(slot).apply(pipeline, slots[slot])
+                bench.slot_module(slot).apply(pipeline, slots[slot])
         return pipeline
 
     return build

@@ -44,7 +44,7 @@ class Solve:
     """In the place of both of upstream's solvers, step by step."""
 
     def __init__(self, decoder: Any) -> None:
-        self._decoder = decoder
+        self.decoder = decoder
 
     def __call__(
         self,
@@ -56,8 +56,20 @@ class Solve:
         cond: torch.Tensor,
         meanflow: bool = False,
     ) -> torch.Tensor:
-        """Upstream's signature."""
-        estimator = self._decoder.estimator
+        """Upstream's signature; whether it is a mean flow, the estimator knows."""
+        return self.solved(x, t_span, mu, mask, spks, cond)
+
+    def solved(
+        self,
+        x: torch.Tensor,
+        times: torch.Tensor,
+        mu: torch.Tensor,
+        mask: torch.Tensor,
+        spks: torch.Tensor,
+        cond: torch.Tensor,
+    ) -> torch.Tensor:
+        """The state at the last of the times."""
+        estimator = self.decoder.estimator
         mask = mask.to(estimator.dtype)
         rows_mask = mask if estimator.meanflow else mask.repeat(2, 1, 1)
 
@@ -66,7 +78,7 @@ class Solve:
             assert isinstance(moved, torch.Tensor)
             return moved
 
-        return euler(velocity, self._decoder, x, t_span, mu, spks, cond)
+        return euler(velocity, self.decoder, x, times, mu, spks, cond)
 
 
 def install(decoder: Any, solve: Any) -> None:

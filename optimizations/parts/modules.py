@@ -11,19 +11,26 @@ from ttsbench.errors import CellError
 from ttsbench.pipeline import Pipeline
 
 
-class Replaced:
-    """In the place of a module's `forward`; a compiled or captured step calls it while it is made, and not after."""
+class Counted:
+    """In another's place, counting its calls; a compiled or captured step calls it while it is made, and not after."""
 
-    def __init__(self, slot: str, compute: Callable[..., Any]) -> None:
-        self.slot = slot
-        self._compute = compute
+    def __init__(self, call: Callable[..., Any]) -> None:
+        self._call = call
         self.calls = 0
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """What it computes. A compiler would take a changing count for a reason to compile again."""
+        """The call. A compiler would take a changing count for a reason to compile again."""
         if not torch.compiler.is_compiling():
             self.calls += 1
-        return self._compute(*args, **kwargs)
+        return self._call(*args, **kwargs)
+
+
+class Replaced(Counted):
+    """In the place of a module's `forward`, by a slot."""
+
+    def __init__(self, slot: str, call: Callable[..., Any]) -> None:
+        super().__init__(call)
+        self.slot = slot
 
 
 def replace_forward(

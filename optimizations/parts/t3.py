@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Protocol
 
 import torch
@@ -17,6 +17,11 @@ class Sampling:
     top_p: float
     min_p: float = 0.0
     top_k: int = 0
+
+
+def sampling_of(arguments: dict[str, Any]) -> Sampling:
+    """From the arguments of the package's method, by upstream's names and with upstream's meanings."""
+    return Sampling(**{field.name: arguments[field.name] for field in fields(Sampling) if field.name in arguments})
 
 
 @dataclass(frozen=True)
@@ -68,14 +73,8 @@ class Llama:
         self.t3 = t3
 
     def request(self, arguments: dict[str, Any]) -> Request:
-        """Upstream's names and meanings."""
-        sampling = Sampling(
-            float(arguments["temperature"]),
-            float(arguments["repetition_penalty"]),
-            float(arguments["top_p"]),
-            min_p=float(arguments["min_p"]),
-        )
-        return Request(sampling, arguments["max_new_tokens"], float(arguments["cfg_weight"]))
+        """As upstream counts."""
+        return Request(sampling_of(arguments), arguments["max_new_tokens"], float(arguments["cfg_weight"]))
 
     def prompt(self, t3_cond: Any, text_tokens: torch.Tensor, cfg_weight: float) -> Prompt:
         """Upstream feeds the start of speech twice; the model was trained so."""
@@ -111,14 +110,8 @@ class Gpt2:
         self.t3 = t3
 
     def request(self, arguments: dict[str, Any]) -> Request:
-        """Upstream's names and meanings; the first draw is not counted by `max_gen_len`."""
-        sampling = Sampling(
-            float(arguments["temperature"]),
-            float(arguments["repetition_penalty"]),
-            float(arguments["top_p"]),
-            top_k=int(arguments["top_k"]),
-        )
-        return Request(sampling, arguments.get("max_gen_len", 1000) + 1)
+        """The first draw is not counted by `max_gen_len`."""
+        return Request(sampling_of(arguments), arguments.get("max_gen_len", 1000) + 1)
 
     def prompt(self, t3_cond: Any, text_tokens: torch.Tensor, cfg_weight: float) -> Prompt:
         """Condition, text, start of speech."""

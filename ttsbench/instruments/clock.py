@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from ttsbench.records import RESIDUAL, STAGES, StageTime
-from ttsbench.swapping import wrapped
+from ttsbench.swapping import swapped, wrapped
 
 
 class Timeline:
@@ -116,26 +116,18 @@ def _marking_the_first_forward(timeline: Timeline, backbone: Any) -> Wrapper:
 
     def wrap(call: Callable[..., Any]) -> Callable[..., Any]:
         def with_first_forward_marked(*args: Any, **kwargs: Any) -> Any:
-            own, forward = vars(backbone).get("forward"), backbone.forward
+            forward = backbone.forward
+            with ExitStack() as wrapper:
 
-            def restore() -> None:
-                if own is None:
-                    vars(backbone).pop("forward", None)
-                else:
-                    backbone.forward = own
+                def first_forward(*inner: Any, **named: Any) -> Any:
+                    wrapper.close()
+                    result = forward(*inner, **named)
+                    timeline.enter("decode")
+                    timeline.prompt_rows, timeline.prompt_length = named["inputs_embeds"].shape[:2]
+                    return result
 
-            def first_forward(*inner: Any, **named: Any) -> Any:
-                restore()
-                result = forward(*inner, **named)
-                timeline.enter("decode")
-                timeline.prompt_rows, timeline.prompt_length = named["inputs_embeds"].shape[:2]
-                return result
-
-            backbone.forward = first_forward
-            try:
+                wrapper.enter_context(swapped(backbone, "forward", first_forward))
                 return call(*args, **kwargs)
-            finally:
-                restore()
 
         return with_first_forward_marked
 
