@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -170,3 +171,17 @@ def test_audio_that_is_no_sound_is_a_fault(tmp_path: Path) -> None:
         "text 1: the audio holds values that are no numbers",
         "text 0: the audio is silent",
     )
+
+
+def test_what_imports_ask_of_the_gpu_is_answered_without_touching_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fork server that initialized CUDA would make every cell fail; torchao's imports ask both of these."""
+    from torch.utils._triton import has_triton
+
+    from ttsbench import environment, preload
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "_lazy_init", lambda: pytest.fail("CUDA was touched"))
+    monkeypatch.setattr(environment, "machine", lambda: SimpleNamespace(compute_capability=(9, 0)))
+    with preload.cuda_untouched():
+        assert torch.cuda.get_device_capability() == (9, 0)
+        assert has_triton.__wrapped__()
