@@ -3,6 +3,8 @@
 `sdpa` is upstream's: PyTorch picks. The `sdpa_*` options allow one of its backends and no other, so that a silent
 fallback is an error. `flash_attention_2` is the flash-attn package: through transformers' own integration over the
 growing cache, and through its key-value-cache kernel over the static one, which reads no further than there is text.
+`triton` is our own kernel for the steps over a static cache, with rotary embedding and both writes in it; a prompt goes
+as with `sdpa`.
 """
 
 from __future__ import annotations
@@ -16,7 +18,10 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
 from ttsbench.errors import CellError
-from ttsbench.optimizations.cache import FLASH_STATIC
+from ttsbench.optimizations.cache import FLASH_STATIC, TRITON_STEP
+from ttsbench.optimizations.kernels.step_attention import step_attention
+from ttsbench.optimizations.parts.llama_attention import in_place
+from ttsbench.optimizations.parts.modules import Counted
 from ttsbench.pipeline import Pipeline
 
 BACKENDS = {
@@ -34,6 +39,7 @@ KERNEL_MARKS = {
     "sdpa_cudnn": ("cudnn",),
     "flash_attention_2": ("flash_fwd", "flash_fwd_splitkv"),
 }
+STEP_KERNEL = "step_attention"
 OPERATOR_MARKS = {
     "sdpa_math": ("_scaled_dot_product_attention_math", "aten::scaled_dot_product_attention"),
     "sdpa_flash": ("_scaled_dot_product_flash_attention",),
@@ -56,7 +62,56 @@ def apply(pipeline: Pipeline, option: str) -> None:
     elif option == "flash_attention_2" and pipeline.slots["cache"] == "static":
         name = FLASH_STATIC
         AttentionInterface.register(name, flash_static_attention)
+    elif option == "triton":
+        name = TRITON_STEP
+        AttentionInterface.register(name, sdpa_attention_forward)
+        _give_steps(pipeline.tts.t3.tfmr)
     pipeline.tts.t3.tfmr.config._attn_implementation = name
+
+
+def _give_steps(tfmr: Any) -> None:
+    if hasattr(tfmr, "layers"):
+        for attending in in_place(tfmr):
+            attending.step = Counted(_step)
+        return
+    for block in tfmr.h:
+        block.attn.forward = Gpt2Attending(block.attn)
+
+
+def _step(
+    attention: Any,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    memory: Any,
+    turn: tuple[torch.Tensor, torch.Tensor] | None = None,
+) -> torch.Tensor:
+    """One position of one layer, into and over a static cache."""
+    keys, values = memory.keys[attention.layer_idx], memory.values[attention.layer_idx]
+    return step_attention(query, key, value, keys, values, memory.positions, turn, attention.scaling)
+
+
+class Gpt2Attending:
+    """In the place of the forward of GPT-2's attention: a prompt goes through that one, a step through our kernel."""
+
+    def __init__(self, attention: Any) -> None:
+        self._attention, self._forward = attention, attention.forward
+        self.step = Counted(_step)
+
+    def __call__(
+        self, hidden_states: torch.Tensor, past_key_values: Any = None, **kwargs: Any
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Transformers' signature."""
+        if hidden_states.size(1) > 1:
+            prompt: tuple[torch.Tensor, torch.Tensor | None] = self._forward(
+                hidden_states, past_key_values=past_key_values, **kwargs
+            )
+            return prompt
+        attention = self._attention
+        projected = attention.c_attn(hidden_states).unflatten(-1, (3, -1, attention.head_dim))
+        heads = (part.transpose(1, 2) for part in projected.unbind(dim=2))
+        attended = self.step(attention, *heads, past_key_values)
+        return attention.c_proj(attended.flatten(2)), None
 
 
 def _only(backend: SDPBackend) -> Any:
@@ -117,7 +172,20 @@ def attest(pipeline: Pipeline, option: str) -> dict[str, Any]:
     }
     for part in ("prefill", "decode"):
         _refuse_other(option, part, evidence[part], on_gpu=pipeline.device.type == "cuda")
-    return evidence
+    return evidence | _attest_steps(pipeline, wanted=option == "triton")
+
+
+def _attest_steps(pipeline: Pipeline, *, wanted: bool) -> dict[str, Any]:
+    """Our kernel by its calls; where a compiler or a graph calls it unseen, by its name among what a step ran."""
+    layers = [module for module in pipeline.tts.t3.tfmr.modules() if hasattr(module, "forward")]
+    steps = [step for module in layers if isinstance(step := getattr(module.forward, "step", None), Counted)]
+    calls = sum(step.calls for step in steps)
+    kernels = sum(count for name, count in pipeline.seen.decode.device.items() if STEP_KERNEL in name)
+    ran = bool(kernels if pipeline.device.type == "cuda" else calls)
+    if bool(steps) != wanted or ran != wanted:
+        asked = "was asked for" if wanted else "was not asked for"
+        raise CellError(f"attention: triton {asked}, and its kernel ran {kernels} times, called {calls} times")
+    return {"steps": {"layers": len(steps), "calls": calls, "kernels": kernels}} if wanted else {}
 
 
 def _is_attention(name: str) -> bool:

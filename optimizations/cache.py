@@ -82,13 +82,13 @@ class _Written:
     def __init__(
         self, keys: list[torch.Tensor], values: list[torch.Tensor], positions: torch.Tensor, span: int
     ) -> None:
-        self._keys, self._values, self._positions, self._span = keys, values, positions, span
+        self.keys, self.values, self.positions, self._span = keys, values, positions, span
 
     def update(self, key: torch.Tensor, value: torch.Tensor, layer: int) -> tuple[torch.Tensor, torch.Tensor]:
         """The whole span of that layer; positions beyond the present one are for the mask to hide."""
-        kept = self._keys[layer], self._values[layer]
+        kept = self.keys[layer], self.values[layer]
         for memory, new in zip(kept, (key, value), strict=True):
-            memory.index_copy_(2, self._positions, new)
+            memory.index_copy_(2, self.positions, new)
         return kept[0][:, :, : self._span], kept[1][:, :, : self._span]
 
 
@@ -171,7 +171,7 @@ class StaticBackbone:
         implementation = self._tfmr.config._attn_implementation
         if implementation == FLASH_STATIC:
             return {"attention_mask": None, "lengths": (positions[-1:] + 1).to(torch.int32).repeat(hidden.size(0))}
-        if hidden.size(1) > 1 and implementation != "eager":
+        if implementation == TRITON_STEP or (hidden.size(1) > 1 and implementation != "eager"):
             return {"attention_mask": None}  # a prompt alone: causal by flag, so that flash can be chosen
         mask = torch.arange(span, device=positions.device) <= positions[:, None]
         if implementation == "eager":
@@ -180,5 +180,6 @@ class StaticBackbone:
         return {"attention_mask": mask[None, None]}
 
 
-# Under this name `attention` registers the flash-attn kernel that reads a static cache.
+# Under these names `attention` registers what reads a static cache as far as there is text, and needs no mask.
 FLASH_STATIC = "ttsbench_fa2_static"
+TRITON_STEP = "ttsbench_triton_step"

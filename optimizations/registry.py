@@ -111,6 +111,7 @@ SLOTS: tuple[Slot, ...] = (
             Option("sdpa_efficient", "PyTorch's memory-efficient kernel and nothing else", needs_cuda=True),
             Option("sdpa_cudnn", "cuDNN's kernel and nothing else", needs_cuda=True),
             _flash_attention_2("the flash-attn package's kernels"),
+            Option("triton", "our kernel for a step: turned, kept and attended in one launch", needs_cuda=True),
         ),
     ),
     Slot(
@@ -139,6 +140,14 @@ SLOTS: tuple[Slot, ...] = (
             Option("eager", "as transformers writes it"),
             _for_llama("liger", "Liger's kernel"),
             _for_llama("triton", "our kernel"),
+        ),
+    ),
+    Slot(
+        "qkv",
+        "query, key and value of a Llama layer",
+        (
+            Option("separate", "three products, as transformers writes it"),
+            Option("fused", "one product over all their weights", families=LLAMA_LAYERS),
         ),
     ),
     Slot(
@@ -303,9 +312,10 @@ SLOTS: tuple[Slot, ...] = (
     ),
 )
 
+IN_LAYERS = ("mlp", "norm", "rope")
 BY_NAME: Mapping[str, Slot] = {slot.name: slot for slot in SLOTS}
 # Those that a forward of the backbone alone has: without steps, and with.
-OF_A_FORWARD = ("dtype", "attention", "mlp", "norm", "rope", "quantize", "compile", ON_MISSING)
+OF_A_FORWARD = ("dtype", "attention", "mlp", "norm", "rope", "qkv", "quantize", "compile", ON_MISSING)
 OF_STEPS = (*OF_A_FORWARD[:-2], "decode", "cache", *OF_A_FORWARD[-2:])
 
 
@@ -324,7 +334,7 @@ def compiles(slots: Mapping[str, str]) -> bool:
     """Whether anything of this stack is put through a compiler, whose cache a second start finds."""
     chosen = complete(slots)
     inductor = chosen["vocoder"] == "compile" or any(chosen[slot] != "off" for slot in ("compile", "s3gen_compile"))
-    triton = chosen["sampler"] == "triton" or any(chosen[slot] != "eager" for slot in ("mlp", "norm", "rope"))
+    triton = any(chosen[slot] in ("triton", "triton_fused", "liger") for slot in ("attention", "sampler", *IN_LAYERS))
     return inductor or triton
 
 

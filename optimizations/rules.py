@@ -92,6 +92,18 @@ def _precision_rules(chosen: Mapping[str, str]) -> tuple[Rule, ...]:
     static, attention, dtype = chosen["cache"] == "static", chosen["attention"], chosen["dtype"]
     return (
         (
+            attention == "triton" and not static,
+            "attention: triton writes keys and values to their place itself; it needs cache: static",
+        ),
+        (
+            attention == "triton" and chosen["rope"] != "eager",
+            f"rope: {chosen['rope']} has no part in steps of attention: triton, which turns queries and keys itself",
+        ),
+        (
+            chosen["quantize"] != "off" and chosen["qkv"] == "fused",
+            "qkv: fused reads the weights as they are; with quantize use qkv: separate",
+        ),
+        (
             dtype in AMP and static,
             f"dtype: {dtype} needs cache: dynamic; under autocast keys and values change their type on the way",
         ),

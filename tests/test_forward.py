@@ -105,6 +105,8 @@ EXACT = [
     (ONE, {"mlp": "triton"}),
     (ONE, {"norm": "triton"}),
     (ONE, {"rope": "triton"}),
+    (ONE, {"qkv": "fused"}),
+    (STEPS, {"decode": "lean", "cache": "static", "attention": "triton", "qkv": "fused"}),
 ]
 
 
@@ -119,7 +121,7 @@ def test_an_option_takes_effect_and_changes_nothing(
     assert got.shape == (shape.rows, shape.steps or shape.positions, 128)
     assert float((got - expected).norm() / expected.norm()) < 1e-5
     evidence = attested(pipeline)
-    for slot in set(slots) & {"mlp", "norm", "rope"}:
+    for slot in set(slots) & {"mlp", "norm", "rope", "qkv"}:
         assert evidence[slot]["replaced"] > 0
         assert evidence[slot]["calls"] > 0
     if "cache" in slots:

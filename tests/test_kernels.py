@@ -21,6 +21,7 @@ from ttsbench.optimizations.kernels.rms_norm import (
 )
 from ttsbench.optimizations.kernels.rope import rope, rope_reference
 from ttsbench.optimizations.kernels.silu_mul import silu_mul, silu_mul_reference
+from ttsbench.optimizations.kernels.step_attention import step_attention, step_attention_reference
 from ttsbench.optimizations.parts.t3 import Sampling
 from ttsbench.optimizations.sampler import gpt2_warpers, llama_warpers
 
@@ -252,6 +253,82 @@ class TestRope:
             rope(make(1, 1, 2, 3), make(1, 1, 2, 3), make(1, 2, 3), make(1, 2, 3))
         with pytest.raises(RuntimeError, match="rope has no backward pass"):
             rope(q.requires_grad_(), q, angle, angle)
+
+
+class TestStepAttention:
+    """Rows of a fused projection, as the backbone gives them, into a cache that is longer than the text."""
+
+    @DTYPES
+    @pytest.mark.parametrize(
+        ("rows", "heads", "groups", "width", "now"),
+        [(2, 2, 2, 64, 0), (2, 4, 2, 64, 1), (1, 14, 2, 64, 300), (2, 2, 2, 64, 256), (3, 3, 1, 6, 513)],
+    )
+    @pytest.mark.parametrize("turns", [True, False])
+    def test_agrees_with_float64(
+        self, make: Make, rows: int, heads: int, groups: int, width: int, now: int, turns: bool, dtype: torch.dtype
+    ) -> None:
+        tensors = self.heads(make(rows, (heads + 2 * groups) * width, dtype=dtype), heads, groups)
+        tensors += [make(rows, groups, 600, width, dtype=dtype) for _ in range(2)]
+        turn = self.angle(now, width, dtype) if turns else None
+        position, scale = torch.tensor([now], device=DEVICE), width**-0.5
+        exact_tensors = wide(*tensors)
+        exact_turn = None if turn is None else (turn[0].double(), turn[1].double())
+        exact = self.run(step_attention_reference, exact_tensors, position, exact_turn, scale)
+        found = self.run(step_attention, tensors, position, turn, scale)
+        # Keys are rounded before they are attended to, as a later step will find them: one rounding more.
+        looser = {kind: 2 * tolerance for kind, tolerance in TOLERANCE.items()}
+        assert_close(found, exact, dtype, looser)
+        for written, expected in zip(tensors[3:], exact_tensors[3:], strict=True):
+            assert_close(written, expected, dtype)
+
+    def test_the_cache_beyond_the_text_is_neither_read_nor_written(self, make: Make) -> None:
+        caches = [make(1, 2, 40, 8) for _ in range(2)]
+        for cache in caches:
+            cache[:, :, 8:] = torch.nan
+        tensors = [*self.heads(make(1, 3 * 2 * 8), 2, 2), *caches]
+        found = self.run(step_attention, tensors, torch.tensor([7], device=DEVICE), None, 1.0)
+        assert found.isfinite().all()
+        assert all(cache[:, :, 8:].isnan().all() and cache[:, :, :8].isfinite().all() for cache in caches)
+
+    def test_large_scores_do_not_overflow(self, make: Make) -> None:
+        tensors = [*self.heads(make(1, 3 * 2 * 8), 2, 2), *(make(1, 2, 40, 8) for _ in range(2))]
+        tensors = [100 * tensor for tensor in tensors]
+        position = torch.tensor([30], device=DEVICE)
+        exact = self.run(step_attention_reference, wide(*tensors), position, None, 1.0)
+        assert_close(self.run(step_attention, tensors, position, None, 1.0), exact, torch.float32)
+
+    def test_nothing_in_nothing_out(self, make: Make) -> None:
+        position = torch.tensor([0], device=DEVICE)
+        empty, cache = make(0, 2, 1, 8), make(0, 2, 4, 8)
+        assert step_attention(empty, empty, empty, cache, cache, position, None, 1.0).shape == (0, 1, 2, 8)
+
+    def test_what_does_not_fit_is_refused(self, make: Make) -> None:
+        one, cache, position = make(1, 2, 1, 8), make(1, 2, 4, 8), torch.tensor([0], device=DEVICE)
+        with pytest.raises(ValueError, match="more than one position"):
+            step_attention(make(1, 2, 3, 8), one, one, cache, cache, position=position, turn=None, scale=1.0)
+        with pytest.raises(ValueError, match="does not fit the query"):
+            step_attention(one, make(1, 1, 1, 8), one, cache, cache, position=position, turn=None, scale=1.0)
+        with pytest.raises(ValueError, match="dtypes differ"):
+            step_attention(one, one, one, cache.half(), cache.half(), position=position, turn=None, scale=1.0)
+        with pytest.raises(ValueError, match="side by side"):
+            step_attention(one, one, one, cache.mT.contiguous().mT, cache, position=position, turn=None, scale=1.0)
+        with pytest.raises(RuntimeError, match="step_attention has no backward pass"):
+            step_attention(one.requires_grad_(), one, one, cache, cache, position=position, turn=None, scale=1.0)
+
+    @staticmethod
+    def run(step: Callable[..., Any], tensors: list[Any], *others: Any) -> Any:
+        return step(*tensors, *others)
+
+    @staticmethod
+    def heads(projected: torch.Tensor, heads: int, groups: int) -> list[Any]:
+        width = projected.shape[1] // (heads + 2 * groups)
+        of_heads = projected.view(len(projected), 1, -1, width).transpose(1, 2)
+        return list(torch.split(of_heads, [heads, groups, groups], dim=1))
+
+    @staticmethod
+    def angle(now: int, width: int, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
+        angles = now * 1e4 ** -torch.linspace(0, 1, width // 2).repeat(2)[None, None]
+        return angles.cos().to(DEVICE, dtype), angles.sin().to(DEVICE, dtype)
 
 
 class TestSampler:

@@ -11,6 +11,7 @@ import torch
 
 from ttsbench import attest, bench, quality
 from ttsbench.errors import CellError
+from ttsbench.optimizations import attention as attention_module
 from ttsbench.optimizations import registry, rules
 from ttsbench.optimizations.cache import SPAN, StaticBackbone
 from ttsbench.optimizations.parts import cuda_graph
@@ -114,8 +115,10 @@ EXACT = [
     {"dtype": "fp32"},
     GRAPH,
     {**GRAPH, "attention": "eager"},
+    {"decode": "lean", "cache": "static", "attention": "triton"},
+    {**GRAPH, "attention": "triton"},
 ]
-KERNELS = [{"mlp": "triton"}, {"mlp": "triton_fused"}, {"norm": "triton"}, {"rope": "triton"}]
+KERNELS = [{"mlp": "triton"}, {"mlp": "triton_fused"}, {"norm": "triton"}, {"rope": "triton"}, {"qkv": "fused"}]
 KERNELS += [{slot: "liger"} for slot in ("mlp", "norm", "rope")] if ON_GPU else []
 
 
@@ -302,13 +305,30 @@ def test_a_silent_fallback_of_attention_is_caught(make: Make, option: str) -> No
         evidence(pipeline, "attention")
 
 
-def test_flash_attention_that_is_pytorchs_own_is_caught() -> None:
-    from ttsbench.optimizations import attention
+@pytest.mark.parametrize("family", FAMILIES)
+def test_our_kernel_of_a_step_is_seen_and_its_absence_caught(make: Make, family: str) -> None:
+    pipeline = make(family, decode="lean", cache="static", attention="triton")
+    assert evidence(pipeline, "attention")["steps"]["layers"] == pipeline.tts.t3.tfmr.config.num_hidden_layers
+    other = make(family, decode="lean", cache="static")
+    other.seen = pipeline.seen
+    with pytest.raises(CellError, match="triton was asked for, and its kernel ran"):
+        attention_module.attest(other, "triton")
 
+
+def test_weights_side_by_side_take_no_more_memory(make: Make) -> None:
+    separate, fused = make(decode="lean"), make(decode="lean", qkv="fused")
+    assert fused.weights_bytes() == separate.weights_bytes()
+    first = fused.tts.t3.tfmr.layers[0].self_attn
+    [joined] = {getattr(first, f"{name}_proj").weight.untyped_storage().data_ptr() for name in "qkv"}
+    assert joined == first.forward.project._call._weight.untyped_storage().data_ptr()
+
+
+def test_flash_attention_that_is_pytorchs_own_is_caught() -> None:
     pytorchs = ["void pytorch_flash::flash_fwd_splitkv_kernel<...>"]
     with pytest.raises(CellError, match="flash_attention_2 was asked for"):
-        attention._refuse_other("flash_attention_2", "decode", pytorchs, on_gpu=True)
-    attention._refuse_other("flash_attention_2", "decode", ["void flash::flash_fwd_splitkv_kernel<...>"], on_gpu=True)
+        attention_module._refuse_other("flash_attention_2", "decode", pytorchs, on_gpu=True)
+    packages = ["void flash::flash_fwd_splitkv_kernel<...>"]
+    attention_module._refuse_other("flash_attention_2", "decode", packages, on_gpu=True)
 
 
 def test_a_static_cache_that_nobody_writes_is_caught(make: Make) -> None:
@@ -364,13 +384,11 @@ def test_precisions_that_need_fp32_weights_are_caught_without(make: Make) -> Non
 
 
 def test_fused_kernels_in_a_replay_are_no_eager_attention() -> None:
-    from ttsbench.optimizations import attention
-
     kernels = ["fmha_cutlassF_f32_aligned_64x64_rf_sm80"]
     for option in ("eager", "sdpa_math"):
         with pytest.raises(CellError, match=f"{option} was asked for"):
-            attention._refuse_other(option, "decode", kernels, on_gpu=True)
-        attention._refuse_other(option, "decode", [], on_gpu=True)
+            attention_module._refuse_other(option, "decode", kernels, on_gpu=True)
+        attention_module._refuse_other(option, "decode", [], on_gpu=True)
 
 
 def test_a_compiled_step_draws_the_same_and_breaks_nowhere(make: Make) -> None:
@@ -475,6 +493,10 @@ def test_a_larger_request_gets_more_memory_and_a_smaller_one_none(make: Make) ->
         ({"attention": "flash_attention_2"}, "chatterbox", "fp16 and bf16 only"),
         ({"attention": "sdpa_flash", "dtype": "bf16", "decode": "lean", "cache": "static"}, "turbo", "takes no mask"),
         ({"analyzer": "off"}, "chatterbox", "is for multilingual"),
+        ({"attention": "triton"}, "chatterbox", "needs cache: static"),
+        ({"attention": "triton", "rope": "triton", "decode": "lean", "cache": "static"}, "chatterbox", "no part"),
+        ({"qkv": "fused", "quantize": "int8", "dtype": "bf16"}, "chatterbox", "use qkv: separate"),
+        ({"qkv": "fused"}, "turbo", "is for chatterbox"),
     ],
     ids=str,
 )
@@ -557,7 +579,13 @@ def test_gpu_backends_of_sdpa_are_the_ones_seen(make: Make, option: str) -> None
 
 @pytest.mark.gpu
 @pytest.mark.parametrize(
-    "slots", [{"compile": "default"}, {"compile": "default", "mlp": "triton", "norm": "triton"}], ids=str
+    "slots",
+    [
+        {"compile": "default"},
+        {"compile": "default", "mlp": "triton", "norm": "triton"},
+        {"compile": "default", "mlp": "triton_fused", "qkv": "fused", "attention": "triton"},
+    ],
+    ids=str,
 )
 def test_gpu_a_compiled_step_can_be_captured(make: Make, slots: dict[str, str]) -> None:
     pipeline = make(**GRAPH, **slots)

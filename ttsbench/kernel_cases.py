@@ -14,7 +14,7 @@ from liger_kernel.transformers.rope import liger_rotary_pos_emb
 from torch.nn import functional
 
 from ttsbench.kernel_records import EAGER, OURS
-from ttsbench.optimizations.kernels import gate_up, rms_norm, rope, sampler, silu_mul
+from ttsbench.optimizations.kernels import gate_up, rms_norm, rope, sampler, silu_mul, step_attention
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 # Of ‖out − reference‖ over ‖reference‖. Contenders may round after each operation, not only at the end.
@@ -85,6 +85,35 @@ def heads_and_angles(dims: tuple[int, ...], dtype: torch.dtype, generator: torch
     frequencies = 1e4 ** -torch.linspace(0, 1, head // 2, device=generator.device)
     angles = torch.arange(length, device=generator.device)[:, None] * frequencies.repeat(2)
     return q, k, angles.cos()[None].to(dtype), angles.sin()[None].to(dtype)
+
+
+def step_over_a_cache(dims: tuple[int, ...], dtype: torch.dtype, generator: torch.Generator) -> Tensors:
+    """For a step of attention: a projection seen as heads, a cache filled up to a position, and its angles."""
+    rows, heads, groups, now, width = dims
+    projected = normal(generator, rows, heads + 2 * groups, 1, width, dtype=dtype)
+    keys, values = (normal(generator, rows, groups, now + 1, width, dtype=dtype) for _ in range(2))
+    frequencies = 1e4 ** -torch.linspace(0, 1, width // 2, device=generator.device)
+    angles = (now * frequencies.repeat(2))[None, None]
+    position = torch.tensor([now], device=generator.device)
+    parts = torch.split(projected, [heads, groups, groups], dim=1)
+    return (*parts, keys, values, position, angles.cos().to(dtype), angles.sin().to(dtype))
+
+
+def stepping(step: Forward) -> Forward:
+    """The angles as a pair, and a head's own scale."""
+
+    def attend(*inputs: torch.Tensor) -> Any:
+        *tensors, cos, sin = inputs
+        return step(*tensors, (cos, sin), inputs[0].shape[-1] ** -0.5)
+
+    return attend
+
+
+def widened_step(*inputs: torch.Tensor) -> Any:
+    """The reference in float64; a position is no number to widen."""
+    return stepping(step_attention.step_attention_reference)(
+        *(tensor.double() if tensor.is_floating_point() else tensor for tensor in inputs)
+    )
 
 
 def logits_and_noise(values: list[float]) -> Callable[[tuple[int, ...], torch.dtype, torch.Generator], Tensors]:
@@ -230,6 +259,24 @@ ROPE = Case(
     exact=widened(rope.rope_reference),
 )
 
+STEP_ATTENTION = Case(
+    name="step_attention",
+    inputs=step_over_a_cache,
+    contenders={
+        EAGER: stepping(step_attention.step_attention_reference),
+        OURS: stepping(step_attention.step_attention),
+    },
+    shapes=(
+        Shape("T3 decode", (2, 16, 16, 100, 64)),
+        Shape("T3 decode", (2, 16, 16, 400, 64)),
+        Shape("T3 decode", (2, 16, 16, 1000, 64)),
+        Shape("Turbo decode", (1, 16, 16, 400, 64)),
+        Shape("Spark decode", (1, 14, 2, 2500, 64)),
+    ),
+    small=(Shape("small", (2, 4, 2, 13, 6)),),
+    exact=widened_step,
+)
+
 CASES: Mapping[str, Case] = {
     case.name: case
     for case in (
@@ -240,6 +287,7 @@ CASES: Mapping[str, Case] = {
         replace(RMS_NORM, name="rms_norm_grad", gradient=True),
         ADD_RMS_NORM,
         ROPE,
+        STEP_ATTENTION,
         sampler_case(
             "sampler_llama",
             {"temperature": 0.8, "repetition_penalty": 1.2, "min_p": 0.05},

@@ -17,6 +17,7 @@ KERNELS = (
     "rms_norm_grad",
     "add_rms_norm",
     "rope",
+    "step_attention",
     "sampler_llama",
     "sampler_gpt2",
 )

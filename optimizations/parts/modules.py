@@ -42,18 +42,23 @@ def replace_forward(
 
 
 def attest_replaced(pipeline: Pipeline, slot: str, option: str) -> dict[str, Any]:
-    """How many modules of the backbone were replaced, and how often they were called; none is an error."""
+    """What of the backbone's modules was replaced."""
     forwards = (module.__dict__.get("forward") for module in pipeline.tts.t3.tfmr.modules())
     # What was compiled is called by the compiled one's count.
     found = [(getattr(forward, "wrapped", forward), forward) for forward in forwards]
     ours = [(forward, outer) for forward, outer in found if isinstance(forward, Replaced) and forward.slot == slot]
     calls = [forward.calls or outer.calls for forward, outer in ours]
-    wanted, idle = option != BY_DEFAULT, calls.count(0)
-    if bool(ours) != wanted or idle:
+    return attest_calls(slot, option, calls, wanted=option != BY_DEFAULT)
+
+
+def attest_calls(slot: str, option: str, calls: list[int], *, wanted: bool) -> dict[str, Any]:
+    """How many were replaced and how often those were called; none, or one that was never called, is an error."""
+    idle = calls.count(0)
+    if bool(calls) != wanted or idle:
         raise CellError(
-            f"{slot}: {option} was asked for; {len(ours)} modules were replaced, {idle} of them never called"
+            f"{slot}: {option} was asked for; {len(calls)} modules were replaced, {idle} of them never called"
         )
-    return {"replaced": len(ours), "calls": sum(calls)}
+    return {"replaced": len(calls), "calls": sum(calls)}
 
 
 BY_DEFAULT = "eager"

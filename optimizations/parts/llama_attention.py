@@ -1,0 +1,76 @@
+"""Llama's attention in parts that slots exchange: projecting, turning, and a step over a static cache.
+
+Transformers calls its rotary embedding as a function of the module's file, which every Llama in the process shares; so
+each attention of this one model gets a forward of its own, which is transformers' in pieces. Qwen2's is the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from transformers import AttentionInterface
+from transformers.models.llama.modeling_llama import apply_rotary_pos_emb, eager_attention_forward
+
+from ttsbench.optimizations.parts.modules import Counted, attest_calls
+from ttsbench.pipeline import Pipeline
+
+ATTENTIONS = AttentionInterface()  # type: ignore[no-untyped-call]
+Projected = tuple[torch.Tensor, ...]
+
+
+class Attending:
+    """In the place of one attention's `forward`; a slot that exchanges a part puts a `Counted` there."""
+
+    def __init__(self, attention: Any) -> None:
+        self.attention = attention
+        self.project: Callable[[torch.Tensor], Projected] = self._by_three_products
+        self.turn: Callable[..., Projected] = apply_rotary_pos_emb
+        self.step: Callable[..., torch.Tensor] | None = None
+
+    def __call__(
+        self,
+        hidden_states: torch.Tensor,
+        position_embeddings: tuple[torch.Tensor, torch.Tensor],
+        attention_mask: torch.Tensor | None = None,
+        past_key_values: Any = None,
+        **kwargs: Any,
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Transformers' signature."""
+        attention, weights = self.attention, None
+        query, key, value = (self._as_heads(projected) for projected in self.project(hidden_states))
+        if self.step is not None and hidden_states.size(1) == 1:
+            attended = self.step(attention, query, key, value, past_key_values, position_embeddings)
+        else:
+            query, key = self.turn(query, key, *position_embeddings)
+            if past_key_values is not None:
+                key, value = past_key_values.update(key, value, attention.layer_idx)
+            attend = ATTENTIONS.get_interface(attention.config._attn_implementation, eager_attention_forward)
+            attended, weights = attend(
+                attention, query, key, value, attention_mask, dropout=0.0, scaling=attention.scaling, **kwargs
+            )
+        return attention.o_proj(attended.reshape(*hidden_states.shape[:-1], -1).contiguous()), weights
+
+    def _by_three_products(self, hidden_states: torch.Tensor) -> Projected:
+        attention = self.attention
+        return attention.q_proj(hidden_states), attention.k_proj(hidden_states), attention.v_proj(hidden_states)
+
+    def _as_heads(self, projected: torch.Tensor) -> torch.Tensor:
+        return projected.view(*projected.shape[:-1], -1, self.attention.head_dim).transpose(1, 2)
+
+
+def in_place(tfmr: Any) -> Iterator[Attending]:
+    """Each layer's, put there at the first asking."""
+    for layer in tfmr.layers:
+        if not isinstance(layer.self_attn.forward, Attending):
+            layer.self_attn.forward = Attending(layer.self_attn)
+        yield layer.self_attn.forward
+
+
+def attest_part(pipeline: Pipeline, slot: str, option: str, part: str, *, wanted: bool) -> dict[str, Any]:
+    """In how many layers that part was exchanged."""
+    forwards = [getattr(layer.self_attn, "forward", None) for layer in getattr(pipeline.tts.t3.tfmr, "layers", ())]
+    parts = [getattr(forward, part) for forward in forwards if isinstance(forward, Attending)]
+    ours = [exchanged for exchanged in parts if isinstance(exchanged, Counted)]
+    return attest_calls(slot, option, [exchanged.calls for exchanged in ours], wanted=wanted)
