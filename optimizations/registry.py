@@ -50,6 +50,7 @@ class Slot:
         return next(option for option in self.options if option.name == name)
 
 
+AMPERE, ADA = (8, 0), (8, 9)
 FLASH_ATTN = "pip install 'ttsbench[flash-attn]' (or a wheel for your torch and CUDA from its releases page)"
 HALF = ("fp16", "bf16")
 AMP = ("amp_fp16", "amp_bf16")
@@ -70,7 +71,7 @@ def _flash_attention_2(summary: str) -> Option:
         summary,
         needs_cuda=True,
         needs_package="flash-attn",
-        needs_capability=(8, 0),
+        needs_capability=AMPERE,
         how_to_get=FLASH_ATTN,
     )
 
@@ -94,7 +95,12 @@ SLOTS: tuple[Slot, ...] = (
         (
             Option("stored", "as the checkpoint holds it; upstream's own is fp32"),
             Option("fp32", "single precision"),
-            Option("tf32", "fp32 whose matrix products round their inputs to 10 bits", needs_cuda=True),
+            Option(
+                "tf32",
+                "fp32 whose matrix products round their inputs to 10 bits",
+                needs_cuda=True,
+                needs_capability=AMPERE,
+            ),
             *ROUNDING,
             Option("amp_fp16", "fp32 weights, autocast to half precision", needs_cuda=True),
             Option("amp_bf16", "fp32 weights, autocast to bfloat16"),
@@ -107,9 +113,9 @@ SLOTS: tuple[Slot, ...] = (
             Option("sdpa", "PyTorch's, which picks a backend"),
             Option("eager", "written out in single operations"),
             Option("sdpa_math", "PyTorch's reference and nothing else"),
-            Option("sdpa_flash", "PyTorch's copy of FlashAttention-2 and nothing else"),
+            Option("sdpa_flash", "PyTorch's copy of FlashAttention-2 and nothing else", needs_capability=AMPERE),
             Option("sdpa_efficient", "PyTorch's memory-efficient kernel and nothing else", needs_cuda=True),
-            Option("sdpa_cudnn", "cuDNN's kernel and nothing else", needs_cuda=True),
+            Option("sdpa_cudnn", "cuDNN's kernel and nothing else", needs_cuda=True, needs_capability=AMPERE),
             _flash_attention_2("the flash-attn package's kernels"),
             Option("triton", "our kernel for a step: turned, kept and attended in one launch", needs_cuda=True),
         ),
@@ -162,6 +168,7 @@ SLOTS: tuple[Slot, ...] = (
                     changes_output=f"T3's weights are rounded to {name}",
                     families=LLAMA_LAYERS,
                     needs_cuda=name != "int8",
+                    needs_capability={"int4": AMPERE, "fp8": ADA}.get(name, (0, 0)),
                     needs_package="torchao",
                     how_to_get="pip install 'ttsbench[quantize]'",
                 )
@@ -223,7 +230,12 @@ SLOTS: tuple[Slot, ...] = (
         (
             Option("stored", "as the checkpoint holds it; upstream's own is fp32"),
             Option("fp32", "single precision"),
-            Option("tf32", "fp32 in all of S3Gen, whose products round their inputs to 10 bits", needs_cuda=True),
+            Option(
+                "tf32",
+                "fp32 in all of S3Gen, whose products round their inputs to 10 bits",
+                needs_cuda=True,
+                needs_capability=AMPERE,
+            ),
             *ROUNDING,
         ),
     ),

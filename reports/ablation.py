@@ -7,6 +7,7 @@ from io import StringIO
 
 from ttsbench.records import Run
 from ttsbench.reports import metrics, tables
+from ttsbench.reports.metrics import Metric
 from ttsbench.reports.statistics import Estimate
 from ttsbench.reports.tables import Table
 from ttsbench.scenarios.ablation import ONLY, WITHOUT
@@ -18,7 +19,7 @@ NOTICEABLE = 1.02
 
 @dataclass(frozen=True)
 class Part:
-    """One slot; alone it may need others, and others may have to go with it. RTFs, so lower is better."""
+    """One slot; alone it may need others, and others may have to go with it. Lower is better."""
 
     slot: str
     needs: tuple[str, ...]
@@ -31,6 +32,7 @@ class Part:
 class Ablation:
     """The two ends and what lies between them."""
 
+    metric: Metric
     baseline: Estimate
     full: Estimate
     parts: tuple[Part, ...]
@@ -41,29 +43,30 @@ def ablation(run: Run) -> Ablation | None:
     if not run.ablated:
         return None
     [stacks] = tables.results(run)[:1] or [[]]
-    rtf = {stack.label: stack.estimate(metrics.RTF) for stack in stacks}
-    baseline, full = rtf.get(run.baseline), rtf.get(run.ablated)
+    metric = metrics.FORWARD if any(cell.forwards for cell in run.cells) else metrics.RTF
+    found = {stack.label: stack.estimate(metric) for stack in stacks}
+    baseline, full = found.get(run.baseline), found.get(run.ablated)
     if baseline is None or full is None:
         return None
-    slots = dict.fromkeys(slot for label in rtf for prefix in (ONLY, WITHOUT) for slot in _slots(label, prefix))
-    return Ablation(baseline, full, tuple(_part(slot, rtf) for slot in slots))
+    slots = dict.fromkeys(slot for label in found for prefix in (ONLY, WITHOUT) for slot in _slots(label, prefix))
+    return Ablation(metric, baseline, full, tuple(_part(slot, found) for slot in slots))
 
 
 def _slots(label: str, prefix: str) -> tuple[str, ...]:
     return tuple(label.removeprefix(prefix).split("+")) if label.startswith(prefix) else ()
 
 
-def _part(slot: str, rtf: dict[str, Estimate | None]) -> Part:
+def _part(slot: str, found: dict[str, Estimate | None]) -> Part:
     """Of the stacks that have or lack the slot, those that have or lack the fewest others."""
     alone, taken_back = (
-        min((label for label in rtf if slot in _slots(label, prefix)), key=lambda label: label.count("+"), default="")
+        min((label for label in found if slot in _slots(label, prefix)), key=lambda label: label.count("+"), default="")
         for prefix in (ONLY, WITHOUT)
     )
     needs, takes = (
         tuple(other for other in _slots(label, prefix) if other != slot)
         for label, prefix in ((alone, ONLY), (taken_back, WITHOUT))
     )
-    return Part(slot, needs, rtf.get(alone), takes, rtf.get(taken_back))
+    return Part(slot, needs, found.get(alone), takes, found.get(taken_back))
 
 
 def table(found: Ablation) -> Table:
@@ -111,21 +114,21 @@ def _effect(slower: Estimate | None, faster: Estimate | None) -> int | None:
 
 
 def waterfall(found: Ablation) -> str:
-    """An SVG: from the baseline's RTF to the full stack's, by what each part saves when it is the one taken back.
+    """An SVG: from the baseline's figure to the full stack's, by what each part saves when it is the one taken back.
 
     What the parts save one by one need not add up; the last step says how much they save only together.
     """
     from matplotlib.figure import Figure
 
-    steps = _steps(found)
+    steps, scale = _steps(found), found.metric.scale
     figure = Figure(figsize=(8, 0.45 * len(steps) + 1.2), layout="constrained")
     axes = figure.subplots()
     for place, (_, start, end) in enumerate(steps):
         colour = "tab:blue" if place in (0, len(steps) - 1) else "tab:green" if end <= start else "tab:red"
-        axes.barh(place, end - start, left=start, color=colour)
+        axes.barh(place, (end - start) * scale, left=start * scale, color=colour)
     axes.set_yticks(range(len(steps)), [label for label, _, _ in steps])
     axes.invert_yaxis()
-    axes.set_xlabel("RTF (lower is better)")
+    axes.set_xlabel(f"{found.metric.label} (lower is better)")
     drawn = StringIO()
     figure.savefig(drawn, format="svg", metadata={"Date": None})
     return drawn.getvalue()
@@ -135,8 +138,8 @@ def _steps(found: Ablation) -> list[tuple[str, float, float]]:
     """Label, where a bar begins and where it ends."""
     steps, at = [("baseline", 0.0, found.baseline.median)], found.baseline.median
     taken_back = {tuple(sorted((part.slot, *part.takes))): part.taken_back for part in found.parts}
-    for slots, rtf in taken_back.items():
-        if rtf is not None:
-            steps.append((", ".join(slots), at, at - (rtf.median - found.full.median)))
+    for slots, without in taken_back.items():
+        if without is not None:
+            steps.append((", ".join(slots), at, at - (without.median - found.full.median)))
             at = steps[-1][2]
     return [*steps, ("only together", at, found.full.median), ("full", 0.0, found.full.median)]

@@ -229,6 +229,7 @@ class Limits(Section):
     kl_mean_max: Limit | None = None
     top1_agreement_min: Share | None = None
     mel_distance_max: Limit | None = None
+    clipped_growth_max: Share | None = 0.01
     hidden_relative_error_max: Limit | None = None
 
     def given(self, *, forward: bool = False) -> dict[str, float]:

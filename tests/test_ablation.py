@@ -11,7 +11,7 @@ import pytest
 
 from ttsbench.errors import UsageError
 from ttsbench.optimizations import registry, rules
-from ttsbench.records import Run
+from ttsbench.records import Forward, Run
 from ttsbench.reports import ablation as reports
 from ttsbench.reports import markdown
 from ttsbench.reports.statistics import Estimate
@@ -135,6 +135,21 @@ def test_the_report_shows_table_and_plot(ablated: Run) -> None:
     text = markdown.report(ablated)
     assert "## Ablation" in text
     assert "(ablation.svg)" in text
+
+
+def test_forwards_are_taken_apart_by_their_own_time(make_run: Make, make_cell: Make) -> None:
+    def cell(stack: str, seconds: float) -> Any:
+        forward = Forward(rows=1, positions=8, steps=0, repeat=0, wall_seconds=seconds, host_seconds=seconds)
+        return make_cell(key=stack, stack=stack, utterances=(), forwards=(forward,))
+
+    figures = {"upstream": 0.04, "fast": 0.01, "only-mlp": 0.02, "without-mlp": 0.03}
+    found = reports.ablation(
+        make_run(cells=tuple(cell(*item) for item in figures.items()), baseline="upstream", ablated="fast")
+    )
+    assert found is not None
+    [row] = reports.table(found).rows
+    assert row[1:3] == ("2.00×", "3.00×")
+    assert "ms (lower is better)" in reports.waterfall(found)
 
 
 def test_a_run_that_is_none_shows_none(make_run: Make, make_cell: Make) -> None:

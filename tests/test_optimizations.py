@@ -549,10 +549,20 @@ def test_quality_tells_a_wrong_stack_from_a_right_one(make: Make) -> None:
     assert any("mel_distance" in fault for fault in quality.faults((judged(),), limits))
 
 
+def test_a_wave_that_is_too_loud_clips_more_than_the_references(make: Make) -> None:
+    reference = make()
+    given = reference.speak(0, 3).tokens.flatten()
+    wanted = {name: t.cpu() for name, t in quality.produced(reference, 0, 3, given).items()}
+    loud = {**wanted, "wave": (wanted["wave"] * 1e4).clamp(-0.99, 0.99)}
+    assert quality.judge(0, wanted, wanted, given.cpu()).clipped_growth == 0
+    assert quality.judge(0, wanted, loud, given.cpu()).clipped_growth > 0.1
+
+
 def test_silence_and_nan_are_faults() -> None:
     assert quality.faults((_QUALITY,), {"top1_agreement_min": 0.9}) == ()
     broken = dataclasses.replace(_QUALITY, finite=False, silent=True, top1_agreement=0.5)
     assert len(quality.faults((broken,), {"top1_agreement_min": 0.9})) == 3
+    assert quality.faults((dataclasses.replace(_QUALITY, clipped_growth=0.2),), {"clipped_growth_max": 0.01})
     nan = dataclasses.replace(_QUALITY, kl_mean=float("nan"))
     assert len(quality.faults((nan,), {"kl_mean_max": 1.0})) == 1
 

@@ -17,6 +17,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from ttsbench import records
+from ttsbench.audio import CLIP_LEVEL
 from ttsbench.errors import CellError
 from ttsbench.swapping import wrapped
 
@@ -122,6 +123,7 @@ def judge(index: int, wanted: Tensors, got: Tensors, own_tokens: torch.Tensor) -
         wave_snr_db=snr_db(wave, wanted["wave"].double()),
         finite=all(bool(torch.isfinite(part).all()) for part in (logits, mel, wave)),
         silent=bool(wave.abs().max() < SILENT_BELOW),
+        clipped_growth=clipped_share(wave) - clipped_share(wanted["wave"]),
     )
 
 
@@ -139,6 +141,11 @@ def relative_error(other: torch.Tensor, reference: torch.Tensor) -> float:
 def mean_distance(other: torch.Tensor, reference: torch.Tensor) -> float:
     """Mean absolute difference, in the units of a log mel."""
     return float((other - reference).abs().mean())
+
+
+def clipped_share(wave: torch.Tensor) -> float:
+    """Of the samples, how many are at the vocoder's clamp."""
+    return float((wave.abs() >= CLIP_LEVEL).double().mean())
 
 
 def snr_db(other: torch.Tensor, reference: torch.Tensor) -> float:

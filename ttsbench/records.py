@@ -141,6 +141,8 @@ class Quality:
     wave_snr_db: float
     finite: bool
     silent: bool
+    # Share of samples at the vocoder's clamp, beyond the reference's.
+    clipped_growth: float = 0.0
 
 
 @dataclass(frozen=True)
