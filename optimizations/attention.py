@@ -59,7 +59,7 @@ def apply(pipeline: Pipeline, option: str) -> None:
         name = NAMES[option]
         AttentionInterface.register(name, _only(BACKENDS[option]))
         AttentionMaskInterface.register(name, sdpa_mask)
-    elif option == "flash_attention_2" and pipeline.slots["cache"] == "static":
+    elif option == "flash_attention_2" and pipeline.slots.get("cache") == "static":
         name = FLASH_STATIC
         AttentionInterface.register(name, flash_static_attention)
     elif option == "triton":

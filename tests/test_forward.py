@@ -150,6 +150,12 @@ def attested_as(pipeline: forward.ForwardPipeline, slot: str, option: str) -> No
     bench.slot_module(slot).attest(pipeline, option)
 
 
+@pytest.mark.parametrize("shape", [ONE, STEPS])
+def test_flash_attention_goes_through_transformers_where_no_cache_is_static(make: Make, shape: Shape) -> None:
+    pipeline = prepared(make(shape, slots={"dtype": "bf16", "attention": "flash_attention_2"}))
+    assert pipeline.tts.t3.tfmr.config._attn_implementation == "flash_attention_2"
+
+
 def test_the_embeddings_are_the_same_in_every_stack_and_process(make: Make) -> None:
     first, other = (prepared(make(slots=slots, process=p)) for p, slots in enumerate(({}, {"attention": "eager"})))
     assert torch.equal(first._embeds, other._embeds)

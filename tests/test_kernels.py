@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -514,12 +519,14 @@ class TestGraphs:
         x, gate, weight = make(2, 1024, dtype=torch.bfloat16), make(2, 1024, dtype=torch.bfloat16), make(1024)
         weight, up = weight.to(torch.bfloat16), make(4096, 1024, dtype=torch.bfloat16)
         q, angle = make(2, 16, 1, 64, dtype=torch.bfloat16), make(1, 1, 64, dtype=torch.bfloat16)
+        cache, position = make(2, 16, 40, 64, dtype=torch.bfloat16), torch.tensor([30], device=DEVICE)
         calls: tuple[Callable[[], torch.Tensor], ...] = (
             lambda: silu_mul(x, gate),
             lambda: rms_norm(x, weight),
             lambda: add_rms_norm(x, gate, weight)[0],
             lambda: gate_up(x, up, up),
             lambda: rope(q, q, angle, angle)[0],
+            lambda: step_attention(q, q, q, cache, cache, position, (angle, angle), 0.125),
         )
         for call in calls:
             graph, result = self.capture(call)
@@ -545,6 +552,7 @@ class TestGraphs:
     def test_every_kernel_is_traced_whole_by_torch_compile(self, make: Make) -> None:
         x, weight, wide_weight = make(2, 1024), make(1024), make(64, 1024)
         q, angle = make(2, 4, 3, 64), make(1, 3, 64)
+        one, cache, position = make(2, 4, 1, 64), make(2, 4, 40, 64), torch.tensor([30], device=DEVICE)
         calls: tuple[tuple[Callable[..., Any], tuple[torch.Tensor, ...]], ...] = (
             (silu_mul, (x, x)),
             (rms_norm, (x, weight)),
@@ -552,6 +560,7 @@ class TestGraphs:
             (gate_up, (x, wide_weight, wide_weight)),
             (gate_up, (x.repeat(20, 1), wide_weight, wide_weight)),
             (rope, (q, q, angle, angle)),
+            (partial(step_attention, turn=None, scale=0.125), (one, one, one, cache, cache, position)),
         )
         for call, inputs in calls:
             torch.compiler.reset()
@@ -568,3 +577,15 @@ def test_fp32_products_follow_torchs_own_setting() -> None:
             assert fp32_products() == products
     finally:
         matmul.fp32_precision = before
+
+
+def test_every_launch_compiles_for_a_gpu_that_need_not_be_here() -> None:
+    program = Path(__file__).with_name("compile_kernels.py")
+    variables = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    done = subprocess.run(
+        [sys.executable, program], env=variables, capture_output=True, text=True, check=False, timeout=200
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    # A kernel's name begins with its file's; what kernels call is compiled within them.
+    launched = {file.stem for file in Path(sampler.__file__).parent.glob("*.py") if "@triton.jit" in file.read_text()}
+    assert launched == {stem for stem in launched if f"_{stem}_" in done.stdout}

@@ -142,7 +142,7 @@ def _rms_norm_forward(  # type: ignore[no-untyped-def]
         values = (values.to(tl.float32) + added.to(tl.float32)).to(total.dtype.element_ty)
         tl.store(total + row * columns + column, values, mask=inside)
     values = values.to(tl.float32)
-    row_scale = tl.rsqrt(tl.sum(values * values, axis=0) / columns + eps)
+    row_scale = tl.rsqrt(tl.sum(values * values, axis=0) / columns + tl.full((), eps, tl.float32))
     tl.store(scale + row, row_scale)
     tl.store(result + row * columns + column, values * row_scale * w, mask=inside)
 

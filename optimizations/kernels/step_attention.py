@@ -81,8 +81,9 @@ def step_attention(
     return result
 
 
-# 32 KiB of keys and as much of values on their way at a time; with 32 programs a step is bound by what one can load.
-TILE, WARPS = 256, 8
+# A step has 32 programs or fewer and is bound by what one of them can have on its way: on an H200, at 300 positions,
+# 6.9 µs with tiles of 512, 8.5 with 256, 10.6 with 128 and four warps. Below 128 positions smaller ones are faster.
+TILE, WARPS = 512, 8
 
 
 @triton.jit
@@ -117,7 +118,7 @@ def _step_attention_tiled(  # type: ignore[no-untyped-def]
         tl.store(values + now * values_place + at, v, mask=here)
 
     # Its own position first, from registers, as later steps will read it; then all that were there before.
-    q *= scale
+    q *= tl.full((), scale, tl.float32)  # which a compiler hands over in fp64
     highest = tl.sum(q * kept.to(tl.float32))
     total = highest * 0.0 + 1.0
     mixed = v.to(tl.float32)
