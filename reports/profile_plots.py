@@ -62,9 +62,9 @@ def flame_graph(profile: Profile, kind: str) -> dict[str, Any]:
     """Frames as [name, parent, µs], parents before what they called; the widest where there are too many."""
     names, parents, totals = _tree([flame for flame in profile.flames if flame.kind == kind])
     names[0] = f"{profile.header.stack}, {kind}"
-    # A frame is never wider than its parent, so that those above a width are a tree again.
-    narrowest = sorted(totals, reverse=True)[FRAMES_MAX] if len(totals) > FRAMES_MAX else -1.0
-    kept = [index for index, total in enumerate(totals) if total > narrowest or index == 0]
+    # A frame is never wider than its parent and comes after it, so that the first of them are a tree again.
+    widest = sorted(range(len(totals)), key=lambda index: (-totals[index], index))
+    kept = sorted(widest[:FRAMES_MAX])
     place = {index: number for number, index in enumerate(kept)}
     texts = list(dict.fromkeys(clipped(names[index]) for index in kept))
     number_of = {text: number for number, text in enumerate(texts)}
