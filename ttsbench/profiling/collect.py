@@ -27,7 +27,7 @@ from ttsbench.profiling.trace import MARK, MODULE, Trace
 if TYPE_CHECKING:
     from ttsbench.pipeline import Pipeline, Spoken
 
-SHARED_MEMORY = Path("/dev/shm")  # noqa: S108
+SHARED_MEMORY = Path("/dev/shm")
 HISTORY_MAX = 2_000_000
 # Which modules a slot's option has compiled or captured whole.
 COMPILED_BY = {"compile": "t3.tfmr", "s3gen_compile": "s3gen.flow.decoder.estimator", "vocoder": "s3gen.mel2wav"}

@@ -7,21 +7,23 @@ import re
 
 # The first pattern that is found in the kernel's name decides. Convolutions are products by name too, and attention
 # kernels come out of the same libraries, so the special ones stand before the general ones.
-PATTERNS: tuple[tuple[str, str], ...] = (
-    ("copy", r"^mem(cpy|set)\b|copy_kernel|copy_device_to_device|CatArrayBatchedCopy|fused_cat_\d|nchwToNhwc|nhwcToNchw"),
-    ("attention", r"flash|fmha|attention|sdpa|mha_fwd"),
-    ("convolution", r"conv(?!ert)|winograd|fprop|dgrad|wgrad|im2col|col2im|vol2col"),
-    ("fft", r"fft|bluestein"),
-    ("gemm", r"gemm|gemv|nvjet|cutlass|splitK|dot_kernel|reduce_1Block|xmma|wgmma|triton_tem|_mm_|int8_mm|qlinear"),
-    ("triton", r"rms_norm_(forward|backward)_kernel|swiglu_\w*_?kernel|^_?triton_rope|silu_mul_\w+_kernel"
-               r"|gate_up_\w+_rows_kernel|^_rope_kernel|^_sampler_kernel"),
-    ("sampling", r"sort|radix|topk|top_k|multinomial|cumsum|_scan_|scan_kernel|DeviceScan|distribution|philox|bernoulli"),
-    ("normalization", r"norm|soft_?max|welford"),
-    ("reduction", r"reduce|triton_(red|per)_|argmax|argmin|_sum_|any_kernel"),
-    ("elementwise", r"elementwise|triton_poi_|index|gather|scatter|arange|fill|where|embedding|triu|tril|pad|upsample"
-                    r"|Functor|pointwise|repeat|roll|flip"),
+PATTERNS: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("copy", (r"^mem(cpy|set)\b", "copy_kernel", "copy_device", "CatArrayBatchedCopy", r"fused_cat_\d", "nchwToNhwc",
+              "nhwcToNchw")),
+    ("attention", ("flash", "fmha", "attention", "sdpa", "mha_fwd")),
+    ("convolution", ("conv(?!ert)", "winograd", "fprop", "dgrad", "wgrad", "im2col", "col2im", "vol2col")),
+    ("fft", ("fft", "bluestein")),
+    ("gemm", ("gemm", "gemv", "nvjet", "cutlass", "splitK", "dot_kernel", "xmma", "wgmma", "triton_tem", "_mm_")),
+    ("triton", ("rms_norm_(forward|backward)_kernel", r"swiglu_\w*kernel", "^_?triton_rope", r"silu_mul_\w+_kernel",
+                r"gate_up_\w+_rows_kernel", "^_rope_kernel", "^_sampler_kernel")),
+    ("sampling", ("sort", "radix", "topk", "top_k", "multinomial", "cumsum", "_scan_", "scan_kernel", "DeviceScan",
+                  "distribution", "philox", "bernoulli")),
+    ("normalization", ("norm", "soft_?max", "welford")),
+    ("reduction", ("reduce", "triton_(red|per)_", "argmax", "argmin", "_sum_")),
+    ("elementwise", ("elementwise", "triton_poi_", "index", "gather", "scatter", "arange", "fill", "where", "embedding",
+                     "triu", "tril", "pad", "upsample", "Functor", "pointwise", "repeat", "roll", "flip")),
 )  # fmt: skip
-_COMPILED = tuple((family, re.compile(pattern, re.IGNORECASE)) for family, pattern in PATTERNS)
+_COMPILED = tuple((family, re.compile("|".join(patterns), re.IGNORECASE)) for family, patterns in PATTERNS)
 OTHER = "other"
 
 # Names of what Inductor fuses that hold an underscore themselves.
@@ -48,7 +50,13 @@ _COMPOUND = {
     "full_like": "full",
     "scalar_tensor": "scalar",
 }
-_KIND_OF_INDUCTOR = {"poi": "fused", "red": "fused reduction", "per": "fused reduction", "tem": "template", "for": "fused"}
+_KIND_OF_INDUCTOR = {
+    "poi": "fused",
+    "red": "fused reduction",
+    "per": "fused reduction",
+    "tem": "template",
+    "for": "fused",
+}
 # What the general kernels of PyTorch apply, wherever it stands in the template's arguments.
 _FUNCTOR = (
     re.compile(r"CUDAFunctor(?:OnSelf|OnOther)?_(\w+)"),
@@ -69,7 +77,7 @@ def family(name: str) -> str:
 
 @functools.cache
 def readable(name: str) -> str:
-    """A few words. Inductor's and our own say what they fuse; a library's kernel keeps its name without its templates."""
+    """A few words. Inductor's and our own say what they fuse; a library's keep their name without the templates."""
     if (found := _INDUCTOR.match(name)) is not None:
         kind, fused = found.groups()
         return f"{_parts(fused)} ({_KIND_OF_INDUCTOR[kind]}, Inductor)"

@@ -38,9 +38,7 @@ def from_snapshot(
     return _memory(changes, marks, allocated_bytes, parts, allocated_elsewhere, reserved)
 
 
-def from_changes(
-    changes: Changes, marks: Marks, *, weights_bytes: int, kv_cache_bytes: int | None
-) -> Memory:
+def from_changes(changes: Changes, marks: Marks, *, weights_bytes: int, kv_cache_bytes: int | None) -> Memory:
     """Of a CPU: weights are what the modules hold, the rest is what was allocated since the first mark."""
     parts = {"weights": weights_bytes, "kv_cache": kv_cache_bytes or 0}
     return _memory(changes, marks, weights_bytes, parts, 0, None)

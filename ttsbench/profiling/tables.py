@@ -24,7 +24,7 @@ from ttsbench.profiles import (
 from ttsbench.profiling import families, timeline
 from ttsbench.profiling.attribution import NOBODY, Attributed, Ran
 from ttsbench.profiling.timeline import GAP_SECONDS_MIN, Wait
-from ttsbench.profiling.trace import CALL, COPY, MODULE_KIND, OP, is_graph_launch, is_launch, is_sync
+from ttsbench.profiling.trace import CALL, COPY, MODULE_KIND, OP, Host, is_graph_launch, is_launch, is_sync
 
 SHAPES_MAX = 8
 SHAPE_TEXT_MAX = 200
@@ -283,7 +283,7 @@ def reconcile(
     """Each table's sum against the raw intervals: what it leaves out or counts twice shows. Of stages the busy time."""
     raw = sum(event.seconds for event in found.trace.device)
     if not found.trace.device:
-        covered = covered_seconds(found)
+        covered = covered_seconds(found.trace.host)
         return (Reconciliation("ops", sum(row.self_host_seconds for row in op_rows), covered),)
     return (
         Reconciliation("stages", sum(row.busy_seconds for row in table), timeline.union_seconds(found.ran)),
@@ -293,17 +293,13 @@ def reconcile(
     )
 
 
-def covered_seconds(found: Attributed) -> float:
-    """Time of the host within operators and driver calls, none of it twice."""
-    host, parents = found.trace.host, found.nesting.parents
-    counted = [event.kind in (OP, CALL) for event in host]
-    seconds = 0.0
-    inside: list[bool] = []
-    for place, event in enumerate(host):
-        parent = parents[place]
-        within = parent != NOBODY and (inside[parent] or counted[parent])
-        inside.append(within)
-        seconds += event.seconds if counted[place] and not within else 0.0
+def covered_seconds(host: Iterable[Host]) -> float:
+    """Time of the host within operators and driver calls, thread by thread, none of it twice."""
+    seconds, until = 0.0, defaultdict[object, float](lambda: float("-inf"))
+    for event in host:
+        if event.kind in (OP, CALL) and event.end > until[event.thread]:
+            seconds += (event.end - max(event.start, until[event.thread])) * 1e-6
+            until[event.thread] = event.end
     return seconds
 
 
