@@ -1,14 +1,14 @@
 """What `ttsbench profile` finds out about one stack: immutable and versioned, kept as `profile.json`.
 
 Seconds are of the profiled window unless a name says otherwise. The window is one utterance with so many decode steps
-and one call of S3Gen, after warm-up. The profiler slows the host down and not the device: `Header.inflation` says by how
-much, and `Stage.unprofiled_wall_seconds` what the same stage took without it.
+and one call of S3Gen, after warm-up. The profiler slows down the host and not the device: `Header.inflation` says by
+how much, and `Stage.unprofiled_wall_seconds` what the same stage took without it.
 
 *Host* seconds are the CPU's, by its clock. *Device* seconds are those that kernels and copies ran, by the GPU's clock;
-on a CPU there is no device, every device figure is zero, and readers use the host's (`Header.on_gpu`). *Self* leaves out
-what was called from within, *total* counts it. *Busy* is the union of the device's intervals, so that what overlaps is
-counted once; *idle* is the rest of the time between the window's first and last kernel, and a gap belongs to the stage of
-the kernel that ends it. A gap is *host-bound* for as long as the kernel that ends it had not been launched.
+on a CPU there is no device, every device figure is zero, and readers use the host's (`Header.on_gpu`). *Self* leaves
+out what was called from within, *total* counts it. *Busy* is the union of the device's intervals, so that what overlaps
+is counted once; *idle* is the rest of the time between the window's first and last kernel, and a gap belongs to the
+stage of the kernel that ends it. A gap is *host-bound* for as long as that kernel had not been launched.
 
 Kernels inside a replayed CUDA graph have no op and no module of their own. Their stage is that of the replay's launch;
 ops and modules come from an eager twin of the same stack where kernels agree, and are otherwise `UNATTRIBUTED`.
@@ -55,6 +55,10 @@ class Window:
     audio_seconds: float
     prompt_frames: int = 0  # mel frames of the reference that every step of the CFM carries along
     speech_frames: int = 0  # mel frames that are delivered
+    # Forward hooks on the models before the first of so many calls, and after the last.
+    hooks_before: int = 0
+    hooks_after: int = 0
+    calls_between: int = 0
 
 
 @dataclass(frozen=True)
@@ -132,6 +136,7 @@ class ShapeCost:
     calls: int
     self_host_seconds: float
     self_device_seconds: float
+    stage: str = ""
 
 
 @dataclass(frozen=True)
@@ -145,6 +150,8 @@ class Op:
     self_device_seconds: float = 0.0
     total_device_seconds: float = 0.0
     shapes: tuple[ShapeCost, ...] = ()
+    # Calls in each stage, without those that an op makes of itself.
+    stages: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -331,7 +338,7 @@ class MemoryPoint:
 
 @dataclass(frozen=True)
 class MemoryPart:
-    """One entry of the breakdown: weights, kv_cache, activations, graph_pools, other."""
+    """One entry of the breakdown: weights, kv_cache, graph_pools, activations, cached_by_allocator (reserved, unused)."""
 
     name: str
     bytes: int
