@@ -58,7 +58,10 @@ def _time(profile: Profile) -> tuple[str, str]:
     elif profile.ops:
         own = own_seconds(profile)
         whole = sum(own(op) for op in profile.ops) or 1.0
-        parts.append("of the ops' time: " + ", ".join(f"{op.name} {own(op) / whole:.0%}" for op in profile.ops[:3]))
+        named = ", ".join(
+            f"{op.name.removeprefix('aten::')} {own(op) / whole:.0%}" for op in profile.ops[:NAMED_STAGES]
+        )
+        parts.append(f"of the ops' time: {named}")
     wall = f"{milliseconds(first.unprofiled_wall_seconds)} of {milliseconds(unprofiled_wall_seconds(profile))}"
     return f"{first.name}: {first.share:.1%}", "; ".join([wall, *parts])
 
@@ -121,8 +124,14 @@ def evidence(finding: Finding) -> list[tuple[str, str]]:
 
 
 # The end of a name, the form of its value, and the unit to write behind it.
-LONE_UNITS = {"seconds": "time", "share": "share", "bytes": "size"}
-EVIDENCE_UNITS = (("seconds", "ms3", " ms"), ("share", "share", ""), ("bytes", "MiB", " MiB"))
+LONE_UNITS = {"seconds": "time", "ms": "time", "us": "time", "share": "share", "bytes": "size"}
+EVIDENCE_UNITS = (
+    ("seconds", FORMS["ms3"], " ms"),
+    ("ms", "{:,.3f}".format, " ms"),
+    ("us", "{:,.1f}".format, " µs"),
+    ("share", FORMS["share"], ""),
+    ("bytes", FORMS["MiB"], " MiB"),
+)
 
 
 def _evidence(name: str, value: Any) -> tuple[str, str]:
@@ -131,10 +140,10 @@ def _evidence(name: str, value: Any) -> tuple[str, str]:
         for ending, form, unit in EVIDENCE_UNITS:
             if ending in words:
                 kept = " ".join(word for word in words if word != ending)
-                return kept or LONE_UNITS[ending], FORMS[form](value) + unit
+                return kept or LONE_UNITS[ending], form(value) + unit
         return " ".join(words), f"{value:,.0f}" if isinstance(value, int) or abs(value) >= 100 else f"{value:.3g}"
     if isinstance(value, list | tuple):
-        value = ", ".join(map(str, value))
+        value = ", ".join(map(str, value)) or "none"
     elif isinstance(value, dict):
         value = ", ".join(f"{key} {entry}" for key, entry in value.items())
     return " ".join(words), str(value)

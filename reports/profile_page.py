@@ -46,7 +46,7 @@ def _head(profile: Profile) -> dict[str, Any]:
         "answers": profile_answers.answers(profile),
         "findings": [_finding(finding) for finding in profile_answers.findings(profile)],
         "not_found": profile_text.not_found(profile),
-        "inflation": profile_text.INFLATION_MEANS,
+        "inflation": profile_text.inflation_means(profile),
         "notes": profile.notes,
         "ran": profile_text.ran(profile),
         "environment": flatten(header.environment),

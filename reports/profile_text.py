@@ -9,10 +9,12 @@ from ttsbench.reports.markdown import escape, flatten, render
 
 FILE = "profile.md"
 ROWS_MAX = 12
-INFLATION_MEANS = (
-    "Inflation is the wall with the profiler over the wall without it. The profiler slows the host down, not the "
-    "device: device times hold, and where the device waits for the host it waits less in a plain call."
+INFLATION_MEANS = "Inflation is the wall with the profiler over the wall without it."
+INFLATION_ON_GPU = (
+    "The profiler slows down the host and not the device: the device's times hold, and where it waits for the host it "
+    "waits less in a plain call."
 )
+INFLATION_ON_CPU = "All times but the walls without it carry the profiler's cost, most of all those of many short ops."
 # A slower host shows more waiting than there is.
 INFLATION_MAX = 1.5
 
@@ -32,8 +34,8 @@ def markdown(profile: Profile) -> str:
         *_findings(profile),
         *(render(listing.table(ROWS_MAX)) for listing in shown(build(profile) for build in builds)),
         "## How far to trust this",
-        INFLATION_MEANS,
-        *(render(listing.table()).removeprefix("#") for listing in trust(profile)),
+        inflation_means(profile),
+        *(f"#{render(listing.table())}" for listing in trust(profile)),
         "\n".join(f"- {escape(note)}" for note in profile.notes),
         "## What ran",
         "\n".join(f"- {escape(name)}: {escape(value)}" for name, value in ran(profile)),
@@ -68,6 +70,11 @@ def facts(profile: Profile) -> list[tuple[str, str]]:
     ]
 
 
+def inflation_means(profile: Profile) -> str:
+    """What the profiler's cost does to the figures."""
+    return f"{INFLATION_MEANS} {INFLATION_ON_GPU if profile.header.on_gpu else INFLATION_ON_CPU}"
+
+
 def _counted(number: int, name: str) -> str:
     first, *rest = name.split(" ")
     plural = f"{name}s" if not rest or rest[0] != "of" else " ".join([f"{first}s", *rest])
@@ -84,7 +91,7 @@ def warnings(profile: Profile) -> list[str]:
     if profile.header.inflation > INFLATION_MAX:
         found.append(
             f"The profiler made this window {profile.header.inflation:.2f} times as long: "
-            "waiting for the host is overstated"
+            "the host's times and the waiting for it are overstated"
         )
     return found + [f"This stack changes the output: {reason}" for reason in profile.header.changes_output]
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import re
@@ -15,9 +16,10 @@ from typing import Any
 
 import pytest
 
-from ttsbench import records
+from ttsbench import records, worker
+from ttsbench.jobs import PROFILE, Job, Window
 from ttsbench.profiles import Flame, Gap, MemoryPoint, Profile
-from ttsbench.reports import profile_diff, profile_page, profile_plots
+from ttsbench.reports import profile_diff, profile_page, profile_plots, profile_text
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 DESKTOP, PHONE = 1280, 360
@@ -27,9 +29,8 @@ class Browser:
     """A headless Chromium, driven through DevTools' protocol over a pipe; notes every address that it asks for."""
 
     def __init__(self, folder: Path) -> None:
-        ask, self._asking = os.pipe()
-        self._hearing, answer = os.pipe()
-        # The protocol is spoken over descriptors 3 and 4, which the shell puts in place.
+        ask, self._asking = map(above_the_protocols, os.pipe())
+        self._hearing, answer = map(above_the_protocols, os.pipe())
         plumbing = f'exec "$0" "$@" 3<&{ask} 4>&{answer} {ask}<&- {answer}>&-'
         command = [
             "bash", "-c", plumbing, str(CHROMIUM), "--headless", "--no-sandbox", "--remote-debugging-pipe",
@@ -135,6 +136,13 @@ class Browser:
             self.told.append(str(parameters["exceptionDetails"]))
         elif event.get("method") == "Log.entryAdded":
             self.told.append(parameters["entry"]["text"])
+
+
+def above_the_protocols(descriptor: int) -> int:
+    """DevTools' protocol is spoken over 3 and 4, which the shell puts in place; one of ours there would be closed."""
+    higher = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 10)
+    os.close(descriptor)
+    return higher
 
 
 @pytest.fixture(scope="module")
@@ -425,6 +433,29 @@ class TestPage:
         order = "[...document.querySelectorAll('[data-finding]')].map(li => li.dataset.finding)"
         assert browser.run(order) == ["launch_bound_decode", "watermark_on_host", "sort_in_sampler"]
         assert "hooks_grow" in browser.run("document.getElementById('findings').innerText")
+
+
+class TestRealProfile:
+    def test_a_profile_of_the_tiny_model_opens_as_a_page_and_as_text(
+        self, browser: Browser, make_job: Callable[..., Job], tmp_path: Path
+    ) -> None:
+        window = Window("quickstart", 4, memory=True, trace_bytes_max=10_000_000)
+        slots = {"decode": "upstream"}
+        job = make_job(key="upstream", stack="upstream", slots=slots, kind=PROFILE, passes=(), window=window)
+        cell = worker.run(job, tmp_path, lambda stage: None, {})
+        assert cell.ok, cell.reason
+        profile = records.from_json(Profile, cell.profile)
+        browser.open(profile_page.write(profile, tmp_path))
+        assert column(browser, "stages", 0) == [stage.name for stage in profile.stages]
+        names = column(browser, "ops", 0)
+        browser.click(header("ops", 2))
+        calls = [int(text.replace(",", "")) for text in column(browser, "ops", 2)]
+        assert calls == sorted(calls, reverse=True)
+        assert sorted(column(browser, "ops", 0)) == sorted(names)
+        assert how_many(browser, "#flame-plot .frame") > 50
+        assert how_many(browser, "#memory-plot .line") == 1
+        assert browser.told == []
+        assert profile_text.markdown(profile).count("What takes the time?") == 1
 
 
 COLOURS = """(() => { const style = getComputedStyle(document.documentElement);

@@ -61,12 +61,14 @@ class TestAnswers:
         finding = Finding(
             "x", "X",
             {"gap_seconds": 0.0004, "idle_share": 0.791, "mask_bytes": 3 << 20, "launches_per_step": 1309.2,
-             "seconds": 2, "ratio": 1.234, "kernels": ["a", "b"], "per_stage": {"cfm": 3}, "graphs": True},
+             "seconds": 2, "ratio": 1.234, "cfm_ms": 110.0641, "device_us_per_step": 3.25, "none": [],
+             "kernels": ["a", "b"], "per_stage": {"cfm": 3}, "graphs": True},
             "",
         )  # fmt: skip
         assert profile_answers.evidence(finding) == [
             ("gap", "0.400 ms"), ("idle", "79.1%"), ("mask", "3.0 MiB"), ("launches per step", "1,309"),
-            ("time", "2,000.000 ms"), ("ratio", "1.23"), ("kernels", "a, b"), ("per stage", "cfm 3"), ("graphs", "True"),
+            ("time", "2,000.000 ms"), ("ratio", "1.23"), ("cfm", "110.064 ms"), ("device per step", "3.2 µs"),
+            ("none", "none"), ("kernels", "a, b"), ("per stage", "cfm 3"), ("graphs", "True"),
         ]  # fmt: skip
 
 
