@@ -12,9 +12,10 @@ MISSING = "–"
 Value = float | str | None
 
 
-def signed(text: str) -> str:
-    """With a minus as wide as a plus."""
-    return text.replace("-", "−")
+def signed(value: float, form: str) -> str:
+    """With a minus as wide as a plus; what rounds to nothing has no sign."""
+    text = f"{value:+{form}}".replace("-", "−")
+    return text if any(digit in text for digit in "123456789") else text[1:]
 
 
 # How a figure of each unit is written.
@@ -25,9 +26,9 @@ FORMS: dict[str, Callable[[Any], str]] = {
     "ms": lambda value: f"{value * 1e3:,.2f}",
     "ms3": lambda value: f"{value * 1e3:,.3f}",
     "us": lambda value: f"{value * 1e6:,.1f}",
-    "delta ms": lambda value: signed(f"{value * 1e3:+,.2f}"),
-    "delta": lambda value: signed(f"{value:+,.0f}"),
-    "signed share": lambda value: signed(f"{value:+.1%}"),
+    "delta ms": lambda value: signed(value * 1e3, ",.2f"),
+    "delta": lambda value: signed(value, ",.0f"),
+    "signed share": lambda value: signed(value, ".1%"),
     "share": lambda value: f"{value:.1%}",
     "MiB": lambda value: f"{value / 2**20:,.1f}",
     "GB/s": lambda value: f"{value / 1e9:,.0f}",

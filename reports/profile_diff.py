@@ -185,7 +185,7 @@ def explanation(found: Difference) -> str:
 
 
 def _cause(change: Change, found: Difference) -> str:
-    return f"{change.name} {signed(f'{change.seconds * 1e3:+,.1f}')} ms ({change.seconds / found.seconds:.0%} of it)"
+    return f"{change.name} {signed(change.seconds * 1e3, ',.1f')} ms ({change.seconds / found.seconds:.0%} of it)"
 
 
 def markdown(found: Difference) -> str:

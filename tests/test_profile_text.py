@@ -202,10 +202,11 @@ class TestDifference:
         assert "| decode | −488.00 | +100.0% | 588.00 | 100.00 | 0.17× |" in text
         assert "| aten::mm | −110.00 | " in text
         assert "| sum | −488.00 | " in text
+        assert "| cfm | 0.00 | 0.0% | 331.00 | 331.00 | 1.00× |" in text
         assert "- gone: The sampler sorts all logits" in text
         # No difference has no shares.
         same = profile_diff.markdown(profile_diff.difference(before, before))
-        assert "| decode | +0.00 | – | 588.00 | 588.00 | 1.00× |" in same
+        assert "| decode | 0.00 | – | 588.00 | 588.00 | 1.00× |" in same
 
     def test_a_section_for_another_page_is_escaped(self, make_profile: MakeProfile) -> None:
         before = make_profile()

@@ -54,7 +54,6 @@ class Flame {
     if (!this.root) return canvas(width, 0, '');
     this.width = width;
     this.drawn = [];
-    this.found = new Set();
     const wanted = this.search.value.trim().toLowerCase();
     const drawing = svg('svg', {width, role: 'tree', 'aria-label': 'Flame graph: arrow keys move, Enter zooms, Escape zooms out'});
     for (const frame of [this.frames[0], ...this.pathOf(this.root)].slice(0, -1)) this.add(drawing, frame, 0, width, wanted);
@@ -86,7 +85,6 @@ class Flame {
       'aria-label': `${frame.name}, ${milliseconds(frame.value / 1e6)}, ${percent(share)}`,
       fill: frame.id ? stageColour(frame.stage) : 'var(--idle)',
     });
-    if (hit) this.found.add(frame);
     group.append(svg('rect', {x: left, y: top, width: Math.max(size - 0.6, 0.4), height: this.row - 1, rx: 2}));
     const letters = Math.floor((size - 10) / 6.9);
     if (letters >= 3) {
@@ -112,10 +110,11 @@ class Flame {
   }
 
   tellFound(wanted) {
+    const found = new Set(this.frames.filter((frame) => frame.name.toLowerCase().includes(wanted)));
     // A frame below another one that was found is part of it already.
-    const outermost = [...this.found].filter((frame) => !this.pathOf(frame).slice(0, -1).some((step) => this.found.has(step)));
+    const outermost = [...found].filter((frame) => !this.pathOf(frame).slice(0, -1).some((step) => found.has(step)));
     const sum = outermost.reduce((total, frame) => total + frame.value, 0);
-    this.status.textContent = `“${wanted}”: ${count(this.found.size)} frames, ${percent(sum / (this.frames[0].value || 1))} of all`;
+    this.status.textContent = `“${wanted}”: ${count(found.size)} frames, ${percent(sum / (this.frames[0].value || 1))} of all`;
   }
 
   focus(frame) {

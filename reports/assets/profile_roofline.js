@@ -32,10 +32,12 @@ function drawCeilings(frame, [xLow, xHigh], yDomain, x, y) {
     const at = y(ceiling.rate);
     const chosen = ceiling.name === dtype ? ' chosen' : '';
     group.append(svg('line', {x1: x(ceiling.rate / bandwidth), x2: frame.right, y1: at, y2: at, class: `ceiling${chosen}`}));
-    // Rates that nearly agree would write their names over each other; the hint still has them.
-    if (above - at < 15) continue;
+    const name = `${ceiling.name} ${short(ceiling.rate / 1e12)} TFLOP/s`;
+    const room = frame.right - x(ceiling.rate / bandwidth);
+    // Names over each other or over the slope cannot be read; the notes below the table have them all.
+    if (above - at < 15 || (room < name.length * 6.9 + 24 && !chosen)) continue;
     above = at;
-    group.append(label(frame.right - 2, at - 5, `${ceiling.name} ${short(ceiling.rate / 1e12)} TFLOP/s`,
+    group.append(label(frame.right - 2, at - 5, name,
       {class: 'ceiling-name', 'text-anchor': 'end'}));
   }
   return group;
