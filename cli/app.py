@@ -172,7 +172,7 @@ def profile(
     steps: Annotated[int, typer.Option(metavar="N", help="Decode steps of the utterance.")] = 32,
     memory: Annotated[bool, typer.Option("--memory", help="Also what is allocated, in a pass of its own.")] = False,
     stacks: Annotated[bool, typer.Option("--stacks", help="Also Python's functions, at some cost.")] = False,
-    tensorboard: Annotated[Path | None, typer.Option(metavar="DIR", help="The trace there too, for the plugin.")] = None,
+    tensorboard: Annotated[Path | None, typer.Option(metavar="DIR", help="The trace there too.")] = None,
     trace_mb: Annotated[float, typer.Option(min=0.1, metavar="MB", help="The trace is cut to this size.")] = 50.0,
     output: Annotated[Path, typer.Option(metavar="DIR", help="Where profile folders go.")] = Path("runs"),
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress; only the result.")] = False,

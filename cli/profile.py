@@ -92,7 +92,7 @@ def conclude(folder: Path, run: records.Run, cell: records.Cell) -> ExitCode:
     writing: list[Callable[[], object]] = [
         lambda: profiles.write(folder, profile),
         lambda: records.write_run(folder, run),
-        *(lambda n=n, t=t: records.write_text_atomically(folder / n, t) for n, t in tables.items()),  # type: ignore[misc]
+        *(lambda n=n, t=t: records.write_text_atomically(folder / n, t) for n, t in tables.items()),
     ]
     problems = [problem for write in writing if (problem := problem_of(write))]
     show(profile)

@@ -42,9 +42,8 @@ BY_SHAPE = "ops_by_shape"
 
 def files(profile: Profile) -> dict[str, str]:
     """Every file's text by its name; a table without rows is none."""
-    found = {
-        f"{name}.csv": table(profile, name) for name, (_, rows) in TABLES.items() if any(True for _ in rows(profile))
-    }
+    filled = (name for name, (_, rows) in TABLES.items() if any(True for _ in rows(profile)))
+    found = {f"{name}.csv": table(profile, name) for name in filled}
     found[f"{BY_SHAPE}.csv"] = by_shape(profile)
     stacks = {f"stacks-{kind}.txt": collapsed(profile.flames, kind) for kind in ("host", "device")}
     return found | {name: text for name, text in stacks.items() if text.strip()}

@@ -15,9 +15,9 @@ def lede(profile: Profile) -> list[str]:
     header, window = profile.header, profile.header.window
     calls = "one call" if window.s3gen_calls == 1 else f"{window.s3gen_calls} calls"
     walls = f"{_ms(_unprofiled(profile))} ms, profiled {_ms(header.profiled_wall_seconds)} ms"
+    what = f"{window.decode_steps} decode steps, {calls} of S3Gen, {window.audio_seconds:.2f} s of audio"
     return [
-        f"{header.stack} on {header.device_name}: {window.decode_steps} decode steps, {calls} of S3Gen, "
-        f"{window.audio_seconds:.2f} s of audio",
+        f"{header.stack} on {header.device_name}: {what}",
         f"the window takes {walls}: the profiler costs ×{header.inflation:.2f}",
     ]
 

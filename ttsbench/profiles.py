@@ -338,7 +338,7 @@ class MemoryPoint:
 
 @dataclass(frozen=True)
 class MemoryPart:
-    """One entry of the breakdown: weights, kv_cache, graph_pools, activations, cached_by_allocator (reserved, unused)."""
+    """One entry of the breakdown: weights, kv_cache, graph_pools, activations, cached_by_allocator (not in use)."""
 
     name: str
     bytes: int

@@ -1,8 +1,8 @@
 """Which launch, op, module and stage each kernel belongs to.
 
-A kernel's launch is the call of the driver with its correlation; what encloses that call on its thread is the op and the
-module. Kernels of a replayed graph all carry the correlation of the replay, whose stage is theirs; for op and module
-they are laid beside the kernels of the same name and stage in an eager twin.
+A kernel's launch is the call of the driver with its correlation; what encloses that call on its thread is the op and
+the module. Kernels of a replayed graph all carry the correlation of the replay, whose stage is theirs; for op and
+module they are laid beside the kernels of the same name and stage in an eager twin.
 """
 
 from __future__ import annotations

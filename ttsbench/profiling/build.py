@@ -47,7 +47,9 @@ def build(recording: Recording) -> Profile:
         decode=tables.decode(found, stages, waited, recording.header.window.decode_steps),
         reconciliation=tables.reconcile(found, stages, ops, modules, kernels),
         coverage=tables.coverage(found.ran),
-        roofline=ceilings and roofline.roofline(ceilings, found.ran, stages, kernels, twin.ran if twin else ()),
+        roofline=roofline.roofline(ceilings, found.ran, stages, kernels, twin.ran if twin else ())
+        if ceilings
+        else None,
         memory=recording.memory,
         flames=flames.flames(found),
         gaps=timeline.largest_gaps(found, waited),

@@ -131,7 +131,8 @@ def labelled(pipeline: Pipeline) -> Iterator[dict[str, str]]:
 
 
 def _enter(entered: list[Any], label: str, module: Any, inputs: Any) -> None:
-    entered.append(record_function(label).__enter__())
+    opened: Any = record_function(label)
+    entered.append(opened.__enter__())
 
 
 def _leave(entered: list[Any], module: Any, inputs: Any, output: Any) -> None:
@@ -168,7 +169,7 @@ def memory_of(pipeline: Pipeline, seed: int) -> profiles.Memory:
     def utter() -> None:
         pipeline.speak_timed(0, seed, marks)
 
-    known = {"weights_bytes": pipeline.weights_bytes(), "kv_cache_bytes": pipeline.kv_cache_bytes()}
+    known: dict[str, Any] = {"weights_bytes": pipeline.weights_bytes(), "kv_cache_bytes": pipeline.kv_cache_bytes()}
     if pipeline.device.type != "cuda":
         found = trace.parse(profiled(pipeline.device, utter, profile_memory=True))
         return memory.from_changes(found.allocations, found.marks, **known)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from ttsbench.profiles import Finding, Op, Profile
+from ttsbench.profiles import Finding, Kernel, Op, Profile
 
 STEPS_LAUNCHES_MIN = 100
 BUSY_SHARE_MAX = 0.5
@@ -89,12 +89,18 @@ def full_sort(profile: Profile) -> Finding | None:
         {
             "sorts_per_step": round(sorts / steps, 2),
             "shapes": next((cost.shapes for op in _named(profile, SORTS) for cost in op.shapes), ""),
-            "device_us_per_step": round(sum(row.seconds for row in kernels) / steps * 1e6, 1),
-            "launches_per_step": round(sum(row.calls for row in kernels) / steps, 1),
+            **(_of_kernels(kernels, steps) if kernels else {}),
         },
         "sampler: lean sorts only where top-p asks for it; sampler: triton never sorts.",
         "decode",
     )
+
+
+def _of_kernels(kernels: Sequence[Kernel], steps: int) -> dict[str, float]:
+    return {
+        "device_us_per_step": round(sum(row.seconds for row in kernels) / steps * 1e6, 1),
+        "launches_per_step": round(sum(row.calls for row in kernels) / steps, 1),
+    }
 
 
 def mask_syncs(profile: Profile) -> Finding | None:

@@ -21,9 +21,12 @@ HOST_BOUND_SHARE = 0.5
 
 
 def roofline(
-    ceilings: Ceilings, ran: Sequence[Ran], stages: Sequence[Stage], kernels: Sequence[Kernel], twin: Sequence[Ran]
-) -> Roofline:
+    ceilings: Ceilings | None, ran: Sequence[Ran], stages: Sequence[Stage], kernels: Sequence[Kernel],
+    twin: Sequence[Ran],
+) -> Roofline | None:  # fmt: skip
     """Points for every stage that has products, and for the dearest kernels whose cost is known."""
+    if ceilings is None:
+        return None
     costs = products(twin or ran)
     points = [
         point
@@ -31,9 +34,11 @@ def roofline(
         if (of_stage := costs.get(stage.name)) and (point := stage_point(ceilings, stage, of_stage))
     ]
     dtypes = {(kernel.event.name, kernel.stage): kernel.cost.dtype for kernel in ran if kernel.cost is not None}
-    for kernel in kernels[:KERNELS_MAX]:
-        if kernel.bytes and kernel.operations is not None and kernel.seconds:
-            points.append(kernel_point(ceilings, kernel, dtypes.get((kernel.name, kernel.stage), FALL_BACK)))
+    points += [
+        kernel_point(ceilings, kernel, dtypes.get((kernel.name, kernel.stage), FALL_BACK))
+        for kernel in kernels[:KERNELS_MAX]
+        if kernel.bytes and kernel.operations is not None and kernel.seconds
+    ]
     seconds = sum(kernel.event.seconds for kernel in ran)
     counted = sum(kernel.event.seconds for kernel in ran if kernel.cost is not None)
     return Roofline(ceilings, tuple(points), main_dtype(costs), counted / seconds if seconds else 0.0)

@@ -178,11 +178,11 @@ def modules(found: Attributed, classes: Mapping[str, str]) -> tuple[Module, ...]
             # An op's own time is its module's too, unless a module below it has it.
             sums[host[module].name, found.stages[module] or UNATTRIBUTED][1] += found.nesting.self_seconds[place]
     for kernel in found.ran:
-        stage, module = kernel.stage or UNATTRIBUTED, kernel.module or UNATTRIBUTED
-        sums[module, stage][3] += kernel.event.seconds
-        for path in ancestors(module):
-            if path in classes:
-                sums[path, stage][4] += kernel.event.seconds
+        within, path = kernel.stage or UNATTRIBUTED, kernel.module or UNATTRIBUTED
+        sums[path, within][3] += kernel.event.seconds
+        for above in ancestors(path):
+            if above in classes:
+                sums[above, within][4] += kernel.event.seconds
     rows = (
         Module(path, classes.get(path, ""), stage, int(calls), own, total, own_device, total_device)
         for (path, stage), (calls, own, total, own_device, total_device) in sums.items()

@@ -83,10 +83,10 @@ class _Activity:
         self._events: list[Host] = []
         until: dict[object, float] = {}
         for event in host:
-            if event.kind == OP or (event.kind == CALL and is_sync(event.name)):
-                if event.start >= until.get(event.thread, float("-inf")):
-                    self._events.append(event)
-                    until[event.thread] = event.end
+            counts = event.kind == OP or (event.kind == CALL and is_sync(event.name))
+            if counts and event.start >= until.get(event.thread, float("-inf")):
+                self._events.append(event)
+                until[event.thread] = event.end
         self._ends = [event.end for event in self._events]
 
     def during(self, start: float, end: float) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import Any
 
 MARK = "ttsbench.stage: "
@@ -103,7 +104,7 @@ class Trace:
     def stage_walls(self) -> dict[str, float]:
         """Seconds of the host in each stage; they add up to the window."""
         walls: dict[str, float] = {}
-        for (began, stage), (ended, _) in zip(self.marks, self.marks[1:], strict=False):
+        for (began, stage), (ended, _) in pairwise(self.marks):
             if stage != END:
                 walls[stage] = walls.get(stage, 0.0) + (ended - began) * 1e-6
         return walls
@@ -182,7 +183,7 @@ def _split(event: Host, marks: Sequence[tuple[float, str]]) -> list[Host]:
     if not inside:
         return [event]
     edges = [event.start, *inside, event.end]
-    parts = [replace(event, start=a, end=b, part=True) for a, b in zip(edges, edges[1:], strict=False)]
+    parts = [replace(event, start=a, end=b, part=True) for a, b in pairwise(edges)]
     max(parts, key=lambda part: part.end - part.start).part = False
     return parts
 
