@@ -35,11 +35,6 @@ def answers(profile: Profile) -> tuple[Answer, ...]:
     )
 
 
-def findings(profile: Profile) -> tuple[Finding, ...]:
-    """The dearest first; those whose share is unknown come last, as they were found."""
-    return tuple(sorted(profile.findings, key=lambda finding: -(finding.share if finding.share is not None else -1.0)))
-
-
 def unprofiled_wall_seconds(profile: Profile) -> float:
     """The median of the window's walls without the profiler."""
     return statistics.median(profile.header.unprofiled_wall_seconds)
@@ -112,10 +107,9 @@ def _against_limit(point: RooflinePoint) -> str:
 
 
 def _first(profile: Profile) -> tuple[str, str]:
-    found = findings(profile)
-    if not found:
+    if not profile.findings:
         return "Nothing stands out", f"{len(profile.looked_for)} known faults were looked for and not found"
-    return found[0].headline, found[0].advice
+    return profile.findings[0].headline, profile.findings[0].advice
 
 
 def evidence(finding: Finding) -> list[tuple[str, str]]:

@@ -44,7 +44,7 @@ def _head(profile: Profile) -> dict[str, Any]:
         "warnings": profile_text.warnings(profile),
         "contents": _contents(profile),
         "answers": profile_answers.answers(profile),
-        "findings": [_finding(finding) for finding in profile_answers.findings(profile)],
+        "findings": [_finding(finding) for finding in profile.findings],
         "not_found": profile_text.not_found(profile),
         "inflation": profile_text.inflation_means(profile),
         "notes": profile.notes,

@@ -125,7 +125,7 @@ def _roofline(profile: Profile) -> dict[str, Any] | None:
 
 
 def _gaps(profile: Profile) -> list[dict[str, Any]]:
-    longest = sorted((gap for gap in profile.gaps if gap.seconds > 0), key=lambda gap: -gap.seconds)[:GAPS_MAX]
+    longest = [gap for gap in profile.gaps if gap.seconds > 0][:GAPS_MAX]
     return [
         {
             "start": gap.start_seconds,

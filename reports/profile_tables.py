@@ -210,8 +210,7 @@ def gaps(profile: Profile) -> Listing:
         _field("ended by", "after"),
         Column("the host did", lambda gap: gap.host or None),
     )
-    rows = tuple(sorted(profile.gaps, key=lambda gap: -gap.seconds))
-    return Listing("gaps", "Gaps", columns, rows)
+    return Listing("gaps", "Gaps", columns, profile.gaps)
 
 
 def memory(profile: Profile) -> Listing:

@@ -102,8 +102,7 @@ def _answer(answer: profile_answers.Answer) -> str:
 
 
 def _findings(profile: Profile) -> list[str]:
-    found = profile_answers.findings(profile)
-    lines = [_finding(number, finding) for number, finding in enumerate(found, 1)]
+    lines = [_finding(number, finding) for number, finding in enumerate(profile.findings, 1)]
     missing = not_found(profile)
     absent = [f"Looked for and not found: {escape(', '.join(missing))}."] if missing else []
     return ["## Findings", "\n".join(lines) or "Nothing stands out.", *absent]

@@ -204,16 +204,16 @@ def _profile(random_: random.Random) -> profiles.Profile:
         ),
         flames=tuple(_flames()),
         gaps=tuple(
-            profiles.Gap(at / 300, gap := 10 ** random_.uniform(-5.6, -3.4), gap * random_.choice((1.0, 0.9, 0.0)),
-                         "decode" if at < 240 else "cfm", "mul", "sgemm 128×32, split-K", "aten::mm")
+            profiles.Gap(at * 7 % 300 / 300, gap := 10 ** (-3.4 - at / 140), gap * random_.choice((1.0, 0.9, 0.0)),
+                         "decode" if at * 7 % 300 < 240 else "cfm", "mul", "sgemm 128×32, split-K", "aten::mm")
             for at in range(300)
         ),
         findings=(
-            profiles.Finding("watermark_on_host", "The watermark runs on the host",
-                             {"seconds": 0.027, "device_busy_seconds": 0.0}, "Use watermark: gpu.", "watermark", 0.024),
             profiles.Finding("launch_bound_decode", "Decoding waits for launches, not for the GPU",
                              {"launches_per_step": 1309.0, "idle_share": 0.79, "largest_gap_seconds": 0.0004},
                              "Capture the step: decode: cuda_graph.", "decode", 0.52),
+            profiles.Finding("watermark_on_host", "The watermark runs on the host",
+                             {"seconds": 0.027, "device_busy_seconds": 0.0}, "Use watermark: gpu.", "watermark", 0.024),
             profiles.Finding("sort_in_sampler", "The sampler sorts all logits", {"calls": 32, "logits": 8194},
                              "Use sampler: lean.", "decode"),
         ),
