@@ -24,7 +24,8 @@ class Flame {
   use(kind) {
     const {names, frames} = data.flames[kind];
     const order = data.stages.map((stage) => stage.name);
-    this.frames = frames.map(([name, parent, value], id) => ({id, name: names[name], parent, value, children: [], depth: 0}));
+    this.frames = frames.map(([name, parent, value], id) =>
+      ({id, name: names[name], parent, value, children: [], depth: 0}));
     this.frames.slice(1).forEach((frame) => {
       const parent = this.frames[frame.parent];
       frame.depth = parent.depth + 1;
@@ -55,8 +56,10 @@ class Flame {
     this.width = width;
     this.drawn = [];
     const wanted = this.search.value.trim().toLowerCase();
-    const drawing = svg('svg', {width, role: 'tree', 'aria-label': 'Flame graph: arrow keys move, Enter zooms, Escape zooms out'});
-    for (const frame of [this.frames[0], ...this.pathOf(this.root)].slice(0, -1)) this.add(drawing, frame, 0, width, wanted);
+    const told = 'Flame graph: arrow keys move, Enter zooms in, Escape zooms out';
+    const drawing = svg('svg', {width, role: 'tree', 'aria-label': told});
+    const above = [this.frames[0], ...this.pathOf(this.root)].slice(0, -1);
+    above.forEach((frame) => this.add(drawing, frame, 0, width, wanted));
     const queue = [[this.root, 0, width]];
     while (queue.length) {
       const [frame, left, size] = queue.shift();
@@ -105,8 +108,9 @@ class Flame {
     const whole = this.frames[0].value || 1;
     const parent = frame.id ? this.frames[frame.parent] : frame;
     const path = this.pathOf(frame).map((step) => step.name).join(' › ') || this.frames[0].name;
-    const ofParent = frame.depth > 1 ? `, ${percent(frame.value / (parent.value || 1))} of what called it` : '';
-    this.status.textContent = `${milliseconds(frame.value / 1e6)}, ${percent(frame.value / whole)} of all${ofParent}: ${path}`;
+    const shares = [`${percent(frame.value / whole)} of all`];
+    if (frame.depth > 1) shares.push(`${percent(frame.value / (parent.value || 1))} of what called it`);
+    this.status.textContent = `${milliseconds(frame.value / 1e6)}, ${shares.join(', ')}: ${path}`;
   }
 
   tellFound(wanted) {
@@ -114,7 +118,8 @@ class Flame {
     // A frame below another one that was found is part of it already.
     const outermost = [...found].filter((frame) => !this.pathOf(frame).slice(0, -1).some((step) => found.has(step)));
     const sum = outermost.reduce((total, frame) => total + frame.value, 0);
-    this.status.textContent = `“${wanted}”: ${count(found.size)} frames, ${percent(sum / (this.frames[0].value || 1))} of all`;
+    const share = percent(sum / (this.frames[0].value || 1));
+    this.status.textContent = `“${wanted}”: ${count(found.size)} frames, ${share} of all`;
   }
 
   focus(frame) {

@@ -31,7 +31,8 @@ function drawCeilings(frame, [xLow, xHigh], yDomain, x, y) {
   for (const ceiling of [...ceilings].sort((a, b) => a.rate - b.rate)) {
     const at = y(ceiling.rate);
     const chosen = ceiling.name === dtype ? ' chosen' : '';
-    group.append(svg('line', {x1: x(ceiling.rate / bandwidth), x2: frame.right, y1: at, y2: at, class: `ceiling${chosen}`}));
+    group.append(svg('line',
+      {x1: x(ceiling.rate / bandwidth), x2: frame.right, y1: at, y2: at, class: `ceiling${chosen}`}));
     const name = `${ceiling.name} ${short(ceiling.rate / 1e12)} TFLOP/s`;
     const room = frame.right - x(ceiling.rate / bandwidth);
     // Names over each other or over the slope cannot be read; the notes below the table have them all.
@@ -84,7 +85,8 @@ function placeNames(frame, placed, taken) {
     const found = places.find(([left, top]) => clear([left, top, left + size, top + 14]));
     if (!found) continue;
     boxes.push([found[0], found[1], found[0] + size, found[1] + 14]);
-    names.append(label(found[0], found[1] + 11, text, {class: point.kind === 'stage' ? 'point-name' : 'point-name quiet'}));
+    const looks = point.kind === 'stage' ? 'point-name' : 'point-name quiet';
+    names.append(label(found[0], found[1] + 11, text, {class: looks}));
   }
   return names;
 }

@@ -83,10 +83,11 @@ function tabbed(list) {
   });
   tabs.forEach((tab) => tab.addEventListener('click', () => select(tab)));
   list.addEventListener('keydown', (event) => {
-    const steps = {ArrowRight: 1, ArrowLeft: -1, Home: -tabs.indexOf(event.target), End: -1 - tabs.indexOf(event.target)};
-    if (!(event.key in steps)) return;
+    const at = tabs.indexOf(event.target);
+    const places = {ArrowRight: at + 1, ArrowLeft: at - 1, Home: 0, End: -1};
+    if (!(event.key in places)) return;
     event.preventDefault();
-    const next = tabs[(tabs.indexOf(event.target) + steps[event.key] + tabs.length) % tabs.length];
+    const next = tabs[(places[event.key] + tabs.length) % tabs.length];
     select(next);
     next.focus();
   });
