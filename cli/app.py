@@ -163,6 +163,31 @@ def kernels(
     sys.exit(comparison.compare(names, output=output, quick=quick, quiet=quiet))
 
 
+@app.command(epilog="Example: ttsbench profile chatterbox --stack upstream --set model.size=tiny")
+def profile(
+    scenario: Annotated[str, typer.Argument(metavar="[SCENARIO]", autocompletion=complete_scenario,
+                                            help="A YAML file, or the name of a shipped scenario.")] = "",
+    stack: Annotated[str, typer.Option(metavar="NAME", help="Which stack; the baseline if left out.")] = "",
+    overrides: Overrides = [],  # noqa: B006
+    steps: Annotated[int, typer.Option(metavar="N", help="Decode steps of the utterance.")] = 32,
+    memory: Annotated[bool, typer.Option("--memory", help="Also what is allocated, in a pass of its own.")] = False,
+    stacks: Annotated[bool, typer.Option("--stacks", help="Also Python's functions, at some cost.")] = False,
+    tensorboard: Annotated[Path | None, typer.Option(metavar="DIR", help="The trace there too.")] = None,
+    trace_mb: Annotated[float, typer.Option(min=0.1, metavar="MB", help="The trace is cut to this size.")] = 50.0,
+    output: Annotated[Path, typer.Option(metavar="DIR", help="Where profile folders go.")] = Path("runs"),
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress; only the result.")] = False,
+) -> None:  # fmt: skip
+    """Say where the time of one stack goes: by stage, module, op and kernel, on the GPU and on the host."""
+    from ttsbench.cli import profile as profiling
+    from ttsbench.jobs import Window
+
+    if not scenario:
+        raise TtsbenchError("give a SCENARIO", mend="See ttsbench list scenarios")
+    folder = "" if tensorboard is None else str(tensorboard.absolute())
+    window = Window("", steps, stacks, memory, trace_bytes_max=round(trace_mb * 1e6), tensorboard=folder)
+    sys.exit(profiling.start(scenario, stack, overrides, window, output=output, quiet=quiet))
+
+
 def version(wanted: bool) -> None:
     """--version."""
     if wanted:

@@ -41,22 +41,7 @@ def start(
         show_plan(scenario, planned)
         return ExitCode.OK
     refuse_nothing_to_measure(planned)
-    header = Header(
-        schema_version=records.SCHEMA_VERSION,
-        ttsbench_version=__version__,
-        run_id="",
-        scenario=scenario.name,
-        baseline=scenario.baseline,
-        started_utc=runner.now_utc(),
-        environment=fingerprint(planned),
-        scenario_given=scenario.text,
-        scenario_base=str(path.parent.resolve()),
-        overrides=tuple(overrides),
-        only=tuple(only),
-        ablated=ablated,
-        scenario_understood=scenario.understood(),
-        jobs_sha256=jobs.digest(planned.jobs),
-    )
+    header = header_of(scenario, path, planned, overrides=overrides, only=only, ablated=ablated)
     folder = runner.new_folder(output, scenario.name)  # now that nothing is left that could go wrong before
     with Journal(folder) as book:
         book.append("header", replace(header, run_id=folder.name))
@@ -86,6 +71,34 @@ def resume(folder: Path, *, plan_only: bool, quiet: bool) -> ExitCode:
             if cell.key not in {told.key for told in cells}:
                 book.append("cell", cell)
         return carry_out(folder, book, left, quiet=quiet)
+
+
+def header_of(
+    scenario: Scenario,
+    path: Path,
+    planned: Plan,
+    *,
+    overrides: Sequence[str],
+    only: Sequence[str] = (),
+    ablated: str = "",
+) -> Header:
+    """What is to be run, where and on what; the run has no name yet."""
+    return Header(
+        schema_version=records.SCHEMA_VERSION,
+        ttsbench_version=__version__,
+        run_id="",
+        scenario=scenario.name,
+        baseline=scenario.baseline,
+        started_utc=runner.now_utc(),
+        environment=fingerprint(planned),
+        scenario_given=scenario.text,
+        scenario_base=str(path.parent.resolve()),
+        overrides=tuple(overrides),
+        only=tuple(only),
+        ablated=ablated,
+        scenario_understood=scenario.understood(),
+        jobs_sha256=jobs.digest(planned.jobs),
+    )
 
 
 def taken_apart(scenario: Scenario, stack: str) -> Scenario:

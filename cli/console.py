@@ -15,6 +15,7 @@ from rich.markup import escape
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from ttsbench.jobs import PROFILE
 from ttsbench.records import Cell, Run
 from ttsbench.reports import ablation, claims, forwards, metrics, tables
 from ttsbench.reports.tables import Table
@@ -69,7 +70,12 @@ def show_run(run: Run) -> None:
     for fault in tables.faults(run):
         OUT.print(Text.assemble(("quality failed: ", "bold red"), fault))
     for warning in tables.warnings(run):
-        OUT.print(Text.assemble(("note: ", "yellow"), warning))
+        note(warning)
+
+
+def note(text: str) -> None:
+    """What a reader should know."""
+    OUT.print(Text.assemble(("note: ", "yellow"), text), soft_wrap=True)
 
 
 def show_table(table: Table, *, of_words: bool = False) -> None:
@@ -220,6 +226,8 @@ def outcome(cell: Cell) -> str:
     """One cell in a few words."""
     if not cell.ok:
         return f"{cell.status}: {cell.reason}"
+    if cell.kind == PROFILE:
+        return "profiled"
     if cell.kind == "cold":
         return f"first call {cell.ladder['first_call']:.2f} s, steady {cell.ladder['steady']:.2f} s"
     if cell.forwards:

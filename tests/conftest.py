@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from ttsbench import environment, records
+from ttsbench import environment, profiles, records
 from ttsbench.instruments import nvml
 from ttsbench.jobs import Job
 
@@ -90,6 +92,165 @@ def make_run(make_cell: Callable[..., records.Cell]) -> Callable[..., records.Ru
         return records.Run(**{**values, **changes})
 
     return make
+
+
+# An utterance of `upstream` on an H200: wall, unprofiled wall, busy, idle and host-bound ms, launches, syncs, floor ms.
+STAGES_OF_UPSTREAM: dict[str, tuple[float, float, float, float, float, int, int, float]] = {
+    "text": (1.4, 1.1, 0.0, 0.0, 0.0, 0, 0, 0.0),
+    "voice": (96.0, 83.0, 11.0, 62.0, 40.0, 620, 9, 1.2),
+    "prefill": (31.0, 24.0, 6.2, 22.0, 19.0, 1480, 2, 1.6),
+    "decode": (812.0, 588.0, 171.0, 640.0, 602.0, 41900, 34, 15.4),
+    "flow_encoder": (41.0, 33.0, 7.0, 33.0, 27.0, 1310, 3, 0.4),
+    "cfm": (402.0, 331.0, 168.0, 231.0, 180.0, 14600, 144, 33.0),
+    "vocoder": (54.0, 46.0, 14.0, 39.0, 30.0, 1900, 4, 1.9),
+    "copy_to_host": (0.4, 0.4, 0.02, 0.3, 0.0, 1, 1, 0.0),
+    "watermark": (27.0, 27.0, 0.0, 0.0, 0.0, 0, 0, 0.0),
+    "residual": (5.0, 4.0, 0.0, 0.0, 0.0, 0, 0, 0.0),
+}
+KERNELS_OF_UPSTREAM = (
+    ("sgemm 128×32, split-K", "gemm", "aten::mm", "mlp.down_proj"),
+    ("gemv2T", "gemm", "aten::addmm", "self_attn.q_proj"),
+    ("fmha cutlassF fp32", "attention", "aten::_scaled_dot_product_efficient_attention", "self_attn"),
+    ("cat, contiguous", "copy", "aten::cat", "self_attn"),
+    ("mul", "elementwise", "aten::mul", "input_layernorm"),
+    ("mean", "reduction", "aten::mean", "input_layernorm"),
+    ("radix sort, 8194 keys", "sampling", "aten::sort", ""),
+    ("implicit conv 1d", "convolution", "aten::cudnn_convolution", "conv"),
+    ("layer norm", "normalization", "aten::native_layer_norm", "norm1"),
+)
+
+
+@pytest.fixture
+def make_profile() -> Callable[..., profiles.Profile]:
+    """A profile as `upstream` on an H200 has it: decoding waits for launches, S3Gen is busy with the prompt."""
+    return lambda **changes: replace(_profile(random.Random(0)), **changes)
+
+
+def _profile(random_: random.Random) -> profiles.Profile:
+    rows = STAGES_OF_UPSTREAM.items()
+    stages = tuple(
+        profiles.Stage(
+            name, wall / 1e3, plain / 1e3, plain / 1137.5, busy / 1e3, idle / 1e3, bound / 1e3, launches=launches,
+            syncs=syncs, copies=syncs, kernels=launches, peak_memory_bytes=3_400_000_000 + 1000 * launches,
+        )
+        for name, (wall, plain, busy, idle, bound, launches, syncs, _) in rows
+    )  # fmt: skip
+    kernels = tuple(
+        profiles.Kernel(
+            name=f"void at::native::{words.split(',')[0].replace(' ', '_')}_kernel<float, {number}, 4>(float const*)",
+            readable=words, family=family, stage=stage.name, calls=1 + stage.launches // 9,
+            seconds=stage.busy_seconds * (0.34 * 0.7**number), bytes=int(4e8 * 0.5**number) if number < 8 else None,
+            operations=int(9e10 * 0.1**number) if number < 3 else 0 if number < 8 else None, op=op, module=module,
+        )
+        for stage in stages if stage.launches > 100
+        for number, (words, family, op, module) in enumerate(KERNELS_OF_UPSTREAM)
+    )  # fmt: skip
+    kernels = tuple(sorted(kernels, key=lambda kernel: -kernel.seconds))
+    whole = sum(kernel.seconds for kernel in kernels)
+    by_family = {f: [k for k in kernels if k.family == f] for f in dict.fromkeys(kernel.family for kernel in kernels)}
+    return profiles.Profile(
+        schema_version=profiles.SCHEMA_VERSION,
+        header=profiles.Header(
+            scenario="chatterbox", stack="upstream", slots={"decode": "upstream", "dtype": "fp32"},
+            family="chatterbox", size="full", device="cuda:0", device_name="NVIDIA H200",
+            environment={"gpu": {"name": "NVIDIA H200", "driver": "580.1"}, "torch": "2.11.0+cu130"},
+            window=profiles.Window(1, 32, 1, 1.28, prompt_frames=500, speech_frames=64),
+            profiled_wall_seconds=1.4698, unprofiled_wall_seconds=(1.131, 1.1375, 1.142),
+            started_utc="2026-01-01T00:00:00+00:00", ttsbench_version="0.1.0", with_memory=True,
+        ),
+        stages=stages,
+        ops=tuple(
+            profiles.Op(
+                op, 900 * (number + 1), 0.09 * 0.8**number, 0.14 * 0.8**number, 0.11 * 0.7**number, 0.12 * 0.7**number,
+                (profiles.ShapeCost("[2, 1, 1024] [1024, 4096]", 640, 0.03, 0.05),),
+            )
+            for number, op in enumerate(["aten::mm", "aten::copy_", *(op for *_, op, _ in KERNELS_OF_UPSTREAM[1:])])
+        ),
+        modules=tuple(
+            profiles.Module(f"t3.tfmr.layers.{layer}.{part}", kind, "decode", 32, 3e-4, 4e-3, 9e-4 / (layer + 1), 2e-3)
+            for layer in range(30)
+            for part, kind in (("self_attn", "LlamaAttention"), ("mlp", "LlamaMLP"))
+        ),
+        kernels=kernels,
+        families=tuple(
+            profiles.Family(f, sum(k.calls for k in ks), s := sum(k.seconds for k in ks), s / whole)
+            for f, ks in by_family.items()
+        ),
+        decode=profiles.DecodeSteps(
+            32, 0.0254, 0.0184, 0.00534, 0.02, 0.0188, 1309.0, 0.0, 1.06, 1.0, 1309.0, 1290.0, 1210.0
+        ),
+        reconciliation=(profiles.Reconciliation("ops", 0.371, 0.377), profiles.Reconciliation("stages", 0.377, 0.377)),
+        coverage=(profiles.Coverage("stage", 0.377, 0.377), profiles.Coverage("op", 0.371, 0.377)),
+        roofline=profiles.Roofline(
+            profiles.Ceilings(4.2e12, {"fp32": 51e12, "tf32": 420e12, "bf16": 790e12}),
+            (
+                *(_stage_point(name, *row) for name, row in rows if row[2]),
+                *(_kernel_point(kernel) for kernel in kernels if kernel.bytes),
+            ),
+            "fp32", 0.93,
+        ),
+        memory=profiles.Memory(
+            3_560_000_000,
+            tuple(
+                profiles.MemoryPart(name, size)
+                for name, size in (("weights", 3_150_000_000), ("kv_cache", 62_000_000), ("activations", 348_000_000))
+            ),
+            {"decode": 3_300_000_000, "cfm": 3_560_000_000},
+            tuple(
+                profiles.MemoryPoint(at / 400, 3_150_000_000 + at * 150_000 + random_.randrange(200_000_000), stage)
+                for at, stage in enumerate(["prefill"] * 12 + ["decode"] * 320 + ["cfm"] * 200 + ["vocoder"] * 48)
+            ),
+            3_900_000_000,
+        ),
+        flames=tuple(_flames()),
+        gaps=tuple(
+            profiles.Gap(at * 7 % 300 / 300, gap := 10 ** (-3.4 - at / 140), gap * random_.choice((1.0, 0.9, 0.0)),
+                         "decode" if at * 7 % 300 < 240 else "cfm", "mul", "sgemm 128×32, split-K", "aten::mm")
+            for at in range(300)
+        ),
+        findings=(
+            profiles.Finding("launch_bound_decode", "Decoding waits for launches, not for the GPU",
+                             {"launches_per_step": 1309.0, "idle_share": 0.79, "largest_gap_seconds": 0.0004},
+                             "Capture the step: decode: cuda_graph.", "decode", 0.52),
+            profiles.Finding("watermark_on_host", "The watermark runs on the host",
+                             {"seconds": 0.027, "device_busy_seconds": 0.0}, "Use watermark: gpu.", "watermark", 0.024),
+            profiles.Finding("sort_in_sampler", "The sampler sorts all logits", {"calls": 32, "logits": 8194},
+                             "Use sampler: lean.", "decode"),
+        ),
+        looked_for=("launch_bound_decode", "watermark_on_host", "sort_in_sampler", "hooks_grow"),
+        files=("profile.json", "trace.json.gz"),
+        notes=("the trace was cut to 256 MB",),
+    )  # fmt: skip
+
+
+def _stage_point(name: str, *row: float) -> profiles.RooflinePoint:
+    seconds, floor = row[2] / 1e3, row[7] / 1e3
+    bound = "launch" if row[4] > row[2] else "memory"
+    return profiles.RooflinePoint(
+        name, "stage", name, int(floor * 4.2e12), int(floor * 4.2e12 * (1 + len(name))), seconds, floor, bound
+    )
+
+
+def _kernel_point(kernel: profiles.Kernel) -> profiles.RooflinePoint:
+    size, operations = kernel.bytes or 0, kernel.operations or 0
+    floor = max(size / 4.2e12, operations / 51e12)
+    return profiles.RooflinePoint(
+        kernel.readable, "kernel", kernel.stage, size, operations, kernel.seconds, floor, "memory"
+    )
+
+
+def _flames() -> Iterator[profiles.Flame]:
+    for kind, scale in (("host", 1.0), ("device", 0.3)):
+        for layer in range(30):
+            for part, op, microseconds in (("self_attn", "aten::mm", 5200), ("mlp", "aten::mm", 6100)):
+                path = ("decode", f"t3.tfmr.layers.{layer}", part, op, "cudaLaunchKernel")
+                yield profiles.Flame(kind, path, microseconds * scale)
+        for step in range(10):
+            yield profiles.Flame(
+                kind, ("cfm", "flow.decoder.estimator", f"block {step}", "aten::conv1d"), 21_000 * scale
+            )
+        yield profiles.Flame(kind, ("vocoder", "mel2wav", "aten::weight_norm"), 30_000 * scale)
+        yield profiles.Flame(kind, ("decode", "sampler", "aten::sort"), 38_000 * scale)
 
 
 @pytest.fixture(scope="session")

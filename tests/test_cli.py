@@ -20,7 +20,7 @@ from ttsbench.errors import ExitCode
 from ttsbench.reports import metrics, tables
 
 ROOT = Path(__file__).parents[1]
-COMMANDS = ("run", "validate", "list", "doctor", "checkpoint", "show", "schema", "overhead", "kernels")
+COMMANDS = ("run", "validate", "list", "doctor", "checkpoint", "show", "schema", "overhead", "kernels", "profile")
 GOOD = "name: s\nmodel: {size: tiny}\ndevice: cpu\nworkload: {texts: [Hello.]}\nstacks: {upstream: {}}\n"
 LOCAL = GOOD.replace("size: tiny", "weights: weights")
 
@@ -157,6 +157,12 @@ def test_all_mistakes_are_told_each_on_its_line(ttsbench: Ttsbench, tmp_path: Pa
         (("checkpoint", "x", "--size", "big"), "there is no size 'big'"),
         (("checkpoint", "x", "--dtype", "int8"), "there is no dtype 'int8'"),
         (("overhead", "--size", "big"), "there is no size 'big'"),
+        (("profile",), "give a SCENARIO"),
+        (("profile", "good.yaml", "--stack", "upsteam"), "did you mean 'upstream'?"),
+        (("profile", "good.yaml", "--steps", "0"), "a window of 0 decode steps cannot be profiled; 1 to 1000"),
+        (("profile", "good.yaml", "--steps", "1001"), "1 to 1000 are allowed"),
+        (("profile", "good.yaml", "--set", "matrix={workload.seed: [0, 1]}"), "makes 2 cells of the stack 'upstream'"),
+        (("profile", "claims-a", "--set", "device=cpu"), "a profile is of a whole utterance"),
     ],
 )
 def test_a_wrong_argument_gets_one_line(

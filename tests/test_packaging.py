@@ -73,7 +73,8 @@ def test_every_package_on_disk_is_packaged() -> None:
 def test_every_data_file_is_packaged() -> None:
     for name, folder in {"": "ttsbench", **FOLDERS}.items():
         patterns = SETUPTOOLS["package-data"].get(f"ttsbench.{name}" if name else "ttsbench", [])
-        data = {p for p in (ROOT / folder).iterdir() if p.is_file() and p.suffix != ".py"}
+        files = {p for p in (ROOT / folder).rglob("*") if p.is_file() and "__pycache__" not in p.parts}
+        data = {p for p in files if p.suffix != ".py"}
         assert data == {p for pattern in patterns for p in (ROOT / folder).glob(pattern)}, folder
 
 

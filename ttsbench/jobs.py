@@ -13,6 +13,7 @@ from typing import Any
 TIMED = "timed"
 COLD = "cold"
 REFERENCE = "reference"
+PROFILE = "profile"
 FILE_STEM_MAX = 100
 
 
@@ -23,6 +24,18 @@ class Shape:
     rows: int
     positions: int
     steps: int
+
+
+@dataclass(frozen=True)
+class Window:
+    """What a profile is to hold: an utterance of so many decode steps; Python's stacks and memory only when asked."""
+
+    scenario: str
+    steps: int
+    stacks: bool = False
+    memory: bool = False
+    trace_bytes_max: int = 0
+    tensorboard: str = ""
 
 
 @dataclass(frozen=True)
@@ -61,6 +74,8 @@ class Job:
     limits: dict[str, float]
     # In the place of whole utterances.
     forward: Shape | None = None
+    # Of a profile.
+    window: Window | None = None
     # What could not run here, and what its slot holds instead.
     fell_back: tuple[str, ...] = ()
 

@@ -200,6 +200,8 @@ class Cell:
     warnings: tuple[str, ...] = ()
     # What could not run here and was replaced: this row is not what was asked for.
     fell_back: tuple[str, ...] = ()
+    # Of kind "profile": a `profiles.Profile` as plain data.
+    profile: dict[str, Any] = field(default_factory=dict)
 
     @property
     def job_id(self) -> str:

@@ -20,10 +20,10 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from ttsbench import forward_cell, records, utterance_cell
+from ttsbench import forward_cell, profile_cell, records, utterance_cell
 from ttsbench.bench import Found, Tell
 from ttsbench.errors import TtsbenchError
-from ttsbench.jobs import COLD, Job
+from ttsbench.jobs import COLD, PROFILE, Job
 from ttsbench.optimizations import registry
 
 
@@ -126,6 +126,8 @@ def failure(error: Exception) -> dict[str, Any]:
 
 def measure(job: Job, folder: Path, tell: Tell, ladder: dict[str, float]) -> Found:
     """The fields of the cell's record that only running can fill."""
+    if job.kind == PROFILE:
+        return profile_cell.measure(job, folder, tell, ladder)
     measuring = utterance_cell if job.forward is None else forward_cell
     found: Found = measuring.measure(job, folder, tell, ladder)
     return found

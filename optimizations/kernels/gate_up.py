@@ -46,7 +46,7 @@ def _few_rows(x: torch.Tensor, gate_weight: torch.Tensor, up_weight: torch.Tenso
     whole_row = triton.next_power_of_2(depth)
     # 8 KiB of bf16 weights a program: enough in flight on every multiprocessor, few enough registers to hold them.
     outputs = max(1, min(2, 4096 // whole_row))
-    _gate_up_few_rows[(triton.cdiv(width, outputs),)](
+    _gate_up_few_rows_kernel[(triton.cdiv(width, outputs),)](
         x, gate_weight, up_weight, result, x.stride(0), gate_weight.stride(0), up_weight.stride(0), width, depth,
         ROWS=rows, OUTPUTS=outputs, WHOLE_ROW=whole_row, num_warps=4,
     )  # fmt: skip
@@ -58,7 +58,7 @@ def _many_rows(x: torch.Tensor, gate_weight: torch.Tensor, up_weight: torch.Tens
     stages = _stages((tile_rows + 2 * tile_width) * tile_depth * x.element_size(), x.device)
     # Neighbouring programs share the weights, which then stay in the L2.
     grid = (triton.cdiv(rows, tile_rows), triton.cdiv(width, tile_width))
-    _gate_up_many_rows[grid](
+    _gate_up_many_rows_kernel[grid](
         x, gate_weight, up_weight, result, x.stride(0), gate_weight.stride(0), up_weight.stride(0),
         rows, width, DEPTH=depth, TILE_ROWS=tile_rows, TILE_WIDTH=tile_width, TILE_DEPTH=tile_depth,
         PRECISION=fp32_products(), INTERPRETED=x.device.type == "cpu", num_warps=warps, num_stages=stages,
@@ -91,7 +91,7 @@ def fp32_products() -> str:
 
 
 @triton.jit
-def _gate_up_few_rows(  # type: ignore[no-untyped-def]
+def _gate_up_few_rows_kernel(  # type: ignore[no-untyped-def]
     x, gate_weight, up_weight, result, x_stride, gate_stride, up_stride, width, depth,
     ROWS: tl.constexpr, OUTPUTS: tl.constexpr, WHOLE_ROW: tl.constexpr,
 ):  # fmt: skip
@@ -109,7 +109,7 @@ def _gate_up_few_rows(  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def _gate_up_many_rows(  # type: ignore[no-untyped-def]
+def _gate_up_many_rows_kernel(  # type: ignore[no-untyped-def]
     x, gate_weight, up_weight, result, x_stride, gate_stride, up_stride, rows, width, DEPTH: tl.constexpr,
     TILE_ROWS: tl.constexpr, TILE_WIDTH: tl.constexpr, TILE_DEPTH: tl.constexpr, PRECISION: tl.constexpr,
     INTERPRETED: tl.constexpr,

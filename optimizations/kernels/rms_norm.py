@@ -97,7 +97,7 @@ def _forward(
     if x.numel():
         added = rows if residual is None else as_rows(residual)
         block, warps = _block(rows)
-        _rms_norm_forward[(rows.shape[0],)](
+        _rms_norm_forward_kernel[(rows.shape[0],)](
             rows, added, weight.contiguous(), result, total, scale, rows.stride(0), added.stride(0),
             rows.shape[1], eps, ADD=residual is not None, BLOCK=block, num_warps=warps,
         )  # fmt: skip
@@ -114,7 +114,7 @@ def _backward(
     programs = min(BACKWARD_PROGRAMS, x.shape[0])
     partial = torch.empty(programs, x.shape[1], dtype=torch.float32, device=x.device)
     block, warps = _block(x)
-    _rms_norm_backward[(programs,)](
+    _rms_norm_backward_kernel[(programs,)](
         gradient, x, weight.contiguous(), scale, x_gradient, partial, gradient.stride(0), x.stride(0),
         x.shape[0], x.shape[1], BLOCK=block, num_warps=warps,
     )  # fmt: skip
@@ -128,7 +128,7 @@ def _block(rows: torch.Tensor) -> tuple[int, int]:
 
 
 @triton.jit
-def _rms_norm_forward(  # type: ignore[no-untyped-def]
+def _rms_norm_forward_kernel(  # type: ignore[no-untyped-def]
     x, residual, weight, result, total, scale, x_stride, residual_stride, columns, eps,
     ADD: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
@@ -148,7 +148,7 @@ def _rms_norm_forward(  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def _rms_norm_backward(  # type: ignore[no-untyped-def]
+def _rms_norm_backward_kernel(  # type: ignore[no-untyped-def]
     gradient, x, weight, scale, x_gradient, partial, gradient_stride, x_stride, rows, columns, BLOCK: tl.constexpr
 ):  # fmt: skip
     program, programs = tl.program_id(0).to(tl.int64), tl.num_programs(0)

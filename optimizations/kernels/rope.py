@@ -35,7 +35,7 @@ def rope(q: torch.Tensor, k: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor)
     turned_q, turned_k = torch.empty_like(q), torch.empty_like(k)
     if batch * length * head:
         turn_of_row = [stride if cos.shape[0] == batch else 0 for stride in (cos.stride(0), sin.stride(0))]
-        _rope_turned[(length, batch)](
+        _rope_kernel[(length, batch)](
             q, k, cos, sin, turned_q, turned_k, *q.stride()[:3], *k.stride()[:3], *turned_q.stride()[:3],
             *turned_k.stride()[:3], turn_of_row[0], cos.stride(1), turn_of_row[1], sin.stride(1),
             q.shape[1], k.shape[1], head // 2, Q_HEADS=triton.next_power_of_2(max(1, q.shape[1])),
@@ -45,7 +45,7 @@ def rope(q: torch.Tensor, k: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor)
 
 
 @triton.jit
-def _rope_turned(  # type: ignore[no-untyped-def]
+def _rope_kernel(  # type: ignore[no-untyped-def]
     q, k, cos, sin, turned_q, turned_k, q_batch, q_head, q_token, k_batch, k_head, k_token,
     to_q_batch, to_q_head, to_q_token, to_k_batch, to_k_head, to_k_token,
     cos_batch, cos_token, sin_batch, sin_token, q_heads, k_heads, half,

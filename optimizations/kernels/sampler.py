@@ -95,7 +95,7 @@ def sample(
     require(order in PENALTY_FIRST, f"order is one of {', '.join(PENALTY_FIRST)}")
     if rows:
         block = triton.next_power_of_2(vocabulary)
-        _sampler_draw[(rows,)](
+        _sampler_kernel[(rows,)](
             logits, seen.view(torch.int8), settings.contiguous(), race, token, *logits.stride(), *seen.stride(),
             *race.stride(), token.stride(0), vocabulary, PENALTY_FIRST=PENALTY_FIRST[order], BLOCK=block,
             num_warps=max(1, min(16, block // 512)),
@@ -104,7 +104,7 @@ def sample(
 
 
 @triton.jit
-def _sampler_draw(  # type: ignore[no-untyped-def]
+def _sampler_kernel(  # type: ignore[no-untyped-def]
     logits, seen, settings, race, token, logits_row, logits_place, seen_row, seen_place, race_row, race_place,
     token_row, vocabulary, PENALTY_FIRST: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip

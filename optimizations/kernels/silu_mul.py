@@ -50,7 +50,7 @@ def _forward(gate: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
         gate, up = as_rows(gate), as_rows(up)
         block = _block(gate)
         grid = (gate.shape[0], triton.cdiv(gate.shape[1], block))
-        _silu_mul_forward[grid](gate, up, result, gate.stride(0), up.stride(0), gate.shape[1], BLOCK=block)
+        _silu_mul_forward_kernel[grid](gate, up, result, gate.stride(0), up.stride(0), gate.shape[1], BLOCK=block)
     return result
 
 
@@ -61,7 +61,7 @@ def _backward(gradient: torch.Tensor, gate: torch.Tensor, up: torch.Tensor) -> t
         block = _block(gate)
         grid = (gate.shape[0], triton.cdiv(gate.shape[1], block))
         strides = gradient.stride(0), gate.stride(0), up.stride(0)
-        _silu_mul_backward[grid](
+        _silu_mul_backward_kernel[grid](
             gradient, gate, up, gate_gradient, up_gradient, *strides, gate.shape[1], BLOCK=block
         )  # fmt: skip
     return gate_gradient, up_gradient
@@ -72,7 +72,7 @@ def _block(rows: torch.Tensor) -> int:
 
 
 @triton.jit
-def _silu_mul_forward(gate, up, result, gate_stride, up_stride, columns, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]
+def _silu_mul_forward_kernel(gate, up, result, gate_stride, up_stride, columns, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]
     row = tl.program_id(0).to(tl.int64)
     column = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     inside = column < columns
@@ -82,7 +82,7 @@ def _silu_mul_forward(gate, up, result, gate_stride, up_stride, columns, BLOCK: 
 
 
 @triton.jit
-def _silu_mul_backward(  # type: ignore[no-untyped-def]
+def _silu_mul_backward_kernel(  # type: ignore[no-untyped-def]
     gradient, gate, up, gate_gradient, up_gradient, gradient_stride, gate_stride, up_stride, columns,
     BLOCK: tl.constexpr,
 ):  # fmt: skip

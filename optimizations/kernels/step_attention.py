@@ -72,7 +72,7 @@ def step_attention(
         require(width % 2 == 0, "a head has two halves")
         require(cos.shape == sin.shape and cos.shape in ((rows, 1, width), (1, 1, width)), "cos or sin do not fit")
         cos, sin = cos.contiguous(), sin.contiguous()
-    _step_attention_tiled[(heads, rows)](
+    _step_attention_kernel[(heads, rows)](
         query, key, value, cos, sin, keys, values, position, result, *query.stride()[:2], *key.stride()[:2],
         *value.stride()[:2], *keys.stride()[:3], *values.stride()[:3], width if cos.shape[0] > 1 else 0,
         scale, heads, heads // keys.shape[1], width, TURNS=turn is not None, WIDTH=triton.next_power_of_2(width),
@@ -87,7 +87,7 @@ TILE, WARPS = 512, 8
 
 
 @triton.jit
-def _step_attention_tiled(  # type: ignore[no-untyped-def]
+def _step_attention_kernel(  # type: ignore[no-untyped-def]
     query, key, value, cos, sin, keys, values, position, result, query_row, query_head, key_row, key_head,
     value_row, value_head, keys_row, keys_head, keys_place, values_row, values_head, values_place, turn_row,
     scale, heads, group, width, TURNS: tl.constexpr, WIDTH: tl.constexpr, TILE: tl.constexpr,

@@ -1,0 +1,120 @@
+"""What `profile` does, from the scenario and the name of a stack to the printed summary and the folder."""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from ttsbench import environment, plan, profiles, records, runner
+from ttsbench.cli import campaign, console
+from ttsbench.errors import ExitCode, UsageError, suggest
+from ttsbench.jobs import PROFILE, TIMED, Job, Window
+from ttsbench.profile_cell import TRACE
+from ttsbench.profiles import Profile
+from ttsbench.reports import profile_files, profile_summary
+from ttsbench.scenarios import schema
+from ttsbench.scenarios.schema import CellPlan, Scenario
+
+STEPS_MAX = 1000  # upstream's own limit of an utterance
+TIMEOUT_SECONDS_MIN = 1800.0  # of compiling twice, profiling twice and reading a million events
+
+
+@runner.at_work()
+def start(
+    name: str, stack: str, overrides: Sequence[str], window: Window, *, output: Path, quiet: bool
+) -> ExitCode:  # fmt: skip
+    """Profiles one stack, then writes and prints what was found."""
+    if not 1 <= window.steps <= STEPS_MAX:
+        raise UsageError(
+            f"a window of {window.steps} decode steps cannot be profiled; 1 to {STEPS_MAX} are allowed",
+            mend="Give --steps 32, or leave it out",
+        )
+    path = schema.resolve(name)
+    scenario = schema.load(path, overrides)
+    cell = chosen(scenario, stack)
+    planned = plan.make(scenario, environment.machine(), (glob.escape(cell.key),))
+    campaign.refuse_nothing_to_measure(planned)
+    job = job_of(next(job for job in planned.jobs if job.kind == TIMED), replace(window, scenario=scenario.name))
+    planned = plan.Plan((job,), (), plan.job_seconds(job))
+    header = campaign.header_of(scenario, path, planned, overrides=overrides, only=(cell.key,))
+    folder = runner.new_folder(output, f"{scenario.name}-{job.file_stem}-profile")
+    with console.progress(quiet=quiet, estimated_seconds=plan.estimate((job,))) as observer:
+        runner.prepare((job,), folder, observer.preparing)
+        observer.cell_started(job, 1, 1)
+        found = runner.run_job(job, folder, lambda stage: observer.stage(job, stage))
+        observer.cell_finished(found)
+    run = runner.assemble(replace(header, run_id=folder.name), [found], "complete")
+    return conclude(folder, run, found)
+
+
+def chosen(scenario: Scenario, stack: str) -> CellPlan:
+    """The one cell that is meant: by its stack, or by its key where a matrix makes several of one stack."""
+    cells, wanted = scenario.cells(), stack or scenario.baseline
+    found = [cell for cell in cells if cell.key == wanted] or [cell for cell in cells if cell.stack == wanted]
+    if not found:
+        raise UsageError(f"{scenario.name} has no stack '{wanted}'; {suggest(wanted, {cell.stack for cell in cells})}")
+    if len(found) > 1:
+        keys = ", ".join(f"'{cell.key}'" for cell in found)
+        raise UsageError(f"the matrix makes {len(found)} cells of the stack '{wanted}'", mend=f"Give --stack {keys}")
+    if found[0].workload.forward is not None:
+        raise UsageError(
+            f"{scenario.name} measures forwards of the backbone alone; a profile is of a whole utterance",
+            mend="Take a scenario without workload.forward",
+        )
+    return found[0]
+
+
+def job_of(job: Job, window: Window) -> Job:
+    """The same cell, to be profiled and nothing else."""
+    return replace(
+        job,
+        kind=PROFILE,
+        order=0,
+        passes=(),
+        keep_audio=False,
+        reference="",
+        timeout_seconds=max(job.timeout_seconds, TIMEOUT_SECONDS_MIN),
+        window=window,
+    )
+
+
+def conclude(folder: Path, run: records.Run, cell: records.Cell) -> ExitCode:
+    """Everything that can be written is; what cannot is told, after the summary."""
+    if not cell.ok:
+        records.write_run(folder, run)
+        console.lines([f"{cell.status}: {cell.reason}", f"{folder}/run.json"])
+        return ExitCode.CELL_FAILED
+    profile = records.from_json(Profile, cell.profile, "profile")
+    tables = profile_files.files(profile)
+    profile = replace(profile, files=(*profile.files, *tables))
+    writing: list[Callable[[], object]] = [
+        lambda: profiles.write(folder, profile),
+        lambda: records.write_run(folder, run),
+        *(lambda n=n, t=t: records.write_text_atomically(folder / n, t) for n, t in tables.items()),
+    ]
+    problems = [problem for write in writing if (problem := problem_of(write))]
+    show(profile)
+    console.lines([*(f"not written: {problem}" for problem in dict.fromkeys(problems)), f"{folder}/{profiles.FILE}"])
+    return ExitCode.INTERNAL if problems or TRACE not in profile.files else ExitCode.OK
+
+
+def problem_of(write: Callable[[], object]) -> str:
+    """Why a file could not be written; the others may fit yet."""
+    try:
+        write()
+    except OSError as error:
+        return f"{error.filename or 'a file'}: {error.strerror}"
+    return ""
+
+
+def show(profile: Profile) -> None:
+    """The summary."""
+    console.lines(profile_summary.lede(profile))
+    for table in profile_summary.tables(profile):
+        console.show_table(table)
+    console.lines(profile_summary.decode(profile))
+    console.lines(profile_summary.findings(profile))
+    for caution in profile_summary.cautions(profile):
+        console.note(caution)

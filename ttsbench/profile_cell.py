@@ -1,0 +1,239 @@
+"""One profile: load, apply the stack, warm up, the window without the profiler, then with it, then its eager twin.
+
+Torch is imported inside functions only: a bare interpreter that starts here measures its own imports.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import time
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ttsbench import __version__, bench, environment, profiles, records, utterance_cell
+from ttsbench.bench import Found, Tell, count_hooks, settle, utterance_seed
+from ttsbench.errors import TtsbenchError
+from ttsbench.jobs import Job, Window
+from ttsbench.optimizations import registry
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from ttsbench.pipeline import Pipeline, Spoken
+    from ttsbench.profiling.collect import Chrome
+    from ttsbench.profiling.trace import Trace
+
+TRACE = "trace.json.gz"
+WARMUPS_MIN = 2
+UNPROFILED_REPEATS = 3
+# What captures or compiles, and the option that does the same work eagerly.
+EAGER = {
+    "decode": {"cuda_graph": "lean"},
+    "compile": {"default": "off", "reduce-overhead": "off", "max-autotune": "off"},
+    "s3gen_compile": {"default": "off", "reduce-overhead": "off", "max-autotune": "off"},
+    "s3gen_graph": {"exact": "off", "bucket": "off"},
+    "vocoder": {"graph": "folded", "compile": "folded"},
+}
+
+
+def measure(job: Job, folder: Path, tell: Tell, ladder: dict[str, float]) -> Found:
+    """The fields of the cell's record, `profile` among them; writes the trace into the folder."""
+    assert job.window is not None
+    asked, job = job.window, bounded(job, job.window.steps)
+    pipeline = utterance_cell.prepare(job, tell, ladder)
+    warmup_seconds = bench.warm_up(job, pipeline, tell, lambda number: utterance_cell.warming(job, pipeline, number))
+    hooks_before = count_hooks(pipeline)
+    walls, unprofiled = without_profiler(job, pipeline, tell)
+    hooks = {"hooks_before": hooks_before, "hooks_after": count_hooks(pipeline), "calls_between": UNPROFILED_REPEATS}
+    profile, files_notes = profiled(job, asked, pipeline, folder, tell, walls, unprofiled, hooks)
+    evidence = utterance_cell.attest(job, pipeline, tell)
+    return {
+        "profile": records.to_json(profile),
+        "warmup_seconds": warmup_seconds,
+        "model": utterance_cell.describe(pipeline),
+        "evidence": evidence,
+        "warnings": files_notes,
+    }
+
+
+def bounded(job: Job, steps: int) -> Job:
+    """One text and so many tokens of it, warmed up often enough for compilers to have seen it twice."""
+    replay = tuple(tokens[:steps] for tokens in job.replay_tokens[:1])
+    return replace(
+        job,
+        texts=job.texts[:1],
+        fixed_tokens=None if replay else steps,
+        replay_tokens=replay,
+        warmup=max(job.warmup, WARMUPS_MIN),
+    )
+
+
+def without_profiler(job: Job, pipeline: Pipeline, tell: Tell) -> tuple[tuple[float, ...], dict[str, float]]:
+    """Walls of the same window as it runs by itself, and the median host seconds of each stage."""
+    from ttsbench.instruments.clock import Timeline
+
+    timeline, walls, stages = Timeline(pipeline.device), [], []
+    for repeat in range(UNPROFILED_REPEATS):
+        tell(f"timing the window {repeat + 1}/{UNPROFILED_REPEATS}")
+        settle(pipeline)
+        _, wall_seconds = pipeline.speak_timed(0, utterance_seed(job, 0, repeat), timeline)
+        walls.append(wall_seconds)
+        stages.append(timeline.stages())
+    medians = {name: statistics.median(one[name].host_seconds for one in stages) for name in stages[0]}
+    return tuple(walls), medians
+
+
+def profiled(
+    job: Job,
+    asked: Window,
+    pipeline: Pipeline,
+    folder: Path,
+    tell: Tell,
+    walls: tuple[float, ...],
+    unprofiled: Mapping[str, float],
+    hooks: dict[str, int],
+) -> tuple[profiles.Profile, tuple[str, ...]]:
+    """The profile, and what there is to note."""
+    from ttsbench.profiling import build, collect
+
+    seed = utterance_seed(job, 0, 0)
+    tell("profiling")
+    settle(pipeline)
+    chrome, wall_seconds, spoken, classes = collect.record(pipeline, seed, stacks=asked.stacks)
+    trace = collect.window(chrome, pipeline.device)
+    files, notes = keep_trace(chrome, folder, asked)
+    header = header_of(job, asked, pipeline, spoken, wall_seconds, walls, hooks)
+    del chrome
+    memory = None
+    if asked.memory:
+        tell("memory")
+        settle(pipeline)
+        memory = collect.memory_of(pipeline, seed)
+    twin, more_classes, twin_notes = eager_twin(job, tell, seed)
+    ceilings, ceiling_notes = measured_ceilings(job, tell)
+    notes = (*notes, *twin_notes, *ceiling_notes)
+    recording = build.Recording(
+        header, trace, unprofiled, {**more_classes, **classes}, twin, ceilings, memory, files, notes
+    )
+    return build.build(recording), notes
+
+
+def header_of(
+    job: Job,
+    asked: Window,
+    pipeline: Pipeline,
+    spoken: Spoken,
+    wall_seconds: float,
+    walls: tuple[float, ...],
+    hooks: dict[str, int],
+) -> profiles.Header:
+    """What was profiled, and where."""
+    machine = environment.machine()
+    return profiles.Header(
+        scenario=asked.scenario,
+        stack=job.stack,
+        slots=registry.complete(job.slots),
+        family=job.family,
+        size=job.size,
+        device=job.device,
+        device_name=machine.gpu_name if job.device != "cpu" else environment.cpu()["model"],
+        environment=environment.fingerprint(job.device),
+        window=profiles.Window(
+            utterances=1,
+            decode_steps=int(spoken.tokens.numel()),
+            s3gen_calls=1,
+            audio_seconds=spoken.audio_seconds,
+            **mel_frames(pipeline, spoken),
+            **hooks,
+        ),
+        profiled_wall_seconds=wall_seconds,
+        unprofiled_wall_seconds=walls,
+        started_utc=time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime()),
+        ttsbench_version=__version__,
+        with_stacks=asked.stacks,
+        with_memory=asked.memory,
+        changes_output=registry.changes_output(job.slots),
+    )
+
+
+def mel_frames(pipeline: Pipeline, spoken: Spoken) -> dict[str, int]:
+    """Of the reference that S3Gen carries along, and of speech: two for each token."""
+    conditions = pipeline.tts.conds.gen
+    prompt = conditions["prompt_feat"].size(1) if "prompt_feat" in conditions else 0
+    return {"prompt_frames": int(prompt), "speech_frames": 2 * int(spoken.tokens.numel())}
+
+
+def keep_trace(chrome: Chrome, folder: Path, asked: Window) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The names of the files written, and what there is to note; without room for them the tables go on."""
+    from ttsbench.profiling import chrome as traces
+
+    targets = [folder / TRACE]
+    if asked.tensorboard:
+        name = f"ttsbench_{os.getpid()}.{time.time_ns()}.pt.trace.json.gz"  # as the plugin looks for it
+        targets.append(Path(asked.tensorboard) / name)
+    files, notes = [], []
+    for target in targets:
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            notes.append(traces.write(chrome, target, asked.trace_bytes_max or traces.BYTES_MAX))
+            files.append(target.name)
+        except OSError as error:
+            notes.append(f"the trace {target.name} could not be written: {error.strerror}; the tables are whole")
+    return tuple(files[:1] if TRACE in files else ()), tuple(note for note in dict.fromkeys(notes) if note)
+
+
+def eager_slots(slots: Mapping[str, str]) -> dict[str, str] | None:
+    """The same stack without graphs and compilers; None where it has none."""
+    chosen = registry.complete(slots)
+    eager = {slot: EAGER.get(slot, {}).get(option, option) for slot, option in chosen.items()}
+    return None if eager == chosen else eager
+
+
+def eager_twin(job: Job, tell: Tell, seed: int) -> tuple[Trace | None, dict[str, str], tuple[str, ...]]:
+    """The window of the stack's eager twin, with the classes of its modules; where it cannot run, the reason."""
+    slots = eager_slots(job.slots)
+    if slots is None:
+        return None, {}, ()
+    from ttsbench.profiling import collect
+
+    twin_job = replace(job, slots=slots)
+    try:
+        pipeline = utterance_cell.prepare(twin_job, lambda stage: tell(f"eager twin: {stage}"), {})
+        bench.warm_up(twin_job, pipeline, tell, lambda number: utterance_cell.warming(twin_job, pipeline, number))
+        tell("eager twin: profiling")
+        chrome, _, _, classes = collect.record(pipeline, seed)
+        return collect.window(chrome, pipeline.device), classes, ()
+    except (TtsbenchError, RuntimeError) as error:  # torch's running out of memory is one of the latter
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        return None, {}, (f"no eager twin, so replayed kernels have no op and no module: {reason}",)
+
+
+def measured_ceilings(job: Job, tell: Tell) -> tuple[profiles.Ceilings | None, tuple[str, ...]]:
+    """What this card can do at best, in the precision that the stack allows; a CPU has no roofline."""
+    if job.device == "cpu":
+        return None, ("no roofline: copy bandwidth and matrix rate are measured on a GPU",)
+    from ttsbench import kernel_bench
+
+    tell("measuring ceilings")
+    tf32 = "tf32" in (job.slots.get("dtype"), job.slots.get("s3gen_dtype"))
+    with tf32_allowed(tf32):
+        found = kernel_bench.measure_ceilings()
+    notes = ("the rate of fp32 products is TF32's, which this stack allows",) if tf32 else ()
+    return profiles.Ceilings(found.copy_bytes_per_second, dict(found.matmul_flops_per_second)), notes
+
+
+@contextmanager
+def tf32_allowed(allowed: bool) -> Iterator[None]:
+    """In products of the block, and only there."""
+    import torch
+
+    matmul: Any = torch.backends.cuda.matmul
+    before = matmul.allow_tf32
+    matmul.allow_tf32 = allowed or before
+    try:
+        yield
+    finally:
+        matmul.allow_tf32 = before

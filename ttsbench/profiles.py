@@ -1,0 +1,445 @@
+"""What `ttsbench profile` finds out about one stack: immutable and versioned, kept as `profile.json`.
+
+Seconds are of the profiled window unless a name says otherwise. The window is one utterance with so many decode steps
+and one call of S3Gen, after warm-up. The profiler slows down the host and not the device: `Header.inflation` says by
+how much, and `Stage.unprofiled_wall_seconds` what the same stage took without it.
+
+*Host* seconds are the CPU's, by its clock. *Device* seconds are those that kernels and copies ran, by the GPU's clock;
+on a CPU there is no device, every device figure is zero, and readers use the host's (`Header.on_gpu`). *Self* leaves
+out what was called from within, *total* counts it. *Busy* is the union of the device's intervals, so that what overlaps
+is counted once; *idle* is the rest of the time between the window's first and last kernel, and a gap belongs to the
+stage of the kernel that ends it. A gap is *host-bound* for as long as that kernel had not been launched.
+
+Kernels inside a replayed CUDA graph have no op and no module of their own. Their stage is that of the replay's launch;
+ops and modules come from an eager twin of the same stack where kernels agree, and are otherwise `UNATTRIBUTED`.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ttsbench import records
+from ttsbench.errors import NoRecordError, RecordError
+
+SCHEMA_VERSION = 1
+FILE = "profile.json"
+MISMATCH_MAX = 0.02
+UNATTRIBUTED = "unattributed"
+# In the order in which readers show them. `triton` are kernels of our own or of Liger; Inductor's go by what they do.
+FAMILIES = (
+    "gemm",
+    "attention",
+    "convolution",
+    "normalization",
+    "elementwise",
+    "reduction",
+    "sampling",
+    "fft",
+    "copy",
+    "triton",
+    "other",
+)
+
+
+@dataclass(frozen=True)
+class Window:
+    """What ran while the profiler watched."""
+
+    utterances: int
+    decode_steps: int
+    s3gen_calls: int
+    audio_seconds: float
+    prompt_frames: int = 0  # mel frames of the reference that every step of the CFM carries along
+    speech_frames: int = 0  # mel frames that are delivered
+    # Forward hooks on the models before the first of so many calls, and after the last.
+    hooks_before: int = 0
+    hooks_after: int = 0
+    calls_between: int = 0
+
+
+@dataclass(frozen=True)
+class Header:
+    """What was profiled, and where."""
+
+    scenario: str
+    stack: str
+    slots: dict[str, str]
+    family: str
+    size: str
+    device: str  # "cpu" or "cuda:0"
+    device_name: str
+    environment: dict[str, Any]
+    window: Window
+    profiled_wall_seconds: float
+    # Of the same window, measured just before the profiler was first started in the process; raw.
+    unprofiled_wall_seconds: tuple[float, ...]
+    started_utc: str = ""
+    ttsbench_version: str = ""
+    with_stacks: bool = False
+    with_memory: bool = False
+    changes_output: tuple[str, ...] = ()
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether there are device figures."""
+        return self.device != "cpu"
+
+    @property
+    def inflation(self) -> float:
+        """Profiled wall over unprofiled wall (median): 1.3 means that the profiler cost 30 %."""
+        return self.profiled_wall_seconds / statistics.median(self.unprofiled_wall_seconds)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of the utterance. Walls add up to the window's; `share` is of the unprofiled wall."""
+
+    name: str
+    wall_seconds: float
+    unprofiled_wall_seconds: float
+    share: float
+    busy_seconds: float = 0.0
+    idle_seconds: float = 0.0
+    host_bound_seconds: float = 0.0
+    launches: int = 0
+    graph_launches: int = 0
+    syncs: int = 0
+    copies: int = 0
+    kernels: int = 0
+    peak_memory_bytes: int | None = None
+
+    @property
+    def busy_share(self) -> float:
+        """Of the stage's time on the device, how much of it something ran."""
+        return _share(self.busy_seconds, self.busy_seconds + self.idle_seconds)
+
+    @property
+    def idle_share(self) -> float:
+        """The rest."""
+        return _share(self.idle_seconds, self.busy_seconds + self.idle_seconds)
+
+    @property
+    def host_bound_share(self) -> float:
+        """How much of it the device waited for the host to launch; never more than `idle_share`."""
+        return _share(self.host_bound_seconds, self.busy_seconds + self.idle_seconds)
+
+
+@dataclass(frozen=True)
+class ShapeCost:
+    """One op with arguments of these shapes."""
+
+    shapes: str
+    calls: int
+    self_host_seconds: float
+    self_device_seconds: float
+    stage: str = ""
+
+
+@dataclass(frozen=True)
+class Op:
+    """One operator, as PyTorch's `key_averages` has it; `shapes` are its dearest, the dearest first."""
+
+    name: str
+    calls: int
+    self_host_seconds: float
+    total_host_seconds: float
+    self_device_seconds: float = 0.0
+    total_device_seconds: float = 0.0
+    shapes: tuple[ShapeCost, ...] = ()
+    # Calls in each stage, without those that an op makes of itself.
+    stages: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Module:
+    """One named module within one stage; `path` as in `t3.tfmr.layers.0.mlp`."""
+
+    path: str
+    class_name: str
+    stage: str
+    calls: int
+    self_host_seconds: float
+    total_host_seconds: float
+    self_device_seconds: float = 0.0
+    total_device_seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """One kernel or copy within one stage. `readable` says what it does, for Inductor's and our own what they fuse.
+
+    `calls` are its runs on the device; `replayed` of them came out of a CUDA graph, the rest of launches of their own.
+    `bytes` and `operations` are of all calls together and come from the shapes of the op that launched it; None where
+    they are not known.
+    """
+
+    name: str
+    readable: str
+    family: str
+    stage: str
+    calls: int
+    seconds: float
+    replayed: int = 0
+    bytes: int | None = None
+    operations: int | None = None
+    op: str = UNATTRIBUTED
+    module: str = UNATTRIBUTED
+
+    @property
+    def launches(self) -> int:
+        """Runs that the host launched one by one."""
+        return self.calls - self.replayed
+
+
+@dataclass(frozen=True)
+class Family:
+    """Kernels of one kind. `share` is of the sum of all kernels' seconds."""
+
+    name: str
+    calls: int
+    seconds: float
+    share: float
+
+
+@dataclass(frozen=True)
+class DecodeSteps:
+    """Decoding, divided by its steps. A gap is any time of 1 µs or more in which the device ran nothing."""
+
+    steps: int
+    wall_seconds: float  # of one step, profiled
+    unprofiled_wall_seconds: float  # of one step
+    busy_seconds: float
+    idle_seconds: float
+    host_bound_seconds: float
+    launches: float
+    graph_launches: float
+    syncs: float
+    copies: float
+    kernels: float
+    operators: float
+    gaps: float
+
+    @property
+    def busy_share(self) -> float:
+        """Of a step on the device."""
+        return _share(self.busy_seconds, self.busy_seconds + self.idle_seconds)
+
+    @property
+    def idle_share(self) -> float:
+        """The rest."""
+        return _share(self.idle_seconds, self.busy_seconds + self.idle_seconds)
+
+    @property
+    def host_bound_share(self) -> float:
+        """Of a step on the device."""
+        return _share(self.host_bound_seconds, self.busy_seconds + self.idle_seconds)
+
+
+@dataclass(frozen=True)
+class Reconciliation:
+    """One table's device seconds against the sum of the raw intervals; on a CPU the ops' host seconds against the wall
+    that ops covered."""
+
+    table: str
+    table_seconds: float
+    raw_seconds: float
+
+    @property
+    def mismatch(self) -> float:
+        """Relative, never negative."""
+        return abs(self.table_seconds - self.raw_seconds) / self.raw_seconds if self.raw_seconds else 0.0
+
+    @property
+    def flagged(self) -> bool:
+        """Whether readers must show it."""
+        return self.mismatch > MISMATCH_MAX
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """How much of the device's time has a stage, an op, a module; `twin_seconds` of it through the eager twin."""
+
+    level: str  # "stage", "op", "module"
+    attributed_seconds: float
+    total_seconds: float
+    twin_seconds: float = 0.0
+
+    @property
+    def share(self) -> float:
+        """1 where the device did nothing."""
+        return self.attributed_seconds / self.total_seconds if self.total_seconds else 1.0
+
+
+@dataclass(frozen=True)
+class Ceilings:
+    """Measured in the same process: a large copy, and a large matrix product per dtype."""
+
+    copy_bytes_per_second: float
+    matmul_flops_per_second: dict[str, float]
+
+
+@dataclass(frozen=True)
+class RooflinePoint:
+    """A stage or a kernel against the limit. `floor_seconds` is the least that bytes and operations allow.
+
+    Bytes are what ops must read and write once, from their shapes; what stays in a cache may beat them. `bound` is the
+    larger of the two floors, or "launch" where the measured time is mostly waiting for launches: a stage whose device
+    was host-bound for half its time, or a kernel too short (under 5 µs) to reach any limit.
+    """
+
+    name: str
+    kind: str  # "stage" or "kernel"
+    stage: str
+    bytes: int
+    operations: int
+    measured_seconds: float
+    floor_seconds: float
+    bound: str  # "memory", "compute", "launch"
+
+    @property
+    def intensity(self) -> float:
+        """Operations per byte; infinite without bytes."""
+        return self.operations / self.bytes if self.bytes else float("inf")
+
+    @property
+    def operations_per_second(self) -> float:
+        """The plot's other axis."""
+        return _share(self.operations, self.measured_seconds)
+
+    @property
+    def limit_share(self) -> float:
+        """Floor over measured: 1 is the limit."""
+        return _share(self.floor_seconds, self.measured_seconds)
+
+
+@dataclass(frozen=True)
+class Roofline:
+    """Points and the lines above them."""
+
+    ceilings: Ceilings
+    points: tuple[RooflinePoint, ...]
+    dtype: str = "fp32"  # the key in `matmul_flops_per_second` that stages and kernels are held against
+    # Share of the ops' seconds whose bytes and operations are known.
+    counted_share: float = 0.0
+
+
+@dataclass(frozen=True)
+class MemoryPoint:
+    """What was allocated at a moment of the window."""
+
+    seconds: float
+    allocated_bytes: int
+    stage: str
+
+
+@dataclass(frozen=True)
+class MemoryPart:
+    """One entry of the breakdown: weights, kv_cache, graph_pools, activations, cached_by_allocator (not in use)."""
+
+    name: str
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Memory:
+    """On a GPU by the allocator's history and snapshot, else from the modules and the profiler's own events."""
+
+    peak_bytes: int
+    breakdown: tuple[MemoryPart, ...]
+    stage_peaks: dict[str, int] = field(default_factory=dict)
+    timeline: tuple[MemoryPoint, ...] = ()
+    reserved_bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class Flame:
+    """A collapsed stack, outermost first: stage, modules, op and, on the device, the kernel. Self time only."""
+
+    kind: str  # "host" or "device"
+    path: tuple[str, ...]
+    microseconds: float
+
+
+@dataclass(frozen=True)
+class Gap:
+    """A time in which the device ran nothing; begins so many seconds after the window's first kernel."""
+
+    start_seconds: float
+    seconds: float
+    host_bound_seconds: float
+    stage: str
+    before: str  # readable name of the kernel that ran before
+    after: str  # and of the one that ended it
+    host: str = ""  # what the host did for most of it
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What to change, with what shows it. `share` is of the unprofiled wall that it concerns, where it can be told."""
+
+    id: str
+    headline: str
+    evidence: dict[str, Any]
+    advice: str
+    stage: str = ""
+    share: float | None = None
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Everything about one stack. Tables are sorted, the dearest first; stages in the utterance's order."""
+
+    schema_version: int
+    header: Header
+    stages: tuple[Stage, ...]
+    ops: tuple[Op, ...]
+    modules: tuple[Module, ...]
+    kernels: tuple[Kernel, ...]
+    families: tuple[Family, ...]
+    decode: DecodeSteps | None
+    reconciliation: tuple[Reconciliation, ...]
+    coverage: tuple[Coverage, ...]
+    roofline: Roofline | None
+    memory: Memory | None
+    flames: tuple[Flame, ...]
+    gaps: tuple[Gap, ...]
+    findings: tuple[Finding, ...]
+    # Ids of all findings that were looked for; those that are not among `findings` were not there.
+    looked_for: tuple[str, ...] = ()
+    # Names of the files beside profile.json: trace, tables, stacks.
+    files: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def stage(self, name: str) -> Stage | None:
+        """By its name."""
+        return next((stage for stage in self.stages if stage.name == name), None)
+
+
+def write(folder: Path, profile: Profile) -> Path:
+    """Writes profile.json whole or not at all."""
+    return records.write_text_atomically(folder / FILE, records.dump(records.to_json(profile), indent=1) + "\n")
+
+
+def read(path: Path) -> Profile:
+    """The profile of a folder, or of its profile.json."""
+    file = path / FILE if path.is_dir() else path
+    try:
+        data = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise NoRecordError(f"{path} holds no {FILE}", mend="Name a folder that `ttsbench profile` wrote") from None
+    except OSError as error:
+        raise RecordError(f"{file} cannot be read: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:
+        raise RecordError(f"{file} is not JSON: {error}") from None
+    version = data.get("schema_version") if isinstance(data, dict) else None
+    if version != SCHEMA_VERSION:
+        raise RecordError(f"{file} has schema version {version!r:.40}; this ttsbench reads {SCHEMA_VERSION}")
+    return records.from_json(Profile, data, str(file))
+
+
+def _share(part: float, whole: float) -> float:
+    return part / whole if whole else 0.0

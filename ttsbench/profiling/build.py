@@ -1,0 +1,61 @@
+"""From recordings to a profile."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from ttsbench.profiles import SCHEMA_VERSION, Ceilings, Header, Memory, Profile
+from ttsbench.profiling import findings, flames, roofline, tables, timeline
+from ttsbench.profiling.attribution import attribute
+from ttsbench.profiling.trace import Trace
+
+
+@dataclass(frozen=True)
+class Recording:
+    """What collecting brought home."""
+
+    header: Header
+    trace: Trace
+    # Seconds of the host in each stage without the profiler, and the class of each module by its path.
+    unprofiled_stages: Mapping[str, float]
+    classes: Mapping[str, str]
+    twin: Trace | None = None
+    ceilings: Ceilings | None = None
+    memory: Memory | None = None
+    files: tuple[str, ...] = ()
+    notes: tuple[str, ...] = field(default=())
+
+
+def build(recording: Recording) -> Profile:
+    """Every table from the one trace, the eager twin beside it where there is one."""
+    twin = attribute(recording.twin) if recording.twin is not None else None
+    found = attribute(recording.trace, twin)
+    waited = timeline.waits(found)
+    peaks = recording.memory.stage_peaks if recording.memory else {}
+    stages = tables.stages(found, waited, recording.unprofiled_stages, peaks)
+    ops, modules = tables.ops(found), tables.modules(found, recording.classes)
+    kernels, ceilings = tables.kernels(found), recording.ceilings
+    profile = Profile(
+        schema_version=SCHEMA_VERSION,
+        header=recording.header,
+        stages=stages,
+        ops=ops,
+        modules=modules,
+        kernels=kernels,
+        families=tables.in_families(kernels),
+        decode=tables.decode(found, stages, waited, recording.header.window.decode_steps),
+        reconciliation=tables.reconcile(found, stages, ops, modules, kernels),
+        coverage=tables.coverage(found.ran),
+        roofline=roofline.roofline(ceilings, found.ran, stages, kernels, twin.ran if twin else ())
+        if ceilings
+        else None,
+        memory=recording.memory,
+        flames=flames.flames(found),
+        gaps=timeline.largest_gaps(found, waited),
+        findings=(),
+        files=recording.files,
+        notes=recording.notes,
+    )
+    answers, looked_for = findings.find(profile)
+    return replace(profile, findings=answers, looked_for=looked_for)

@@ -1,0 +1,319 @@
+"""An attributed trace as the tables of a profile, each sorted with the dearest first."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+
+from ttsbench.profiles import (
+    FAMILIES,
+    UNATTRIBUTED,
+    Coverage,
+    DecodeSteps,
+    Family,
+    Kernel,
+    Module,
+    Op,
+    Reconciliation,
+    ShapeCost,
+    Stage,
+)
+from ttsbench.profiling import families, timeline
+from ttsbench.profiling.attribution import NOBODY, Attributed, Ran
+from ttsbench.profiling.timeline import GAP_SECONDS_MIN, Wait
+from ttsbench.profiling.trace import CALL, COPY, MODULE_KIND, OP, Host, is_graph_launch, is_launch, is_sync
+
+SHAPES_MAX = 8
+SHAPE_TEXT_MAX = 200
+
+
+def stages(
+    found: Attributed,
+    waited: Sequence[Wait],
+    unprofiled: Mapping[str, float],
+    peaks: Mapping[str, int],
+) -> tuple[Stage, ...]:
+    """In the order in which the host came to them; last, and without a wall, what belongs to none."""
+    walls, whole = found.trace.stage_walls(), sum(unprofiled.values())
+    ran, calls, idle = by_stage(found.ran), driver_calls(found), idle_by_stage(waited)
+    walls |= {name: 0.0 for name in ran if name not in walls}
+    return tuple(
+        Stage(
+            name=name,
+            wall_seconds=wall,
+            unprofiled_wall_seconds=unprofiled.get(name, 0.0),
+            share=unprofiled.get(name, 0.0) / whole if whole else 0.0,
+            busy_seconds=timeline.union_seconds(ran[name]),
+            idle_seconds=idle[name][0],
+            host_bound_seconds=idle[name][1],
+            launches=calls[name]["launches"],
+            graph_launches=calls[name]["graph_launches"],
+            syncs=calls[name]["syncs"],
+            copies=sum(kernel.event.kind == COPY for kernel in ran[name]),
+            kernels=len(ran[name]),
+            peak_memory_bytes=peaks.get(name),
+        )
+        for name, wall in walls.items()
+    )
+
+
+def by_stage(ran: Iterable[Ran]) -> dict[str, list[Ran]]:
+    """Kernels and copies of each stage, by their start."""
+    groups: dict[str, list[Ran]] = defaultdict(list)
+    for kernel in ran:
+        groups[kernel.stage or UNATTRIBUTED].append(kernel)
+    return groups
+
+
+def idle_by_stage(waited: Iterable[Wait]) -> dict[str, tuple[float, float]]:
+    """Seconds of waiting before the kernels of each stage, and how much of them for the host."""
+    idle: dict[str, tuple[float, float]] = defaultdict(lambda: (0.0, 0.0))
+    for wait in waited:
+        name = wait.after.stage or UNATTRIBUTED
+        idle[name] = (idle[name][0] + wait.seconds, idle[name][1] + wait.host_bound_seconds)
+    return idle
+
+
+def driver_calls(found: Attributed) -> dict[str, Counter[str]]:
+    """Launches, graph launches and waits of the host, by stage."""
+    calls: dict[str, Counter[str]] = defaultdict(Counter)
+    for event, stage in zip(found.trace.host, found.stages, strict=True):
+        if event.kind == CALL and stage is not None:
+            calls[stage]["graph_launches"] += is_graph_launch(event.name)
+            calls[stage]["launches"] += is_launch(event.name)
+            calls[stage]["syncs"] += is_sync(event.name)
+    return calls
+
+
+@dataclass
+class _OpSums:
+    calls: int = 0
+    self_host: float = 0.0
+    total_host: float = 0.0
+    self_device: float = 0.0
+    total_device: float = 0.0
+    stages: Counter[str] = field(default_factory=Counter)
+    shapes: dict[tuple[str, str], list[float]] = field(default_factory=lambda: defaultdict(lambda: [0, 0.0, 0.0]))
+
+
+def ops(found: Attributed) -> tuple[Op, ...]:
+    """Operators and calls of the driver by name, as `key_averages` sums them: totals count nested ones again."""
+    host, nesting = found.trace.host, found.nesting
+    self_device, total_device = _device_seconds_of_ops(found)
+    sums: dict[str, _OpSums] = defaultdict(_OpSums)
+    for place, event in enumerate(host):
+        if event.kind not in (OP, CALL):
+            continue
+        row, stage = sums[event.name], found.stages[place] or UNATTRIBUTED
+        row.calls += 1
+        parent = nesting.parents[place]
+        row.stages[stage] += parent == NOBODY or host[parent].name != event.name
+        row.self_host += nesting.self_seconds[place]
+        row.total_host += event.seconds
+        row.self_device += self_device.get(place, 0.0)
+        row.total_device += total_device.get(place, 0.0)
+        cost = row.shapes[stage, shapes_text(event.shapes)]
+        cost[0] += 1
+        cost[1] += nesting.self_seconds[place]
+        cost[2] += self_device.get(place, 0.0)
+    for kernel in found.ran:  # known from the twin, without a call in this trace, or not known at all
+        if kernel.op_place == NOBODY:
+            sums[kernel.op or UNATTRIBUTED].self_device += kernel.event.seconds
+            sums[kernel.op or UNATTRIBUTED].total_device += kernel.event.seconds
+    rows = (_op(name, row) for name, row in sums.items())
+    return tuple(sorted(rows, key=lambda op: (-op.self_device_seconds, -op.self_host_seconds)))
+
+
+def _device_seconds_of_ops(found: Attributed) -> tuple[dict[int, float], dict[int, float]]:
+    own: dict[int, float] = defaultdict(float)
+    total: dict[int, float] = defaultdict(float)
+    for kernel in found.ran:
+        if kernel.op_place == NOBODY:
+            continue
+        own[kernel.op_place] += kernel.event.seconds
+        place = kernel.op_place
+        while place != NOBODY:
+            total[place] += kernel.event.seconds
+            place = found.nesting.parents[place]
+    return own, total
+
+
+def _op(name: str, row: _OpSums) -> Op:
+    dearest = sorted(row.shapes.items(), key=lambda item: (-item[1][2], -item[1][1]))[:SHAPES_MAX]
+    return Op(
+        name=name,
+        calls=row.calls,
+        self_host_seconds=row.self_host,
+        total_host_seconds=row.total_host,
+        self_device_seconds=row.self_device,
+        total_device_seconds=row.total_device,
+        shapes=tuple(
+            ShapeCost(text, int(calls), host, device, stage) for (stage, text), (calls, host, device) in dearest
+        ),
+        stages=dict(row.stages),
+    )
+
+
+def shapes_text(shapes: Sequence[object]) -> str:
+    """`[2, 16, 1, 64] [2, 16, 90, 64]`; an argument without a shape is `[]`, and trailing ones are left out."""
+    parts = [str(shape) for shape in shapes]
+    while parts and parts[-1] == "[]":
+        parts.pop()
+    return " ".join(parts)[:SHAPE_TEXT_MAX]
+
+
+def modules(found: Attributed, classes: Mapping[str, str]) -> tuple[Module, ...]:
+    """Per module and stage; a module that only an eager twin called has its device seconds alone."""
+    host = found.trace.host
+    sums: dict[tuple[str, str], list[float]] = defaultdict(lambda: [0, 0.0, 0.0, 0.0, 0.0])
+    for place, event in enumerate(host):
+        if event.kind == MODULE_KIND:
+            row = sums[event.name, found.stages[place] or UNATTRIBUTED]
+            row[0] += not event.part
+            row[2] += event.seconds
+        if (module := found.modules[place]) != NOBODY:
+            # An op's own time is its module's too, unless a module below it has it.
+            sums[host[module].name, found.stages[module] or UNATTRIBUTED][1] += found.nesting.self_seconds[place]
+    for kernel in found.ran:
+        within, path = kernel.stage or UNATTRIBUTED, kernel.module or UNATTRIBUTED
+        sums[path, within][3] += kernel.event.seconds
+        for above in ancestors(path):
+            if above in classes:
+                sums[above, within][4] += kernel.event.seconds
+    rows = (
+        Module(path, classes.get(path, ""), stage, int(calls), own, total, own_device, total_device)
+        for (path, stage), (calls, own, total, own_device, total_device) in sums.items()
+    )
+    return tuple(sorted(rows, key=lambda row: (-row.self_device_seconds, -row.self_host_seconds)))
+
+
+def ancestors(path: str) -> Iterable[str]:
+    """The path and all above it."""
+    parts = path.split(".")
+    return (".".join(parts[:length]) for length in range(len(parts), 0, -1))
+
+
+def kernels(found: Attributed) -> tuple[Kernel, ...]:
+    """Per name and stage; op and module are those that most of its time went to, layers of one kind taken together."""
+    groups: dict[tuple[str, str], list[Ran]] = defaultdict(list)
+    for kernel in found.ran:
+        groups[kernel.event.name, kernel.stage or UNATTRIBUTED].append(kernel)
+    rows = (_kernel(name, stage, ran) for (name, stage), ran in groups.items())
+    return tuple(sorted(rows, key=lambda row: -row.seconds))
+
+
+def _kernel(name: str, stage: str, ran: Sequence[Ran]) -> Kernel:
+    costs = [kernel.cost for kernel in ran]
+    known = [cost for cost in costs if cost is not None]
+    whole = len(known) == len(costs)
+    return Kernel(
+        name=name,
+        readable=families.readable(name),
+        family=families.family(name),
+        stage=stage,
+        calls=len(ran),
+        seconds=sum(kernel.event.seconds for kernel in ran),
+        replayed=sum(kernel.replayed for kernel in ran),
+        bytes=round(sum(cost.bytes for cost in known)) if whole else None,
+        operations=round(sum(cost.operations for cost in known)) if whole else None,
+        op=_mostly((kernel.op, kernel.event.seconds) for kernel in ran),
+        module=_mostly((kernel.module and any_layer(kernel.module), kernel.event.seconds) for kernel in ran),
+    )
+
+
+def any_layer(path: str) -> str:
+    """`t3.tfmr.layers.*.mlp`."""
+    return re.sub(r"\.\d+(?=\.|$)", ".*", path)
+
+
+def _mostly(named: Iterable[tuple[str | None, float]]) -> str:
+    seconds: dict[str, float] = defaultdict(float)
+    for name, taken in named:
+        seconds[name or UNATTRIBUTED] += taken
+    return max(seconds, key=lambda name: seconds[name])
+
+
+def in_families(rows: Sequence[Kernel]) -> tuple[Family, ...]:
+    """The kernels by the kind of their work."""
+    whole = sum(row.seconds for row in rows)
+    ordered = sorted(rows, key=lambda row: FAMILIES.index(row.family))
+    groups = [(name, list(group)) for name, group in groupby(ordered, key=lambda row: row.family)]
+    found = (
+        Family(name, sum(row.calls for row in group), seconds, seconds / whole if whole else 0.0)
+        for name, group in groups
+        for seconds in [sum(row.seconds for row in group)]
+    )
+    return tuple(sorted(found, key=lambda row: -row.seconds))
+
+
+def decode(found: Attributed, table: Sequence[Stage], waited: Sequence[Wait], steps: int) -> DecodeSteps | None:
+    """The stage `decode`, divided by its steps."""
+    stage = next((row for row in table if row.name == "decode"), None)
+    if stage is None or not steps:
+        return None
+    operators = sum(
+        event.kind == OP and event.name.startswith("aten::") and at == "decode"
+        for event, at in zip(found.trace.host, found.stages, strict=True)
+    )
+    gaps = sum(wait.after.stage == "decode" and wait.seconds >= GAP_SECONDS_MIN for wait in waited)
+    return DecodeSteps(
+        steps=steps,
+        wall_seconds=stage.wall_seconds / steps,
+        unprofiled_wall_seconds=stage.unprofiled_wall_seconds / steps,
+        busy_seconds=stage.busy_seconds / steps,
+        idle_seconds=stage.idle_seconds / steps,
+        host_bound_seconds=stage.host_bound_seconds / steps,
+        launches=stage.launches / steps,
+        graph_launches=stage.graph_launches / steps,
+        syncs=stage.syncs / steps,
+        copies=stage.copies / steps,
+        kernels=stage.kernels / steps,
+        operators=operators / steps,
+        gaps=gaps / steps,
+    )
+
+
+def reconcile(
+    found: Attributed, table: Sequence[Stage], op_rows: Sequence[Op], module_rows: Sequence[Module],
+    kernel_rows: Sequence[Kernel],
+) -> tuple[Reconciliation, ...]:  # fmt: skip
+    """Each table's sum against the raw intervals: what it leaves out or counts twice shows. Of stages the busy time."""
+    raw = sum(event.seconds for event in found.trace.device)
+    if not found.trace.device:
+        covered = covered_seconds(found.trace.host)
+        return (Reconciliation("ops", sum(row.self_host_seconds for row in op_rows), covered),)
+    return (
+        Reconciliation("stages", sum(row.busy_seconds for row in table), timeline.union_seconds(found.ran)),
+        Reconciliation("kernels", sum(row.seconds for row in kernel_rows), raw),
+        Reconciliation("ops", sum(row.self_device_seconds for row in op_rows), raw),
+        Reconciliation("modules", sum(row.self_device_seconds for row in module_rows), raw),
+    )
+
+
+def covered_seconds(host: Iterable[Host]) -> float:
+    """Time of the host within operators and driver calls, thread by thread, none of it twice."""
+    seconds, until = 0.0, defaultdict[object, float](lambda: float("-inf"))
+    for event in host:
+        if event.kind in (OP, CALL) and event.end > until[event.thread]:
+            seconds += (event.end - max(event.start, until[event.thread])) * 1e-6
+            until[event.thread] = event.end
+    return seconds
+
+
+def coverage(ran: Sequence[Ran]) -> tuple[Coverage, ...]:
+    """How much of the device's time has a stage, an op, a module."""
+    total = sum(kernel.event.seconds for kernel in ran)
+
+    def row(level: str, has: Sequence[bool]) -> Coverage:
+        known = [kernel for kernel, it_has in zip(ran, has, strict=True) if it_has]
+        twin = sum(kernel.event.seconds for kernel in known if kernel.by_twin and level != "stage")
+        return Coverage(level, sum(kernel.event.seconds for kernel in known), total, twin)
+
+    return (
+        row("stage", [kernel.stage is not None for kernel in ran]),
+        row("op", [kernel.op is not None for kernel in ran]),
+        row("module", [kernel.module is not None for kernel in ran]),
+    )
