@@ -195,7 +195,7 @@ def test_a_twin_that_cannot_run_is_told_and_costs_nothing_else(make: MakeJob, mo
 
 
 def test_a_gpu_that_shows_no_kernel_is_held_by_another_profiler() -> None:
-    with pytest.raises(errors.CellError, match="another profiler .* holds CUPTI"):
+    with pytest.raises(errors.CellError, match=r"another profiler .* holds CUPTI"):
         collect.window({"traceEvents": []}, torch.device("cuda:0"))
     assert collect.window({"traceEvents": []}, torch.device("cpu")).device == []
 
@@ -206,7 +206,7 @@ def test_a_trace_that_finds_no_room_to_be_read_from_is_told(monkeypatch: pytest.
             Path(path).write_text('{"traceEvents": [{"ph"')
 
     monkeypatch.setattr(collect, "SHARED_MEMORY", tmp_path)
-    with pytest.raises(errors.CellError, match="could not be kept while it is read.*TMPDIR"):
+    with pytest.raises(errors.CellError, match=r"could not be kept while it is read.*TMPDIR"):
         collect.export(HalfWritten())
 
 

@@ -10,17 +10,21 @@ import re
 PATTERNS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("copy", (r"^mem(cpy|set)\b", "copy_kernel", "copy_device", "CatArrayBatchedCopy", r"fused_cat_\d", "nchwToNhwc",
               "nhwcToNchw")),
+    ("triton", ("rms_norm_(forward|backward)_kernel", r"swiglu_\w*kernel", "^_?triton_rope", r"silu_mul_\w+_kernel",
+                r"gate_up_\w+_rows_kernel", "^_rope_kernel", "^_sampler_kernel", "^_step_attention_kernel")),
+    # Inductor names a kernel after all that it stands between, products and attention too; its kind says what it does.
+    ("elementwise", ("^triton_poi_",)),
+    ("normalization", (r"^triton_(red|per)_\w*rsqrt", r"^triton_(red|per)_\w*softmax")),
+    ("reduction", ("^triton_(red|per)_",)),
     ("attention", ("flash", "fmha", "attention", "sdpa", "mha_fwd")),
     ("convolution", ("conv(?!ert)", "winograd", "fprop", "dgrad", "wgrad", "im2col", "col2im", "vol2col")),
     ("fft", ("fft", "bluestein")),
     ("gemm", ("gemm", "gemv", "nvjet", "cutlass", "splitK", "dot_kernel", "xmma", "wgmma", "triton_tem", "_mm_")),
-    ("triton", ("rms_norm_(forward|backward)_kernel", r"swiglu_\w*kernel", "^_?triton_rope", r"silu_mul_\w+_kernel",
-                r"gate_up_\w+_rows_kernel", "^_rope_kernel", "^_sampler_kernel", "^_step_attention_kernel")),
     ("sampling", ("sort", "radix", "topk", "top_k", "multinomial", "cumsum", "_scan_", "scan_kernel", "DeviceScan",
                   "distribution", "philox", "bernoulli")),
     ("normalization", ("norm", "soft_?max", "welford")),
-    ("reduction", ("reduce", "triton_(red|per)_", "argmax", "argmin", "_sum_")),
-    ("elementwise", ("elementwise", "triton_poi_", "index", "gather", "scatter", "arange", "fill", "where", "embedding",
+    ("reduction", ("reduce", "argmax", "argmin", "_sum_")),
+    ("elementwise", ("elementwise", "index", "gather", "scatter", "arange", "fill", "where", "embedding",
                      "triu", "tril", "pad", "upsample", "Functor", "pointwise", "repeat", "roll", "flip")),
 )  # fmt: skip
 _COMPILED = tuple((family, re.compile("|".join(patterns), re.IGNORECASE)) for family, patterns in PATTERNS)
