@@ -220,6 +220,9 @@ def show_plan(scenario: Scenario, planned: Plan) -> None:
 def show(path: Path, *, evidence: bool) -> None:
     """A run's tables again, from its record alone; from its journal, if a kill left nothing else."""
     run = read_run(path)
+    if any(cell.profile for cell in run.cells):
+        show_profiles(run)
+        return
     console.show_run(run)
     folder = path if path.is_dir() else path.parent
     if run.status != "complete" and (folder / journal.FILE).exists():
@@ -229,6 +232,14 @@ def show(path: Path, *, evidence: bool) -> None:
             console.show_table(table)
         for cell in run.cells:
             console.lines([f"{cell.key} ({cell.kind} {cell.process + 1}): {records.dump(cell.evidence)}"])
+
+
+def show_profiles(run: records.Run) -> None:
+    """Of a folder that `profile` made: the summary of each."""
+    from ttsbench.cli import profile
+
+    for cell in run.cells:
+        profile.show(profile.of(cell))
 
 
 def read_run(path: Path) -> records.Run:

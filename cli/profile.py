@@ -55,14 +55,14 @@ def chosen(scenario: Scenario, stack: str) -> CellPlan:
     found = [cell for cell in cells if cell.key == wanted] or [cell for cell in cells if cell.stack == wanted]
     if not found:
         raise UsageError(f"{scenario.name} has no stack '{wanted}'; {suggest(wanted, {cell.stack for cell in cells})}")
-    if len(found) > 1:
-        keys = ", ".join(f"'{cell.key}'" for cell in found)
-        raise UsageError(f"the matrix makes {len(found)} cells of the stack '{wanted}'", mend=f"Give --stack {keys}")
     if found[0].workload.forward is not None:
         raise UsageError(
             f"{scenario.name} measures forwards of the backbone alone; a profile is of a whole utterance",
             mend="Take a scenario without workload.forward",
         )
+    if len(found) > 1:
+        keys = ", ".join(f"'{cell.key}'" for cell in found)
+        raise UsageError(f"the matrix makes {len(found)} cells of the stack '{wanted}'", mend=f"Give --stack {keys}")
     return found[0]
 
 
@@ -86,7 +86,7 @@ def conclude(folder: Path, run: records.Run, cell: records.Cell) -> ExitCode:
         records.write_run(folder, run)
         console.lines([f"{cell.status}: {cell.reason}", f"{folder}/run.json"])
         return ExitCode.CELL_FAILED
-    profile = records.from_json(Profile, cell.profile, "profile")
+    profile = of(cell)
     tables = profile_files.files(profile)
     profile = replace(profile, files=(*profile.files, *tables))
     writing: list[Callable[[], object]] = [
@@ -98,6 +98,11 @@ def conclude(folder: Path, run: records.Run, cell: records.Cell) -> ExitCode:
     show(profile)
     console.lines([*(f"not written: {problem}" for problem in dict.fromkeys(problems)), f"{folder}/{profiles.FILE}"])
     return ExitCode.INTERNAL if problems or TRACE not in profile.files else ExitCode.OK
+
+
+def of(cell: records.Cell) -> Profile:
+    """What the cell's record holds."""
+    return records.from_json(Profile, cell.profile, "profile")
 
 
 def problem_of(write: Callable[[], object]) -> str:

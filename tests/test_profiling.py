@@ -158,6 +158,27 @@ def test_a_kernel_without_a_recorded_launch_is_found_by_its_ops_number() -> None
     assert by_name(attribute(recorded.parsed()))["by_number"].op == "aten::add"
 
 
+def test_what_runs_between_two_kernels_of_a_stage_is_of_that_stage() -> None:
+    recorded = Recorded().mark("decode", 0).mark("cfm", 100).mark("end", 200)
+    recorded.launch(1, 1).launch(50, 2).launch(110, 3)
+    recorded.kernel("a", 5, 5, 1).kernel("between", 20, 5, 901).kernel("b", 60, 5, 2)
+    recorded.kernel("at the border", 80, 5, 902).kernel("c", 120, 5, 3)
+    stages = {name: ran.stage for name, ran in by_name(attribute(recorded.parsed())).items()}
+    assert stages == {"a": "decode", "between": "decode", "b": "decode", "at the border": None, "c": "cfm"}
+
+
+def test_a_triton_kernel_that_python_launches_has_its_module_and_no_op() -> None:
+    recorded = Recorded().mark("decode", 0).mark("end", 90).module("t3.tfmr.norm", 5, 50)
+    recorded.launch(10, 1, "cuLaunchKernelEx").kernel("_rms_norm_forward_kernel", 20, 5, 1)
+    (ran,) = attribute(recorded.parsed()).ran
+    assert (ran.op, ran.module) == (attribution.DIRECT, "t3.tfmr.norm")
+
+
+def test_a_call_of_the_driver_within_one_of_the_runtime_is_no_second_launch() -> None:
+    recorded = Recorded().mark("decode", 0).mark("end", 90).launch(10, 1, length=9.0).launch(12, 2, "cuLaunchKernel")
+    assert tables.driver_calls(attribute(recorded.parsed()))["decode"]["launches"] == 1
+
+
 def test_gaps_belong_to_the_kernel_that_ends_them_and_are_host_bound_until_it_is_launched() -> None:
     found = attribute(eager().parsed())
     (wait,) = timeline.waits(found)
@@ -189,7 +210,7 @@ def test_a_modules_forward_is_cut_where_a_stage_begins_and_counts_once() -> None
 
 
 def test_calls_of_the_driver_are_counted_by_stage() -> None:
-    recorded = eager().launch(40, 5, "cudaStreamSynchronize").launch(41, 6, "cuLaunchKernelEx").launch(
+    recorded = eager().launch(40, 5, "cudaStreamSynchronize").launch(45, 6, "cuLaunchKernelEx").launch(
         150, 7, "cudaGraphLaunch"
     )  # fmt: skip
     calls = tables.driver_calls(attribute(recorded.parsed()))

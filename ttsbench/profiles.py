@@ -150,7 +150,7 @@ class Op:
     self_device_seconds: float = 0.0
     total_device_seconds: float = 0.0
     shapes: tuple[ShapeCost, ...] = ()
-    # Calls in each stage, without those that an op makes of itself.
+    # Calls in each stage.
     stages: dict[str, int] = field(default_factory=dict)
 
 

@@ -10,12 +10,17 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from ttsbench.profiling import costs
 from ttsbench.profiling.costs import Cost
 from ttsbench.profiling.trace import CALL, COPY, MODULE_KIND, OP, Device, Host, Trace, is_graph_launch
 
 NOBODY = -1
+# The op of kernels that Python launches by itself, as Triton's are.
+DIRECT = "launched by Python"
+
+Places = dict[int | None, int]
 
 
 @dataclass(slots=True)
@@ -73,9 +78,10 @@ def attribute(trace: Trace, twin: Attributed | None = None) -> Attributed:
     found = Attributed(
         trace, nesting, [trace.stage_at(event.start) for event in trace.host], _modules(trace.host, nesting)
     )
-    launches = {event.correlation: place for place, event in enumerate(trace.host) if _launches(event)}
-    ops = {event.external: place for place, event in enumerate(trace.host) if event.kind == OP}
-    found.ran = [_ran(event, found, launches, ops) for event in trace.device]
+    launches: Places = {event.correlation: place for place, event in enumerate(trace.host) if _launches(event)}
+    numbered: Places = {event.external: place for place, event in enumerate(trace.host) if event.external is not None}
+    found.ran = [_ran(event, found, launches, numbered) for event in trace.device]
+    _place_between(found.ran)
     _share_costs(found)
     if twin is not None:
         lay_beside(found.ran, twin.ran)
@@ -95,23 +101,35 @@ def _modules(host: Sequence[Host], nesting: Nesting) -> list[int]:
     return modules
 
 
-def _ran(event: Device, found: Attributed, launches: dict[int | None, int], ops: dict[int | None, int]) -> Ran:
+def _ran(event: Device, found: Attributed, launches: Places, numbered: Places) -> Ran:
     host, parents = found.trace.host, found.nesting.parents
-    # A launch that was not recorded may still have left the op's number in the kernel.
-    place = launches.get(event.correlation, ops.get(event.external, NOBODY))
+    launch = launches.get(event.correlation, NOBODY)
+    # A launch that was not recorded may still have left its op's number in the kernel.
+    place = launch if launch != NOBODY else numbered.get(event.external, NOBODY)
     if place == NOBODY:
         return Ran(event, None)
     module = found.modules[place]
-    ran = Ran(event, found.stages[place], place, module=host[module].name if module != NOBODY else None)
-    ran.replayed = is_graph_launch(host[place].name)
-    if ran.replayed:
-        ran.module = None  # of the module that replays; those inside are the twin's to tell
+    ran = Ran(event, found.stages[place], launch, module=host[module].name if module != NOBODY else None)
+    if is_graph_launch(host[place].name):
+        ran.replayed, ran.module = True, None  # its module is the one that replays; those inside are the twin's to tell
         return ran
     while place != NOBODY and host[place].kind != OP:
         place = parents[place] if host[place].kind != MODULE_KIND else NOBODY
-    if place != NOBODY:
-        ran.op, ran.op_place = host[place].name, place
+    ran.op, ran.op_place = (host[place].name, place) if place != NOBODY else (DIRECT, NOBODY)
     return ran
+
+
+def _place_between(ran: Sequence[Ran]) -> None:
+    """A stream runs in order: what runs between two kernels of one stage was launched in that stage."""
+    streams: dict[object, list[Ran]] = defaultdict(list)
+    for kernel in ran:
+        streams[kernel.event.stream].append(kernel)
+    for kernels in streams.values():
+        known = [place for place, kernel in enumerate(kernels) if kernel.stage is not None]
+        for first, last in pairwise(known):
+            if kernels[first].stage == kernels[last].stage:
+                for kernel in kernels[first + 1 : last]:
+                    kernel.stage = kernels[first].stage
 
 
 def _share_costs(found: Attributed) -> None:

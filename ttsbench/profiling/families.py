@@ -67,7 +67,7 @@ _FUNCTOR = (
     re.compile(r"(?:native::|::)(?:\(anonymous namespace\)::)?(\w+?)_kernel_(?:cuda|impl)"),
     re.compile(r"(\w+?)Functor"),
     re.compile(r"launch_(\w+?)_kernel"),
-    re.compile(r"(\w+?)Ops?\b"),
+    re.compile(r"\b(?!Reduce)(\w+?)Ops?\b"),
 )
 _GENERAL = re.compile(r"elementwise_kernel|reduce_kernel|index_kernel|_elementwise")
 LENGTH_MAX = 60
@@ -92,7 +92,7 @@ def readable(name: str) -> str:
     if _GENERAL.search(plain):
         applied = next((found[1] for pattern in _FUNCTOR if (found := pattern.search(name)) is not None), "")
         kind = "reduce" if "reduce" in plain else "elementwise"
-        return _short(f"{applied.strip('_')} ({kind})" if applied else plain)
+        return _short(f"{applied.strip('_').lower()} ({kind})" if applied else plain)
     return _short(plain)
 
 

@@ -80,8 +80,10 @@ def idle_by_stage(waited: Iterable[Wait]) -> dict[str, tuple[float, float]]:
 def driver_calls(found: Attributed) -> dict[str, Counter[str]]:
     """Launches, graph launches and waits of the host, by stage."""
     calls: dict[str, Counter[str]] = defaultdict(Counter)
-    for event, stage in zip(found.trace.host, found.stages, strict=True):
-        if event.kind == CALL and stage is not None:
+    host, parents = found.trace.host, found.nesting.parents
+    for event, stage, parent in zip(host, found.stages, parents, strict=True):
+        inner = parent != NOBODY and host[parent].kind == CALL  # the runtime calls the driver
+        if event.kind == CALL and stage is not None and not inner:
             calls[stage]["graph_launches"] += is_graph_launch(event.name)
             calls[stage]["launches"] += is_launch(event.name)
             calls[stage]["syncs"] += is_sync(event.name)
@@ -100,7 +102,7 @@ class _OpSums:
 
 
 def ops(found: Attributed) -> tuple[Op, ...]:
-    """Operators and calls of the driver by name, as `key_averages` sums them: totals count nested ones again."""
+    """Operators and calls of the driver by name, as `key_averages` sums them."""
     host, nesting = found.trace.host, found.nesting
     self_device, total_device = _device_seconds_of_ops(found)
     sums: dict[str, _OpSums] = defaultdict(_OpSums)
@@ -108,15 +110,16 @@ def ops(found: Attributed) -> tuple[Op, ...]:
         if event.kind not in (OP, CALL):
             continue
         row, stage = sums[event.name], found.stages[place] or UNATTRIBUTED
-        row.calls += 1
         parent = nesting.parents[place]
-        row.stages[stage] += parent == NOBODY or host[parent].name != event.name
+        once = parent == NOBODY or host[parent].name != event.name  # an op that calls itself is one
+        row.calls += once
+        row.stages[stage] += once
         row.self_host += nesting.self_seconds[place]
-        row.total_host += event.seconds
+        row.total_host += event.seconds * once
         row.self_device += self_device.get(place, 0.0)
-        row.total_device += total_device.get(place, 0.0)
+        row.total_device += total_device.get(place, 0.0) * once
         cost = row.shapes[stage, shapes_text(event.shapes)]
-        cost[0] += 1
+        cost[0] += once
         cost[1] += nesting.self_seconds[place]
         cost[2] += self_device.get(place, 0.0)
     for kernel in found.ran:  # known from the twin, without a call in this trace, or not known at all
