@@ -100,6 +100,15 @@ def test_a_stack_that_mends_a_fault_does_not_show_it(make: MakeJob, tmp_path: Pa
     assert {"full_sort", "mask_syncs", "dense_mask", "weight_norm_recomputed"} <= set(profile.looked_for)
 
 
+@pytest.mark.parametrize(("slots", "found"), [({}, True), ({"decode": "lean"}, False)], ids=["upstream", "lean"])
+def test_the_multilingual_packages_hooks_grow_and_ours_do_not(
+    make: MakeJob, tmp_path: Path, slots: dict[str, str], found: bool
+) -> None:
+    profile = profiled(make(family="multilingual", language="en", slots=slots), tmp_path)
+    assert ("hooks_growing" in ids(profile)) == found
+    assert "hooks_growing" in profile.looked_for
+
+
 def test_a_trace_without_room_costs_no_table(
     make: MakeJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:  # fmt: skip

@@ -9,7 +9,7 @@ import os
 import statistics
 import time
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,18 +45,24 @@ def measure(job: Job, folder: Path, tell: Tell, ladder: dict[str, float]) -> Fou
     asked, job = job.window, bounded(job, job.window.steps)
     pipeline = utterance_cell.prepare(job, tell, ladder)
     warmup_seconds = bench.warm_up(job, pipeline, tell, lambda number: utterance_cell.warming(job, pipeline, number))
-    hooks_before = count_hooks(pipeline)
-    walls, unprofiled = without_profiler(job, pipeline, tell)
-    hooks = {"hooks_before": hooks_before, "hooks_after": count_hooks(pipeline), "calls_between": UNPROFILED_REPEATS}
-    profile, files_notes = profiled(job, asked, pipeline, folder, tell, walls, unprofiled, hooks)
-    evidence = utterance_cell.attest(job, pipeline, tell)
+    plain = without_profiler(job, pipeline, tell)
+    profile = profiled(job, asked, pipeline, folder, tell, plain)
     return {
         "profile": records.to_json(profile),
         "warmup_seconds": warmup_seconds,
         "model": utterance_cell.describe(pipeline),
-        "evidence": evidence,
-        "warnings": files_notes,
+        "evidence": utterance_cell.attest(job, pipeline, tell),
+        "warnings": profile.notes,
     }
+
+
+@dataclass(frozen=True)
+class Plain:
+    """The window as it runs by itself: walls, the median host seconds of each stage, and hooks around the calls."""
+
+    walls: tuple[float, ...]
+    stages: dict[str, float]
+    hooks: dict[str, int]
 
 
 def bounded(job: Job, steps: int) -> Job:
@@ -71,11 +77,11 @@ def bounded(job: Job, steps: int) -> Job:
     )
 
 
-def without_profiler(job: Job, pipeline: Pipeline, tell: Tell) -> tuple[tuple[float, ...], dict[str, float]]:
-    """Walls of the same window as it runs by itself, and the median host seconds of each stage."""
+def without_profiler(job: Job, pipeline: Pipeline, tell: Tell) -> Plain:
+    """A few times over, as in `run`."""
     from ttsbench.instruments.clock import Timeline
 
-    timeline, walls, stages = Timeline(pipeline.device), [], []
+    timeline, walls, stages, hooks_before = Timeline(pipeline.device), [], [], count_hooks(pipeline)
     for repeat in range(UNPROFILED_REPEATS):
         tell(f"timing the window {repeat + 1}/{UNPROFILED_REPEATS}")
         settle(pipeline)
@@ -83,20 +89,14 @@ def without_profiler(job: Job, pipeline: Pipeline, tell: Tell) -> tuple[tuple[fl
         walls.append(wall_seconds)
         stages.append(timeline.stages())
     medians = {name: statistics.median(one[name].host_seconds for one in stages) for name in stages[0]}
-    return tuple(walls), medians
+    hooks = {"hooks_before": hooks_before, "hooks_after": count_hooks(pipeline), "calls_between": UNPROFILED_REPEATS}
+    return Plain(tuple(walls), medians, hooks)
 
 
 def profiled(
-    job: Job,
-    asked: Window,
-    pipeline: Pipeline,
-    folder: Path,
-    tell: Tell,
-    walls: tuple[float, ...],
-    unprofiled: Mapping[str, float],
-    hooks: dict[str, int],
-) -> tuple[profiles.Profile, tuple[str, ...]]:
-    """The profile, and what there is to note."""
+    job: Job, asked: Window, pipeline: Pipeline, folder: Path, tell: Tell, plain: Plain
+) -> profiles.Profile:  # fmt: skip
+    """The window under the profiler, then whatever else its tables need, each by itself."""
     from ttsbench.profiling import build, collect
 
     seed = utterance_seed(job, 0, 0)
@@ -105,30 +105,38 @@ def profiled(
     chrome, wall_seconds, spoken, classes = collect.record(pipeline, seed, stacks=asked.stacks)
     trace = collect.window(chrome, pipeline.device)
     files, notes = keep_trace(chrome, folder, asked)
-    header = header_of(job, asked, pipeline, spoken, wall_seconds, walls, hooks)
-    del chrome
-    memory = None
-    if asked.memory:
-        tell("memory")
-        settle(pipeline)
-        memory = collect.memory_of(pipeline, seed)
+    header = header_of(job, asked, pipeline, spoken, wall_seconds, plain)
+    del chrome  # hundreds of megabytes
+    memory = allocated(pipeline, seed, tell) if asked.memory else None
     twin, more_classes, twin_notes = eager_twin(job, tell, seed)
     ceilings, ceiling_notes = measured_ceilings(job, tell)
-    notes = (*notes, *twin_notes, *ceiling_notes)
-    recording = build.Recording(
-        header, trace, unprofiled, {**more_classes, **classes}, twin, ceilings, memory, files, notes
+    tell("reading the trace")
+    return build.build(
+        build.Recording(
+            header=header,
+            trace=trace,
+            unprofiled_stages=plain.stages,
+            classes={**more_classes, **classes},
+            twin=twin,
+            ceilings=ceilings,
+            memory=memory,
+            files=files,
+            notes=(*notes, *twin_notes, *ceiling_notes),
+        )
     )
-    return build.build(recording), notes
+
+
+def allocated(pipeline: Pipeline, seed: int, tell: Tell) -> profiles.Memory:
+    """The window once more, with the allocator's every move."""
+    from ttsbench.profiling import collect
+
+    tell("memory")
+    settle(pipeline)
+    return collect.memory_of(pipeline, seed)
 
 
 def header_of(
-    job: Job,
-    asked: Window,
-    pipeline: Pipeline,
-    spoken: Spoken,
-    wall_seconds: float,
-    walls: tuple[float, ...],
-    hooks: dict[str, int],
+    job: Job, asked: Window, pipeline: Pipeline, spoken: Spoken, wall_seconds: float, plain: Plain
 ) -> profiles.Header:
     """What was profiled, and where."""
     machine = environment.machine()
@@ -147,10 +155,10 @@ def header_of(
             s3gen_calls=1,
             audio_seconds=spoken.audio_seconds,
             **mel_frames(pipeline, spoken),
-            **hooks,
+            **plain.hooks,
         ),
         profiled_wall_seconds=wall_seconds,
-        unprofiled_wall_seconds=walls,
+        unprofiled_wall_seconds=plain.walls,
         started_utc=time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime()),
         ttsbench_version=__version__,
         with_stacks=asked.stacks,
