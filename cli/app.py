@@ -176,13 +176,16 @@ def profile(
     trace_mb: Annotated[float, typer.Option(min=0.1, metavar="MB", help="The trace is cut to this size.")] = 50.0,
     output: Annotated[Path, typer.Option(metavar="DIR", help="Where profile folders go.")] = Path("runs"),
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress; only the result.")] = False,
+    diff: Annotated[tuple[Path, Path] | None, typer.Option(metavar="A B", help="Two profiles, side by side.")] = None,
 ) -> None:  # fmt: skip
     """Say where the time of one stack goes: by stage, module, op and kernel, on the GPU and on the host."""
     from ttsbench.cli import profile as profiling
     from ttsbench.jobs import Window
 
-    if not scenario:
-        raise TtsbenchError("give a SCENARIO", mend="See ttsbench list scenarios")
+    if bool(scenario) == bool(diff):
+        raise TtsbenchError("give a SCENARIO, or --diff A B", mend="See ttsbench list scenarios")
+    if diff:
+        sys.exit(profiling.difference(*diff))
     folder = "" if tensorboard is None else str(tensorboard.absolute())
     window = Window("", steps, stacks, memory, trace_bytes_max=round(trace_mb * 1e6), tensorboard=folder)
     sys.exit(profiling.start(scenario, stack, overrides, window, output=output, quiet=quiet))

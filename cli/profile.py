@@ -13,7 +13,7 @@ from ttsbench.errors import ExitCode, UsageError, suggest
 from ttsbench.jobs import PROFILE, TIMED, Job, Window
 from ttsbench.profile_cell import TRACE
 from ttsbench.profiles import Profile
-from ttsbench.reports import profile_files, profile_summary
+from ttsbench.reports import profile_diff, profile_files, profile_page, profile_summary, profile_text
 from ttsbench.scenarios import schema
 from ttsbench.scenarios.schema import CellPlan, Scenario
 
@@ -88,21 +88,43 @@ def conclude(folder: Path, run: records.Run, cell: records.Cell) -> ExitCode:
         return ExitCode.CELL_FAILED
     profile = of(cell)
     tables = profile_files.files(profile)
-    profile = replace(profile, files=(*profile.files, *tables))
+    profile = replace(profile, files=(*profile.files, *tables, profile_text.FILE, profile_page.FILE))
+    documents = {profile_text.FILE: profile_text.markdown(profile), profile_page.FILE: profile_page.page(profile)}
     writing: list[Callable[[], object]] = [
         lambda: profiles.write(folder, profile),
         lambda: records.write_run(folder, run),
-        *(lambda n=n, t=t: records.write_text_atomically(folder / n, t) for n, t in tables.items()),
+        *(lambda n=n, t=t: records.write_text_atomically(folder / n, t) for n, t in (documents | tables).items()),
     ]
     problems = [problem for write in writing if (problem := problem_of(write))]
     show(profile)
-    console.lines([*(f"not written: {problem}" for problem in dict.fromkeys(problems)), f"{folder}/{profiles.FILE}"])
+    console.lines(
+        [*(f"not written: {problem}" for problem in dict.fromkeys(problems)), f"{folder}/{profile_page.FILE}"]
+    )
     return ExitCode.INTERNAL if problems or TRACE not in profile.files else ExitCode.OK
 
 
 def of(cell: records.Cell) -> Profile:
     """What the cell's record holds."""
     return records.from_json(Profile, cell.profile, "profile")
+
+
+DIFFERENCES_MAX = 12
+
+
+def difference(before: Path, after: Path) -> ExitCode:
+    """Prints what changes from one profile to another, and writes it beside the second."""
+    found = profile_diff.difference(profiles.read(before), profiles.read(after))
+    console.lines([f"{found.before} → {found.after}", profile_diff.explanation(found)])
+    for listing in profile_diff.listings(found):
+        console.show_table(listing.table(DIFFERENCES_MAX))
+    console.lines([f"no longer found: {headline}" for _, headline in found.gone])
+    console.lines([f"found anew: {headline}" for _, headline in found.new])
+    for note in found.notes:
+        console.note(note)
+    folder = after if after.is_dir() else after.parent
+    problem = problem_of(lambda: profile_diff.write(found, folder))
+    console.lines([f"not written: {problem}" if problem else f"{folder}/{profile_diff.FILE}"])
+    return ExitCode.INTERNAL if problem else ExitCode.OK
 
 
 def problem_of(write: Callable[[], object]) -> str:

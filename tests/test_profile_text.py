@@ -2,9 +2,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from ttsbench import profiles
+from ttsbench.cli import profile as profiling
+from ttsbench.errors import ExitCode
 from ttsbench.profiles import Finding, MemoryPoint, Profile, Reconciliation, Stage
 from ttsbench.reports import profile_answers, profile_diff, profile_plots, profile_tables, profile_text
 
@@ -215,3 +219,20 @@ class TestDifference:
         assert "&lt;script&gt;alert(1)" in html
         assert "<script" not in html
         assert html.count("<table") == 3
+
+
+def test_the_command_prints_the_difference_and_writes_its_page(
+    make_profile: MakeProfile, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before, after = make_profile(), make_profile()
+    slower = replace(after.stages[0], unprofiled_wall_seconds=after.stages[0].unprofiled_wall_seconds + 1.0)
+    after = replace(after, stages=(slower, *after.stages[1:]))
+    folders = tmp_path / "a", tmp_path / "b"
+    for folder, profile in zip(folders, (before, after), strict=True):
+        folder.mkdir()
+        profiles.write(folder, profile)
+    assert profiling.difference(*folders) == ExitCode.OK
+    told = capsys.readouterr().out
+    assert f"{slower.name}" in told
+    assert "+1,000.00" in told
+    assert (folders[1] / profile_diff.FILE).stat().st_size > 1000
