@@ -109,7 +109,7 @@ def test_replayed_kernels_have_the_stage_of_the_replay_and_no_op_of_their_own() 
     level = {row.level: row for row in tables.coverage(found.ran)}
     assert level["stage"].share == 1.0
     assert level["op"].share == level["module"].share == 0.0
-    stage = tables.stages(found, timeline.waits(found), {}, {})[0]
+    stage = tables.stages(found, timeline.waits(found), {}, {}, {})[0]
     assert stage.busy_seconds == pytest.approx(29e-6)
     assert stage.idle_seconds == pytest.approx(1e-6)
     assert {row.op for row in tables.kernels(found)} == {UNATTRIBUTED}
@@ -145,7 +145,7 @@ def test_a_kernel_whose_launch_is_unknown_counts_against_the_coverage() -> None:
     recorded = eager().kernel("mystery", 170, 30, 999)
     found = attribute(recorded.parsed())
     assert next(row for row in tables.coverage(found.ran) if row.level == "stage").share == pytest.approx(0.7)
-    assert tables.stages(found, [], {}, {})[-1].name == UNATTRIBUTED
+    assert tables.stages(found, [], {}, {}, {})[-1].name == UNATTRIBUTED
 
 
 def test_a_kernel_launched_before_the_window_is_none_of_it() -> None:
@@ -241,8 +241,8 @@ def built(recorded: Recorded, twin: Recorded | None = None, **changes: Any) -> P
         recorded.parsed(),
         {"decode": 5e-5, "cfm": 5e-5},
         {"t3.tfmr": "M"},
-        twin.parsed() if twin else None,
-        ceilings,
+        twin=twin.parsed() if twin else None,
+        ceilings=ceilings,
     )
     return build(replace(recording, **changes))
 
@@ -424,6 +424,9 @@ def test_the_roofline_knows_its_floors() -> None:
     assert points["decode"].floor_seconds == pytest.approx(gemm_bytes / 1e12)
     assert points["decode"].bound == "memory"
     assert points["decode"].measured_seconds == pytest.approx(60e-6)
+    plain = built(eager(), unprofiled_device={"decode": 80e-6}).roofline
+    assert plain is not None
+    assert plain.points[0].measured_seconds == 80e-6
     assert "cfm" not in points, "an addition alone needs nothing that fusion would not save"
     assert roofline.rate(Ceilings(1.0, {"fp32": 2.0}), "fp64") == 2.0
 

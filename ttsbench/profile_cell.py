@@ -58,10 +58,11 @@ def measure(job: Job, folder: Path, tell: Tell, ladder: dict[str, float]) -> Fou
 
 @dataclass(frozen=True)
 class Plain:
-    """The window as it runs by itself: walls, the median host seconds of each stage, and hooks around the calls."""
+    """The window as it runs by itself: walls, each stage's median seconds by both clocks, hooks around the calls."""
 
     walls: tuple[float, ...]
     stages: dict[str, float]
+    device: dict[str, float]
     hooks: dict[str, int]
 
 
@@ -89,8 +90,10 @@ def without_profiler(job: Job, pipeline: Pipeline, tell: Tell) -> Plain:
         walls.append(wall_seconds)
         stages.append(timeline.stages())
     medians = {name: statistics.median(one[name].host_seconds for one in stages) for name in stages[0]}
+    spans = {name: [s for one in stages if (s := one[name].device_seconds) is not None] for name in stages[0]}
+    device = {name: statistics.median(seconds) for name, seconds in spans.items() if seconds}
     hooks = {"hooks_before": hooks_before, "hooks_after": count_hooks(pipeline), "calls_between": UNPROFILED_REPEATS}
-    return Plain(tuple(walls), medians, hooks)
+    return Plain(tuple(walls), medians, device, hooks)
 
 
 def profiled(
@@ -116,6 +119,7 @@ def profiled(
             header=header,
             trace=trace,
             unprofiled_stages=plain.stages,
+            unprofiled_device=plain.device,
             classes={**more_classes, **classes},
             twin=twin,
             ceilings=ceilings,

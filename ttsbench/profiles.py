@@ -111,6 +111,8 @@ class Stage:
     copies: int = 0
     kernels: int = 0
     peak_memory_bytes: int | None = None
+    # Between events on the stream where the stage begins and ends, waits included and without the profiler.
+    unprofiled_device_seconds: float | None = None
 
     @property
     def busy_share(self) -> float:
@@ -287,8 +289,10 @@ class RooflinePoint:
     """A stage or a kernel against the limit. `floor_seconds` is the least that bytes and operations allow.
 
     Bytes are what ops must read and write once, from their shapes; what stays in a cache may beat them. `bound` is the
-    larger of the two floors, or "launch" where the measured time is mostly waiting for launches: a stage whose device
-    was host-bound for half its time, or a kernel too short (under 5 µs) to reach any limit.
+    larger of the two floors, or "launch" where the measured time is mostly waiting for launches: a stage that was
+    busy for less than half its time and host-bound for the rest, or a kernel too short (under 5 µs) for any limit.
+    A stage's measured seconds are `Stage.unprofiled_device_seconds`; its bytes and operations are those of products,
+    convolutions and attention, which no fusion saves.
     """
 
     name: str

@@ -17,9 +17,11 @@ class Recording:
 
     header: Header
     trace: Trace
-    # Seconds of the host in each stage without the profiler, and the class of each module by its path.
+    # Without the profiler, seconds of the host in each stage; and the class of each module by its path.
     unprofiled_stages: Mapping[str, float]
     classes: Mapping[str, str]
+    # Without the profiler, seconds between the events where a stage begins and ends on the stream.
+    unprofiled_device: Mapping[str, float] = field(default_factory=dict)
     twin: Trace | None = None
     ceilings: Ceilings | None = None
     memory: Memory | None = None
@@ -33,7 +35,7 @@ def build(recording: Recording) -> Profile:
     found = attribute(recording.trace, twin)
     waited = timeline.waits(found)
     peaks = recording.memory.stage_peaks if recording.memory else {}
-    stages = tables.stages(found, waited, recording.unprofiled_stages, peaks)
+    stages = tables.stages(found, waited, recording.unprofiled_stages, peaks, recording.unprofiled_device)
     ops, modules = tables.ops(found), tables.modules(found, recording.classes)
     kernels, ceilings = tables.kernels(found), recording.ceilings
     profile = Profile(

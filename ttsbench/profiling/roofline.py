@@ -17,7 +17,7 @@ from ttsbench.profiling.tables import by_stage
 KERNELS_MAX = 25
 LAUNCH_SECONDS = 5e-6
 FALL_BACK = "fp32"
-HOST_BOUND_SHARE = 0.5
+HOST_BOUND_SHARE_MIN = BUSY_SHARE_MAX = 0.5
 
 
 def roofline(
@@ -62,13 +62,13 @@ def main_dtype(costs: Mapping[str, Sequence[Cost]]) -> str:
 
 
 def stage_point(ceilings: Ceilings, stage: Stage, costs: Sequence[Cost]) -> RooflinePoint | None:
-    """Against the stage's time on the device, its waits included."""
-    measured = stage.busy_seconds + stage.idle_seconds
+    """Against the stage's time on the stream without the profiler, its waits included."""
+    measured = stage.unprofiled_device_seconds or stage.busy_seconds + stage.idle_seconds
     if not measured:
         return None
     memory = sum(cost.bytes for cost in costs) / ceilings.copy_bytes_per_second
     compute = sum(cost.operations / rate(ceilings, cost.dtype) for cost in costs)
-    waiting = stage.host_bound_share >= HOST_BOUND_SHARE
+    waiting = stage.busy_seconds < BUSY_SHARE_MAX * measured and stage.host_bound_share >= HOST_BOUND_SHARE_MIN
     return RooflinePoint(
         name=stage.name,
         kind="stage",

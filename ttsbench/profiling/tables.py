@@ -35,6 +35,7 @@ def stages(
     waited: Sequence[Wait],
     unprofiled: Mapping[str, float],
     peaks: Mapping[str, int],
+    device: Mapping[str, float],
 ) -> tuple[Stage, ...]:
     """In the order in which the host came to them; last, and without a wall, what belongs to none."""
     walls, whole = found.trace.stage_walls(), sum(unprofiled.values())
@@ -55,6 +56,7 @@ def stages(
             copies=sum(kernel.event.kind == COPY for kernel in ran[name]),
             kernels=len(ran[name]),
             peak_memory_bytes=peaks.get(name),
+            unprofiled_device_seconds=device.get(name),
         )
         for name, wall in walls.items()
     )
