@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ttsbench.profiles import MISMATCH_MAX, Op, Profile
+from ttsbench.profiles import Op, Profile
+from ttsbench.reports import profile_answers, profile_text
 from ttsbench.reports.tables import Table
 
 OPS_MAX = 10
@@ -14,7 +15,9 @@ def lede(profile: Profile) -> list[str]:
     """What was profiled, and what watching it cost."""
     header, window = profile.header, profile.header.window
     calls = "one call" if window.s3gen_calls == 1 else f"{window.s3gen_calls} calls"
-    walls = f"{_ms(_unprofiled(profile))} ms, profiled {_ms(header.profiled_wall_seconds)} ms"
+    walls = (
+        f"{_ms(profile_answers.unprofiled_wall_seconds(profile))} ms, profiled {_ms(header.profiled_wall_seconds)} ms"
+    )
     what = f"{window.decode_steps} decode steps, {calls} of S3Gen, {window.audio_seconds:.2f} s of audio"
     return [
         f"{header.stack} on {header.device_name}: {what}",
@@ -97,7 +100,7 @@ def findings(profile: Profile) -> list[str]:
     lines = []
     for number, finding in enumerate(profile.findings, start=1):
         share = f" ({_percent(finding.share)} of the time)" if finding.share is not None else ""
-        told = ", ".join(f"{name} {value}" for name, value in finding.evidence.items())
+        told = ", ".join(f"{name} {value}" for name, value in profile_answers.evidence(finding))
         evidence = told if len(told) <= EVIDENCE_TEXT_MAX else f"{told[:EVIDENCE_TEXT_MAX]}…"
         lines += [f"{number}. {finding.headline}{share}", f"   {evidence}", f"   {finding.advice}"]
     return lines or ["nothing stands out"]
@@ -105,20 +108,11 @@ def findings(profile: Profile) -> list[str]:
 
 def cautions(profile: Profile) -> list[str]:
     """How far the tables are to be trusted, as far as there is anything to say."""
-    flagged = [row for row in profile.reconciliation if row.flagged]
-    lines = [
-        f"the table of {row.table} is {_percent(row.mismatch)} off the raw intervals, above {MISMATCH_MAX:.0%}"
-        for row in flagged
-    ]
+    lines = profile_text.warnings(profile)
     if profile.header.on_gpu:
         known = ", ".join(f"{row.level} {_percent(row.share)}" for row in profile.coverage)
         lines.append(f"of the device's time this much is attributed: {known}")
-    changes = [f"this stack changes the output: {reason}" for reason in profile.header.changes_output]
-    return [*lines, *changes, *profile.notes]
-
-
-def _unprofiled(profile: Profile) -> float:
-    return profile.header.profiled_wall_seconds / profile.header.inflation
+    return [*lines, *profile.notes]
 
 
 def _ms(seconds: float) -> str:

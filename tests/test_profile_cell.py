@@ -14,7 +14,7 @@ import torch
 
 from ttsbench import bench, errors, profile_cell, records, utterance_cell, worker
 from ttsbench.jobs import PROFILE, Job, Window
-from ttsbench.optimizations import registry
+from ttsbench.optimizations import registry, vocoder
 from ttsbench.pipeline import Length, Pipeline
 from ttsbench.profiles import MISMATCH_MAX, Profile
 from ttsbench.profiling import chrome, collect
@@ -107,6 +107,15 @@ def test_the_multilingual_packages_hooks_grow_and_ours_do_not(
     profile = profiled(make(family="multilingual", language="en", slots=slots), tmp_path)
     assert ("hooks_growing" in ids(profile)) == found
     assert "hooks_growing" in profile.looked_for
+
+
+def test_a_stack_that_did_nothing_is_profiled_with_a_warning(
+    make: MakeJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(vocoder, "apply", lambda pipeline, option: None)
+    profile = profiled(make(slots=MENDED, stack="mended"), tmp_path)
+    assert "vocoder: folded was asked for, and upstream is what ran" in profile.notes[0]
+    assert "weight_norm_recomputed" in ids(profile)
 
 
 def test_a_trace_without_room_costs_no_table(

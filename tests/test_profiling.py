@@ -622,4 +622,4 @@ def test_the_summary_fits_a_terminal_and_says_what_to_change() -> None:
     widest = profile_summary.stages(profile)
     assert max(sum(len(cell) + 1 for cell in row) for row in (widest.columns, *widest.rows)) <= 80
     off = replace(profile, reconciliation=(profiles.Reconciliation("ops", 0.9, 1.0),))
-    assert "10.0% off the raw intervals" in "\n".join(profile_summary.cautions(off))
+    assert "The table ops differs from the raw intervals by 10.0%" in "\n".join(profile_summary.cautions(off))

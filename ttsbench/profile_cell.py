@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from ttsbench import __version__, bench, environment, profiles, records, utterance_cell
 from ttsbench.bench import Found, Tell, count_hooks, settle, utterance_seed
-from ttsbench.errors import TtsbenchError
+from ttsbench.errors import CellError, TtsbenchError
 from ttsbench.jobs import Job, Window
 from ttsbench.optimizations import registry
 
@@ -47,13 +47,23 @@ def measure(job: Job, folder: Path, tell: Tell, ladder: dict[str, float]) -> Fou
     warmup_seconds = bench.warm_up(job, pipeline, tell, lambda number: utterance_cell.warming(job, pipeline, number))
     plain = without_profiler(job, pipeline, tell)
     profile = profiled(job, asked, pipeline, folder, tell, plain)
+    evidence, doubts = attested(job, pipeline, tell)
+    profile = replace(profile, notes=(*doubts, *profile.notes))
     return {
         "profile": records.to_json(profile),
         "warmup_seconds": warmup_seconds,
         "model": utterance_cell.describe(pipeline),
-        "evidence": utterance_cell.attest(job, pipeline, tell),
+        "evidence": evidence,
         "warnings": profile.notes,
     }
+
+
+def attested(job: Job, pipeline: Pipeline, tell: Tell) -> tuple[Found, tuple[str, ...]]:
+    """A stack that did not take effect is worth looking at all the more, with a warning."""
+    try:
+        return utterance_cell.attest(job, pipeline, tell), ()
+    except CellError as error:
+        return {}, (f"this stack did not take effect as asked: {error}",)
 
 
 @dataclass(frozen=True)
