@@ -89,11 +89,14 @@ def conclude(folder: Path, run: records.Run, cell: records.Cell) -> ExitCode:
     profile = of(cell)
     tables = profile_files.files(profile)
     profile = replace(profile, files=(*profile.files, *tables, profile_text.FILE, profile_page.FILE))
-    documents = {profile_text.FILE: profile_text.markdown(profile), profile_page.FILE: profile_page.page(profile)}
+    documents = {
+        profile_text.FILE: profile_text.markdown(profile).encode(),
+        profile_page.FILE: profile_page.page(profile).encode(),
+    }
     writing: list[Callable[[], object]] = [
         lambda: profiles.write(folder, profile),
         lambda: records.write_run(folder, run),
-        *(lambda n=n, t=t: records.write_text_atomically(folder / n, t) for n, t in (documents | tables).items()),
+        *(lambda n=n, t=t: records.write_atomically(folder / n, t) for n, t in (documents | tables).items()),
     ]
     problems = [problem for write in writing if (problem := problem_of(write))]
     show(profile)

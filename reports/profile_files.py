@@ -1,11 +1,12 @@
-"""A profile as files for other tools: one CSV for each table, and collapsed stacks for flame graphs."""
+"""A profile as files for other tools: each table as CSV and Parquet, and collapsed stacks for flame graphs."""
 
 from __future__ import annotations
 
 import csv
 import dataclasses
+import importlib.util
 import io
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from ttsbench import profiles
@@ -40,32 +41,54 @@ TABLES: dict[str, tuple[type, Callable[[Profile], Iterable[Any]]]] = {
 BY_SHAPE = "ops_by_shape"
 
 
-def files(profile: Profile) -> dict[str, str]:
-    """Every file's text by its name; a table without rows is none."""
-    filled = (name for name, (_, rows) in TABLES.items() if any(True for _ in rows(profile)))
-    found = {f"{name}.csv": table(profile, name) for name in filled}
-    found[f"{BY_SHAPE}.csv"] = by_shape(profile)
+@dataclasses.dataclass(frozen=True)
+class Rows:
+    """A table for other tools: values in the units that the columns name."""
+
+    columns: tuple[str, ...]
+    values: tuple[tuple[Any, ...], ...]
+
+
+def files(profile: Profile) -> dict[str, bytes]:
+    """Every file by its name: each table that has rows as CSV and, where pyarrow is installed, as Parquet."""
+    tables = {name: rows for name in TABLES if (rows := table(profile, name)).values}
+    tables[BY_SHAPE] = by_shape(profile)
+    found = {f"{name}.csv": as_csv(rows) for name, rows in tables.items()}
+    if importlib.util.find_spec("pyarrow") is not None:
+        found |= {f"{name}.parquet": as_parquet(rows) for name, rows in tables.items()}
     stacks = {f"stacks-{kind}.txt": collapsed(profile.flames, kind) for kind in ("host", "device")}
-    return found | {name: text for name, text in stacks.items() if text.strip()}
+    return found | {name: text.encode() for name, text in stacks.items() if text.strip()}
 
 
-def table(profile: Profile, name: str) -> str:
-    """One table, a line for each row, in the units that its columns name."""
+def table(profile: Profile, name: str) -> Rows:
+    """One of them."""
     kind, rows = TABLES[name]
-    columns = [*(f.name for f in dataclasses.fields(kind) if f.name not in NESTED), *DERIVED.get(kind, ())]
-    return _csv(columns, ([getattr(row, column) for column in columns] for row in rows(profile)))
+    columns = (*(f.name for f in dataclasses.fields(kind) if f.name not in NESTED), *DERIVED.get(kind, ()))
+    return Rows(columns, tuple(tuple(getattr(row, column) for column in columns) for row in rows(profile)))
 
 
-def by_shape(profile: Profile) -> str:
+def by_shape(profile: Profile) -> Rows:
     """Ops with arguments of the same shapes, the dearest of each op."""
-    columns = [f.name for f in dataclasses.fields(profiles.ShapeCost)]
-    rows = ([op.name, *(getattr(cost, column) for column in columns)] for op in profile.ops for cost in op.shapes)
-    return _csv(["op", *columns], rows)
+    columns = tuple(f.name for f in dataclasses.fields(profiles.ShapeCost))
+    costs = ((op.name, cost) for op in profile.ops for cost in op.shapes)
+    return Rows(("op", *columns), tuple((op, *(getattr(cost, c) for c in columns)) for op, cost in costs))
 
 
-def _csv(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+def as_csv(rows: Rows) -> bytes:
+    """With the columns' names in the first line."""
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows(rows)
+    writer.writerow(rows.columns)
+    writer.writerows(rows.values)
+    return file.getvalue().encode()
+
+
+def as_parquet(rows: Rows) -> bytes:
+    """With types, which a CSV loses."""
+    import pyarrow
+    from pyarrow import parquet
+
+    columns = zip(*rows.values, strict=True) if rows.values else ((),) * len(rows.columns)
+    file = io.BytesIO()
+    parquet.write_table(pyarrow.table(dict(zip(rows.columns, map(list, columns), strict=True))), file)
     return file.getvalue()

@@ -27,7 +27,7 @@ FOLDERS: dict[str, str] = {
     if name.startswith("ttsbench.")
 }
 LOCK = (ROOT / "requirements.lock").read_text(encoding="utf-8")
-EXTRAS_NOT_LOCKED = ("flash-attn", "quantize", "ray", "tensorboard")
+EXTRAS_NOT_LOCKED = ("flash-attn", "quantize", "ray")
 
 
 def modules() -> list[str]:
@@ -143,7 +143,9 @@ def test_every_package_that_is_imported_is_declared() -> None:
     sources = [path for folder in ("ttsbench", *FOLDERS.values()) for path in (ROOT / folder).rglob("*.py")]
     imported = {name.partition(".")[0] for path in sources for name in imports(path)}
     extras = PROJECT["project"]["optional-dependencies"]
-    optional = {normalized(Requirement(text).name) for extra in ("flash-attn", "quantize") for text in extras[extra]}
+    optional = {
+        normalized(Requirement(text).name) for extra in ("flash-attn", "parquet", "quantize") for text in extras[extra]
+    }
     foreign = imported - set(sys.stdlib_module_names) - {"ttsbench"}
     owners = importlib.metadata.packages_distributions()
     needed = {normalized(owners[name][0] if name in owners else name) for name in foreign}

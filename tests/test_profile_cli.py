@@ -80,14 +80,14 @@ def test_without_room_for_a_table_the_others_and_the_summary_are_there(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = records.read_run(folder)
-    write: Callable[[Path, str], Path] = records.write_text_atomically
+    write: Callable[[Path, bytes], Path] = records.write_atomically
 
-    def without_room(path: Path, text: str) -> Path:
+    def without_room(path: Path, data: bytes) -> Path:
         if path.name in ("modules.csv", "run.json"):
             raise OSError(errno.ENOSPC, "No space left on device", str(path))
-        return write(path, text)
+        return write(path, data)
 
-    monkeypatch.setattr(records, "write_text_atomically", without_room)
+    monkeypatch.setattr(records, "write_atomically", without_room)
     assert command.conclude(tmp_path, run, run.cells[0]) == ExitCode.INTERNAL
     printed = capsys.readouterr().out
     assert "Stages" in printed

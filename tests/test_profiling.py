@@ -600,15 +600,29 @@ def test_of_a_cpu_nobody_asks_what_the_gpu_waited_for() -> None:
 
 def test_tables_are_files_with_a_line_for_each_row() -> None:
     found = profile_files.files(built(eager()))
-    rows = list(csv.DictReader(io.StringIO(found["kernels.csv"])))
+    rows = list(csv.DictReader(io.StringIO(found["kernels.csv"].decode())))
     assert [(row["name"], row["stage"], row["family"], row["launches"]) for row in rows] == [
         (GEMM, "decode", "gemm", "1"), (ADD, "cfm", "elementwise", "1"),
     ]  # fmt: skip
-    shapes = list(csv.DictReader(io.StringIO(found["ops_by_shape.csv"])))
+    shapes = list(csv.DictReader(io.StringIO(found["ops_by_shape.csv"].decode())))
     assert {"op": "aten::mm", "shapes": "[2, 64] [64, 32]"}.items() <= shapes[0].items()
     assert {"stages.csv", "ops.csv", "modules.csv", "families.csv", "decode.csv", "roofline.csv", "coverage.csv",
             "reconciliation.csv", "gaps.csv", "stacks-host.txt", "stacks-device.txt"} <= set(found)  # fmt: skip
     assert "memory.csv" not in found
+
+
+def test_parquet_holds_the_same_rows_with_their_types() -> None:
+    pandas = pytest.importorskip("pandas")
+    found = profile_files.files(built(eager()))
+    tables = {name.removesuffix(".csv") for name in found if name.endswith(".csv")}
+    assert {f"{name}.parquet" for name in tables} <= set(found)
+    for name in tables:
+        typed = pandas.read_parquet(io.BytesIO(found[f"{name}.parquet"]))
+        plain = list(csv.reader(io.StringIO(found[f"{name}.csv"].decode())))
+        assert (list(typed.columns), len(typed)) == (plain[0], len(plain) - 1)
+    kernels = pandas.read_parquet(io.BytesIO(found["kernels.parquet"]))
+    assert kernels["seconds"].dtype == float
+    assert list(kernels["name"]) == [GEMM, ADD]
 
 
 def test_the_summary_fits_a_terminal_and_says_what_to_change() -> None:

@@ -363,11 +363,16 @@ def _without_nan(data: Any) -> Any:
 
 
 def write_text_atomically(path: Path, text: str) -> Path:
+    """The same for text."""
+    return write_atomically(path, text.encode())
+
+
+def write_atomically(path: Path, data: bytes) -> Path:
     """A reader sees the old file or the new one, never half of one; a full disk leaves the old one."""
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
             file.flush()
             os.fsync(file.fileno())
         Path(name).chmod(0o644)
