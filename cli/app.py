@@ -163,13 +163,16 @@ def kernels(
     sys.exit(comparison.compare(names, output=output, quick=quick, quiet=quiet))
 
 
+STEPS = 32
+
+
 @app.command(epilog="Example: ttsbench profile chatterbox --stack upstream --set model.size=tiny")
 def profile(
     scenario: Annotated[str, typer.Argument(metavar="[SCENARIO]", autocompletion=complete_scenario,
                                             help="A YAML file, or the name of a shipped scenario.")] = "",
     stack: Annotated[str, typer.Option(metavar="NAME", help="Which stack; the baseline if left out.")] = "",
     overrides: Overrides = [],  # noqa: B006
-    steps: Annotated[int, typer.Option(metavar="N", help="Decode steps of the utterance.")] = 32,
+    steps: Annotated[int, typer.Option(metavar="N", help="Decode steps of the utterance.")] = STEPS,
     memory: Annotated[bool, typer.Option("--memory", help="Also what is allocated, in a pass of its own.")] = False,
     stacks: Annotated[bool, typer.Option("--stacks", help="Also Python's functions, at some cost.")] = False,
     tensorboard: Annotated[Path | None, typer.Option(metavar="DIR", help="The trace there too.")] = None,
@@ -185,6 +188,8 @@ def profile(
     if bool(scenario) == bool(diff):
         raise TtsbenchError("give a SCENARIO, or --diff A B", mend="See ttsbench list scenarios")
     if diff:
+        if stack or overrides or memory or stacks or tensorboard or steps != STEPS:
+            raise TtsbenchError("--diff A B profiles nothing", mend="Leave the other options out")
         sys.exit(profiling.difference(*diff))
     folder = "" if tensorboard is None else str(tensorboard.absolute())
     window = Window("", steps, stacks, memory, trace_bytes_max=round(trace_mb * 1e6), tensorboard=folder)

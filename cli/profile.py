@@ -103,7 +103,9 @@ def conclude(folder: Path, run: records.Run, cell: records.Cell) -> ExitCode:
     console.lines(
         [*(f"not written: {problem}" for problem in dict.fromkeys(problems)), f"{folder}/{profile_page.FILE}"]
     )
-    return ExitCode.INTERNAL if problems or TRACE not in profile.files else ExitCode.OK
+    if problems or TRACE not in profile.files:
+        return ExitCode.INTERNAL
+    return ExitCode.CELL_FAILED if profile.not_attested else ExitCode.OK
 
 
 def of(cell: records.Cell) -> Profile:

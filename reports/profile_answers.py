@@ -57,7 +57,7 @@ def _time(profile: Profile) -> tuple[str, str]:
             f"{op.name.removeprefix('aten::')} {own(op) / whole:.0%}" for op in profile.ops[:NAMED_STAGES]
         )
         parts.append(f"of the ops' time: {named}")
-    wall = f"{milliseconds(first.unprofiled_wall_seconds)} of {milliseconds(unprofiled_wall_seconds(profile))}"
+    wall = f"{milliseconds(first.seconds)} of {milliseconds(unprofiled_wall_seconds(profile))}"
     return f"{first.name}: {first.share:.1%}", "; ".join([wall, *parts])
 
 

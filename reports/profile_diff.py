@@ -49,7 +49,7 @@ class Change:
 class Difference:
     """From the first profile to the second; changes with the largest contribution first, whichever its sign.
 
-    Stages are walls without the profiler. Families and ops are device seconds where both ran on a GPU; otherwise
+    Stages are their times without the profiler. Families and ops are device seconds where both ran on a GPU; otherwise
     ops are the host's self seconds, the profiler's cost included, and there are no families.
     """
 
@@ -84,7 +84,7 @@ def difference(a: Profile, b: Profile) -> Difference:
         before_wall_seconds=unprofiled_wall_seconds(a),
         after_wall_seconds=unprofiled_wall_seconds(b),
         on_gpu=on_gpu,
-        stages=_changes(*({stage.name: (stage.unprofiled_wall_seconds, None) for stage in p.stages} for p in (a, b))),
+        stages=_changes(*({stage.name: (stage.seconds, None) for stage in p.stages} for p in (a, b))),
         families=_changes(*({f.name: (f.seconds, f.calls) for f in p.families} for p in (a, b))) if on_gpu else (),
         ops=_changes(*({op.name: (_self_seconds(op, on_gpu), op.calls) for op in p.ops} for p in (a, b))),
         gone=_findings_only_in(a.findings, b),
@@ -123,6 +123,7 @@ def _findings_only_in(findings: Iterable[Finding], other: Profile) -> tuple[tupl
 def _cautions(a: Profile, b: Profile) -> Iterable[str]:
     """What makes the two less than comparable."""
     sides = (a.header, b.header)
+    yield from (f"{p.header.stack} did not take effect as asked: {p.not_attested}" for p in (a, b) if p.not_attested)
     for what, of in _COMPARED:
         before, after = map(of, sides)
         if before != after:
@@ -147,7 +148,7 @@ def listings(found: Difference) -> list[Listing]:
     self_time = "device ms" if found.on_gpu else "self host ms"
     return shown(
         (
-            _listing(found, "stages", "Stages", "wall ms", found.stages),
+            _listing(found, "stages", "Stages", "ms", found.stages),
             _listing(found, "families", "Kernel families", self_time, found.families),
             _listing(found, "ops", "Ops", self_time, found.ops),
         )

@@ -40,7 +40,7 @@ def stages(profile: Profile) -> Table:
     with_peaks = any(stage.peak_memory_bytes is not None for stage in shown)
     rows = []
     for stage in shown:
-        row = [stage.name, _ms(stage.unprofiled_wall_seconds), _percent(stage.share)]
+        row = [stage.name, _ms(stage.seconds), _percent(stage.share)]
         if on_gpu:
             waiting = [stage.busy_share, stage.idle_share, stage.host_bound_share]
             row += [_percent(share) if stage.kernels else "" for share in waiting]

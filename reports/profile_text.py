@@ -83,7 +83,8 @@ def _counted(number: int, name: str) -> str:
 
 def warnings(profile: Profile) -> list[str]:
     """What a reader must know before any figure."""
-    found = [
+    found = [f"This stack did not take effect as asked: {profile.not_attested}"] if profile.not_attested else []
+    found += [
         f"The table {entry.table} differs from the raw intervals by {entry.mismatch:.1%}"
         for entry in profile.reconciliation
         if entry.flagged

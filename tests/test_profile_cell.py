@@ -114,7 +114,7 @@ def test_a_stack_that_did_nothing_is_profiled_with_a_warning(
 ) -> None:
     monkeypatch.setattr(vocoder, "apply", lambda pipeline, option: None)
     profile = profiled(make(slots=MENDED, stack="mended"), tmp_path)
-    assert "vocoder: folded was asked for, and upstream is what ran" in profile.notes[0]
+    assert "vocoder: folded was asked for, and upstream is what ran" in profile.not_attested
     assert "weight_norm_recomputed" in ids(profile)
 
 

@@ -57,13 +57,15 @@ def utterance_seed(job: Job, text_index: int, repeat: int) -> int:
     return int.from_bytes(digest[:4], "big")
 
 
-def settle(pipeline: AnyPipeline) -> None:
+def settle(pipeline: AnyPipeline, *, and_return_memory: bool = False) -> None:
     """Nothing left over from before: no garbage due, no kernel running."""
     import torch
 
     gc.collect()
     if pipeline.device.type == "cuda":
         torch.cuda.synchronize()
+        if and_return_memory:
+            torch.cuda.empty_cache()
 
 
 def warm_up(job: Job, pipeline: AnyPipeline, tell: Tell, call: Callable[[int], None]) -> tuple[float, ...]:

@@ -47,23 +47,23 @@ def measure(job: Job, folder: Path, tell: Tell, ladder: dict[str, float]) -> Fou
     warmup_seconds = bench.warm_up(job, pipeline, tell, lambda number: utterance_cell.warming(job, pipeline, number))
     plain = without_profiler(job, pipeline, tell)
     profile = profiled(job, asked, pipeline, folder, tell, plain)
-    evidence, doubts = attested(job, pipeline, tell)
-    profile = replace(profile, notes=(*doubts, *profile.notes))
+    evidence, doubt = attested(job, pipeline, tell)
+    profile = replace(profile, not_attested=doubt)
     return {
         "profile": records.to_json(profile),
         "warmup_seconds": warmup_seconds,
         "model": utterance_cell.describe(pipeline),
         "evidence": evidence,
-        "warnings": profile.notes,
+        "warnings": (*([doubt] if doubt else []), *profile.notes),
     }
 
 
-def attested(job: Job, pipeline: Pipeline, tell: Tell) -> tuple[Found, tuple[str, ...]]:
-    """A stack that did not take effect is worth looking at all the more, with a warning."""
+def attested(job: Job, pipeline: Pipeline, tell: Tell) -> tuple[Found, str]:
+    """A stack that did not take effect is worth looking at all the more; the reason stands before all figures."""
     try:
-        return utterance_cell.attest(job, pipeline, tell), ()
+        return utterance_cell.attest(job, pipeline, tell), ""
     except CellError as error:
-        return {}, (f"this stack did not take effect as asked: {error}",)
+        return {}, str(error)
 
 
 @dataclass(frozen=True)
@@ -120,8 +120,9 @@ def profiled(
     files, notes = keep_trace(chrome, folder, asked)
     header = header_of(job, asked, pipeline, spoken, wall_seconds, plain)
     del chrome  # hundreds of megabytes
-    memory = allocated(pipeline, seed, tell) if asked.memory else None
+    memory, memory_notes = allocated(pipeline, seed, tell) if asked.memory else (None, ())
     twin, more_classes, twin_notes = eager_twin(job, tell, seed)
+    settle(pipeline, and_return_memory=True)  # the twin's
     ceilings, ceiling_notes = measured_ceilings(job, tell)
     tell("reading the trace")
     return build.build(
@@ -135,18 +136,25 @@ def profiled(
             ceilings=ceilings,
             memory=memory,
             files=files,
-            notes=(*notes, *twin_notes, *ceiling_notes),
+            notes=(*notes, *memory_notes, *twin_notes, *ceiling_notes),
         )
     )
 
 
-def allocated(pipeline: Pipeline, seed: int, tell: Tell) -> profiles.Memory:
-    """The window once more, with the allocator's every move."""
+def allocated(pipeline: Pipeline, seed: int, tell: Tell) -> tuple[profiles.Memory | None, tuple[str, ...]]:
+    """The window once more, with the allocator's every move; without room for that, the reason."""
     from ttsbench.profiling import collect
 
     tell("memory")
     settle(pipeline)
-    return collect.memory_of(pipeline, seed)
+    try:
+        return collect.memory_of(pipeline, seed), ()
+    except (TtsbenchError, RuntimeError) as error:
+        return None, (f"no memory: {_first_line(error)}",)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def header_of(
@@ -229,8 +237,7 @@ def eager_twin(job: Job, tell: Tell, seed: int) -> tuple[Trace | None, dict[str,
         chrome, _, _, classes = collect.record(pipeline, seed)
         return collect.window(chrome, pipeline.device), classes, ()
     except (TtsbenchError, RuntimeError) as error:  # torch's running out of memory is one of the latter
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        return None, {}, (f"no eager twin, so replayed kernels have no op and no module: {reason}",)
+        return None, {}, (f"no eager twin, so replayed kernels have no op and no module: {_first_line(error)}",)
 
 
 def measured_ceilings(job: Job, tell: Tell) -> tuple[profiles.Ceilings | None, tuple[str, ...]]:
@@ -241,8 +248,11 @@ def measured_ceilings(job: Job, tell: Tell) -> tuple[profiles.Ceilings | None, t
 
     tell("measuring ceilings")
     tf32 = "tf32" in (job.slots.get("dtype"), job.slots.get("s3gen_dtype"))
-    with tf32_allowed(tf32):
-        found = kernel_bench.measure_ceilings()
+    try:
+        with tf32_allowed(tf32):
+            found = kernel_bench.measure_ceilings()
+    except RuntimeError as error:  # no room for large products beside the pipeline
+        return None, (f"no roofline: {_first_line(error)}",)
     notes = ("the rate of fp32 products is TF32's, which this stack allows",) if tf32 else ()
     return profiles.Ceilings(found.copy_bytes_per_second, dict(found.matmul_flops_per_second)), notes
 

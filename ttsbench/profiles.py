@@ -96,7 +96,7 @@ class Header:
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage of the utterance. Walls add up to the window's; `share` is of the unprofiled wall."""
+    """One stage of the utterance. Walls add up to the window's; `share` is of all stages' `seconds`."""
 
     name: str
     wall_seconds: float
@@ -113,6 +113,12 @@ class Stage:
     peak_memory_bytes: int | None = None
     # Between events on the stream where the stage begins and ends, waits included and without the profiler.
     unprofiled_device_seconds: float | None = None
+
+    @property
+    def seconds(self) -> float:
+        """Without the profiler: on the stream where there is one, since the host runs ahead of its own stages."""
+        on_stream = self.unprofiled_device_seconds
+        return self.unprofiled_wall_seconds if on_stream is None else on_stream
 
     @property
     def busy_share(self) -> float:
@@ -342,7 +348,7 @@ class MemoryPoint:
 
 @dataclass(frozen=True)
 class MemoryPart:
-    """One entry of the breakdown: weights, kv_cache, graph_pools, activations, cached_by_allocator (not in use)."""
+    """One entry of the breakdown: weights, kv_cache, graph_pools, activations."""
 
     name: str
     bytes: int
@@ -417,6 +423,8 @@ class Profile:
     # Names of the files beside profile.json: trace, tables, stacks.
     files: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    # Why the stack did not take effect as asked; its figures are then those of something else.
+    not_attested: str = ""
 
     def stage(self, name: str) -> Stage | None:
         """By its name."""

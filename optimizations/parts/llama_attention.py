@@ -13,6 +13,7 @@ import torch
 from transformers import AttentionInterface
 from transformers.models.llama.modeling_llama import apply_rotary_pos_emb, eager_attention_forward
 
+from ttsbench.errors import CellError
 from ttsbench.optimizations.parts.modules import Counted, attest_calls
 from ttsbench.pipeline import Pipeline
 
@@ -73,4 +74,6 @@ def attest_part(pipeline: Pipeline, slot: str, option: str, part: str, *, wanted
     forwards = [getattr(layer.self_attn, "forward", None) for layer in getattr(pipeline.tts.t3.tfmr, "layers", ())]
     parts = [getattr(forward, part) for forward in forwards if isinstance(forward, Attending)]
     ours = [exchanged for exchanged in parts if isinstance(exchanged, Counted)]
+    if ours and len(ours) != len(forwards):
+        raise CellError(f"{slot}: {option} was asked for, and {len(ours)} of {len(forwards)} layers were changed")
     return attest_calls(slot, option, [exchanged.calls for exchanged in ours], wanted=wanted)

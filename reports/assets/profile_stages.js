@@ -18,13 +18,13 @@ function drawShares(width) {
 
 function stateSeconds(stage) {
   const device = stage.busy + stage.idle;
-  return {busy: stage.busy, wait: stage.wait, idle: stage.idle - stage.wait, host: Math.max(0, stage.wall - device)};
+  return {busy: stage.busy, wait: stage.wait, idle: stage.idle - stage.wait, host: stage.busy ? 0 : Math.max(0, stage.wall - device)};
 }
 
 function drawStages(width) {
   const narrow = width < 560;
   const [row, bar, left, right] = narrow ? [46, 18, 0, 0] : [34, 20, 118, 176];
-  const lengths = data.stages.map((stage) => Math.max(stage.wall, stage.busy + stage.idle));
+  const lengths = data.stages.map((stage) => (stage.busy ? stage.busy + stage.idle : stage.wall));
   const scale = linear([0, Math.max(...lengths, 1e-9)], [0, width - left - right]);
   const drawing = canvas(width, data.stages.length * row, 'Device busy, waiting and idle per stage');
   data.stages.forEach((stage, index) => {

@@ -57,7 +57,7 @@ class Ran:
     op_place: int = NOBODY
     module: str | None = None
     replayed: bool = False
-    by_twin: bool = False
+    by_twin: frozenset[str] = frozenset()  # which of op and module
     cost: Cost | None = None
 
 
@@ -148,19 +148,18 @@ def _share_costs(found: Attributed) -> None:
 
 
 def lay_beside(ran: Sequence[Ran], twin: Sequence[Ran]) -> None:
-    """Gives each kernel that has no op or no module what its counterpart has: the one as far along in its stage."""
+    """Gives each kernel that has no op or no module what its counterpart has, where there are as many of its name."""
     ours, theirs = _by_stage_and_name(ran), _by_stage_and_name(twin)
     for key, kernels in ours.items():
         counterparts = theirs.get(key, [])
-        if not counterparts:
+        if len(counterparts) != len(kernels):
             continue
-        for number, kernel in enumerate(kernels):
-            other = counterparts[number * len(counterparts) // len(kernels)]
+        for kernel, other in zip(kernels, counterparts, strict=True):
             if kernel.op is None and other.op is not None:
-                kernel.op, kernel.by_twin = other.op, True
+                kernel.op, kernel.by_twin = other.op, kernel.by_twin | {"op"}
                 kernel.cost = kernel.cost or other.cost
             if kernel.module is None and other.module is not None:
-                kernel.module, kernel.by_twin = other.module, True
+                kernel.module, kernel.by_twin = other.module, kernel.by_twin | {"module"}
 
 
 def _by_stage_and_name(ran: Sequence[Ran]) -> dict[tuple[str | None, str], list[Ran]]:

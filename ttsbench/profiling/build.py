@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from ttsbench.profiles import SCHEMA_VERSION, Ceilings, Header, Memory, Profile
 from ttsbench.profiling import findings, flames, roofline, tables, timeline
-from ttsbench.profiling.attribution import attribute
+from ttsbench.profiling.attribution import Ran, attribute
 from ttsbench.profiling.trace import Trace
 
 
@@ -29,6 +29,11 @@ class Recording:
     notes: tuple[str, ...] = field(default=())
 
 
+def _untold(ran: Sequence[Ran]) -> Iterator[str]:
+    for stage, share in roofline.without_costs(ran).items():
+        yield f"no floor for {stage}: products that tell no shapes take {share:.0%} of its kernels' time"
+
+
 def build(recording: Recording) -> Profile:
     """Every table from the one trace, the eager twin beside it where there is one."""
     twin = attribute(recording.twin) if recording.twin is not None else None
@@ -37,7 +42,7 @@ def build(recording: Recording) -> Profile:
     peaks = recording.memory.stage_peaks if recording.memory else {}
     stages = tables.stages(found, waited, recording.unprofiled_stages, peaks, recording.unprofiled_device)
     ops, modules = tables.ops(found), tables.modules(found, recording.classes)
-    kernels, ceilings = tables.kernels(found), recording.ceilings
+    kernels, ceilings, by_eager = tables.kernels(found), recording.ceilings, twin.ran if twin else ()
     profile = Profile(
         schema_version=SCHEMA_VERSION,
         header=recording.header,
@@ -49,15 +54,13 @@ def build(recording: Recording) -> Profile:
         decode=tables.decode(found, stages, waited, recording.header.window.decode_steps),
         reconciliation=tables.reconcile(found, stages, ops, modules, kernels),
         coverage=tables.coverage(found.ran),
-        roofline=roofline.roofline(ceilings, found.ran, stages, kernels, twin.ran if twin else ())
-        if ceilings
-        else None,
+        roofline=roofline.roofline(ceilings, found.ran, stages, kernels, by_eager),
         memory=recording.memory,
         flames=flames.flames(found),
         gaps=timeline.largest_gaps(found, waited),
         findings=(),
         files=recording.files,
-        notes=recording.notes,
+        notes=(*recording.notes, *(_untold(by_eager or found.ran) if ceilings else ())),
     )
     answers, looked_for = findings.find(profile)
     return replace(profile, findings=answers, looked_for=looked_for)

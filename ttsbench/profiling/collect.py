@@ -7,6 +7,7 @@ compiler has compiled gets none: its guards would see the hooks and compile ever
 from __future__ import annotations
 
 import json
+import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -88,19 +89,21 @@ def profiled(device: torch.device, call: Callable[[], None], **options: Any) -> 
 
 
 def export(profiler: Any) -> Chrome:
-    """The trace as plain data, by way of a file wherever there is room for one."""
-    problem: Exception = OSError("no folder for temporary files")
-    for folder in (Path(tempfile.gettempdir()), SHARED_MEMORY):
-        try:
-            with tempfile.TemporaryDirectory(dir=folder) as place:
-                file = Path(place) / "trace.json"
-                profiler.export_chrome_trace(str(file))
-                return dict(json.loads(file.read_bytes()))
-        except (OSError, ValueError, RuntimeError) as error:  # a full disk leaves half a trace, or none
-            problem = error
-    raise CellError(
-        f"the profiler's trace could not be kept while it is read: {problem}", mend="Set TMPDIR to a folder with room"
-    )
+    """The trace as plain data, by way of a file where there is most room: the profiler gives it away only once."""
+    try:
+        with tempfile.TemporaryDirectory(dir=roomiest()) as place:
+            file = Path(place) / "trace.json"
+            profiler.export_chrome_trace(str(file))
+            return dict(json.loads(file.read_bytes()))
+    except (OSError, ValueError, RuntimeError) as error:  # a full disk leaves half a trace, or none
+        problem = f"the profiler's trace could not be kept while it is read: {error}"
+        raise CellError(problem, mend="Set TMPDIR to a folder with room") from error
+
+
+def roomiest() -> Path:
+    """Of the folders for temporary files."""
+    folders = [folder for folder in (Path(tempfile.gettempdir()), SHARED_MEMORY) if folder.is_dir()]
+    return max(folders, key=lambda folder: shutil.disk_usage(folder).free)
 
 
 def window(chrome: Chrome, device: torch.device) -> Trace:

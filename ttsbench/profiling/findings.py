@@ -15,7 +15,7 @@ BUSY_SHARE_MAX = 0.5
 PER_STEP_MIN = 0.5
 MASK_SYNCS_MIN = 10
 PROMPT_SHARE_MIN = 0.3
-WATERMARK_SHARE_MIN = 0.005
+WATERMARK_SHARE_MIN = 0.002  # on an H200 it takes 0.5 % of upstream's time
 SORTS = ("aten::sort", "aten::argsort", "aten::msort")
 READS_BACK = "aten::_local_scalar_dense"
 WEIGHT_NORMS = ("aten::_weight_norm", "aten::_weight_norm_interface", "aten::norm_except_dim")
@@ -80,14 +80,17 @@ def sync_per_step(profile: Profile) -> Finding | None:
 def full_sort(profile: Profile) -> Finding | None:
     """The sampler sorts all logits for a top-p that may not even be asked for."""
     sorts, steps = _calls(profile, SORTS, "decode"), profile.header.window.decode_steps
-    if not steps or sorts / steps < PER_STEP_MIN:
+    in_decode = [row for row in profile.kernels if row.stage == "decode"]
+    kernels = [row for row in in_decode if row.op in SORTS or "sort" in row.name.lower()]
+    # A replayed graph sorts without an op on the host.
+    seen = max(sorts, *(row.calls for row in kernels), 0)
+    if not steps or seen / steps < PER_STEP_MIN:
         return None
-    kernels = [row for row in profile.kernels if row.stage == "decode" and row.op in SORTS]
     return Finding(
         "full_sort",
         "The sampler sorts all logits in every step",
         {
-            "sorts_per_step": round(sorts / steps, 2),
+            "sorts_per_step": round((sorts or seen) / steps, 2),
             "shapes": next((cost.shapes for op in _named(profile, SORTS) for cost in op.shapes), ""),
             **(_of_kernels(kernels, steps) if kernels else {}),
         },
@@ -177,7 +180,7 @@ def prompt_tax(profile: Profile) -> Finding | None:
         {
             "prompt_frames": window.prompt_frames,
             "speech_frames": window.speech_frames,
-            "cfm_ms": round(stage.unprofiled_wall_seconds * 1e3, 3),
+            "cfm_ms": round(stage.seconds * 1e3, 3),
         },
         "A shorter reference costs less in every step, and longer utterances share it among more speech.",
         "cfm",
@@ -192,8 +195,8 @@ def watermark_on_host(profile: Profile) -> Finding | None:
         return None
     return Finding(
         "watermark_on_host",
-        f"The watermark is made on the host and takes {stage.unprofiled_wall_seconds * 1e3:.0f} ms",
-        {"ms": round(stage.unprofiled_wall_seconds * 1e3, 3), "kernels": stage.kernels, "share": round(stage.share, 4)},
+        f"The watermark is made on the host and takes {stage.seconds * 1e3:.0f} ms",
+        {"ms": round(stage.seconds * 1e3, 3), "kernels": stage.kernels, "share": round(stage.share, 4)},
         "watermark: gpu runs the same network on the device.",
         "watermark",
         stage.share,

@@ -49,9 +49,10 @@ def _memory(
 ) -> Memory:
     points = timeline(changes, marks, held)
     peak = max((point.allocated_bytes for point in points), default=held)
-    parts["activations"] = max(0, peak + allocated_elsewhere - sum(parts.values()))
-    if reserved is not None:
-        parts["cached_by_allocator"] = max(0, reserved - sum(parts.values()))
+    whole = peak + allocated_elsewhere
+    # A cache that grows is gone again where S3Gen's peak is.
+    parts["kv_cache"] = min(parts["kv_cache"], max(0, whole - sum(parts.values()) + parts["kv_cache"]))
+    parts["activations"] = max(0, whole - sum(parts.values()))
     return Memory(
         peak_bytes=peak,
         breakdown=tuple(MemoryPart(name, size) for name, size in parts.items() if size),

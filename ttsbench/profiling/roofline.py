@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 from ttsbench.profiles import Ceilings, Kernel, Roofline, RooflinePoint, Stage
+from ttsbench.profiling import families
 from ttsbench.profiling.attribution import Ran
 from ttsbench.profiling.costs import Cost
 from ttsbench.profiling.tables import by_stage
@@ -17,6 +18,9 @@ from ttsbench.profiling.tables import by_stage
 KERNELS_MAX = 25
 LAUNCH_SECONDS = 5e-6
 FALL_BACK = "fp32"
+UNTOLD_SHARE_MAX = 0.02
+PRODUCTS = ("gemm", "attention", "convolution")
+OUR_PRODUCTS = ("gate_up", "step_attention")
 HOST_BOUND_SHARE_MIN = BUSY_SHARE_MAX = 0.5
 
 
@@ -27,7 +31,8 @@ def roofline(
     """Points for every stage that has products, and for the dearest kernels whose cost is known."""
     if ceilings is None:
         return None
-    costs = products(twin or ran)
+    untold = without_costs(twin or ran)
+    costs = {stage: of_stage for stage, of_stage in products(twin or ran).items() if stage not in untold}
     points = [
         point
         for stage in stages
@@ -50,6 +55,24 @@ def products(ran: Sequence[Ran]) -> dict[str, list[Cost]]:
         stage: [kernel.cost for kernel in kernels if kernel.cost is not None and kernel.cost.product]
         for stage, kernels in by_stage(ran).items()
     }
+
+
+def without_costs(ran: Sequence[Ran]) -> dict[str, float]:
+    """Stages whose products tell no shapes, as replayed ones do and those of Triton or another package: what share of
+    their time those take. Their floor would be one of half the work."""
+    shares = {}
+    for stage, kernels in by_stage(ran).items():
+        whole = sum(kernel.event.seconds for kernel in kernels)
+        costless = (kernel.event for kernel in kernels if kernel.cost is None)
+        untold = sum(event.seconds for event in costless if is_product(event.name))
+        if whole and untold / whole > UNTOLD_SHARE_MAX:
+            shares[stage] = untold / whole
+    return shares
+
+
+def is_product(kernel: str) -> bool:
+    """By its name."""
+    return families.family(kernel) in PRODUCTS or any(part in kernel for part in OUR_PRODUCTS)
 
 
 def main_dtype(costs: Mapping[str, Sequence[Cost]]) -> str:

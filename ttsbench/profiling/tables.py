@@ -38,7 +38,8 @@ def stages(
     device: Mapping[str, float],
 ) -> tuple[Stage, ...]:
     """In the order in which the host came to them; last, and without a wall, what belongs to none."""
-    walls, whole = found.trace.stage_walls(), sum(unprofiled.values())
+    walls, seconds = found.trace.stage_walls(), {**unprofiled, **device}
+    whole = sum(seconds.values())
     ran, calls, idle = by_stage(found.ran), driver_calls(found), idle_by_stage(waited)
     walls |= {name: 0.0 for name in ran if name not in walls}
     return tuple(
@@ -46,7 +47,7 @@ def stages(
             name=name,
             wall_seconds=wall,
             unprofiled_wall_seconds=unprofiled.get(name, 0.0),
-            share=unprofiled.get(name, 0.0) / whole if whole else 0.0,
+            share=seconds.get(name, 0.0) / whole if whole else 0.0,
             busy_seconds=timeline.union_seconds(ran[name]),
             idle_seconds=idle[name][0],
             host_bound_seconds=idle[name][1],
@@ -286,7 +287,7 @@ def reconcile(
     kernel_rows: Sequence[Kernel],
 ) -> tuple[Reconciliation, ...]:  # fmt: skip
     """Each table's sum against the raw intervals: what it leaves out or counts twice shows. Of stages the busy time."""
-    raw = sum(event.seconds for event in found.trace.device)
+    raw = found.trace.recorded_device_seconds
     if not found.trace.device:
         covered = covered_seconds(found.trace.host)
         return (Reconciliation("ops", sum(row.self_host_seconds for row in op_rows), covered),)
@@ -314,7 +315,7 @@ def coverage(ran: Sequence[Ran]) -> tuple[Coverage, ...]:
 
     def row(level: str, has: Sequence[bool]) -> Coverage:
         known = [kernel for kernel, it_has in zip(ran, has, strict=True) if it_has]
-        twin = sum(kernel.event.seconds for kernel in known if kernel.by_twin and level != "stage")
+        twin = sum(kernel.event.seconds for kernel in known if level in kernel.by_twin)
         return Coverage(level, sum(kernel.event.seconds for kernel in known), total, twin)
 
     return (

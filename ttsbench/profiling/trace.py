@@ -78,6 +78,8 @@ class Trace:
     marks: list[tuple[float, str]] = field(default_factory=list)
     # What the allocator handed out (or took back, negative), by moment; only where memory was asked for.
     allocations: list[tuple[float, int]] = field(default_factory=list)
+    # Of every kernel and copy that the profiler recorded from the first mark on, whatever became of it here.
+    recorded_device_seconds: float = 0.0
 
     def __post_init__(self) -> None:
         """By start, what encloses before what is enclosed."""
@@ -143,6 +145,7 @@ def parse(chrome: Mapping[str, Any]) -> Trace:
             trace.device.append(_device(event))
         elif first <= start < last and (host := _host(event)) is not None:
             trace.host += _split(host, marks) if host.kind in (MODULE_KIND, PYTHON) else [host]
+    trace.recorded_device_seconds = sum(event.seconds for event in trace.device if event.end > first)
     # Kernels run after the host has gone on: those count that were launched in the window, whenever they ran.
     elsewhere = _launched_elsewhere(events, first, last)
     trace.device = [event for event in trace.device if event.correlation not in elsewhere and event.end > first]
