@@ -163,6 +163,16 @@ def kernels(
     sys.exit(comparison.compare(names, output=output, quick=quick, quiet=quiet))
 
 
+@app.command(epilog="Example: ttsbench selftest --quick")
+def selftest(
+    quick: Annotated[bool, typer.Option("--quick", help="100 comparisons a row in the place of 1,000.")] = False,
+) -> None:
+    """Show how often the tool itself errs: false alarms and power over simulated comparisons whose truth is known."""
+    from ttsbench.cli import selftest as simulation
+
+    sys.exit(simulation.run(quick=quick))
+
+
 def version(wanted: bool) -> None:
     """--version."""
     if wanted:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +22,7 @@ class Pair:
     candidate: Cell
     baseline: Cell
 
-    @property
+    @functools.cached_property
     def void(self) -> tuple[str, ...]:
         """Why nothing can be learned from it; empty where something can."""
         sides = (("candidate", self.candidate), ("baseline", self.baseline))
@@ -39,7 +40,7 @@ class Pairing:
     pairs: tuple[Pair, ...]
     unpaired: tuple[Cell, ...] = ()
 
-    @property
+    @functools.cached_property
     def valid(self) -> tuple[Pair, ...]:
         """Those that count."""
         return tuple(pair for pair in self.pairs if not pair.void)
