@@ -15,14 +15,15 @@ from ttsbench.records import Cell
 from ttsbench.reports import comparison, metrics
 from ttsbench.reports.decision import Verdict
 from ttsbench.reports.metrics import Metric
-from ttsbench.reports.pairing import Pair
+from ttsbench.reports.pairing import Pair, beside
 from ttsbench.reports.tables import Table
 
 COMPARISONS, QUICK_COMPARISONS = 1000, 100
 BASELINE, CANDIDATE = "upstream", "candidate"
 EFFECTS = (0.0, 0.03, 0.05, 0.08)
-FALSE_ALARMS_MAX = 0.01
 WRONG_MAX = 0.01
+# Six looks at 97.5 % add up where the noise is larger than what is looked for; of one look it would be this.
+WRONG_MAX_WHEN_NOISY = 0.025
 POWER_MIN = {("quiet", 0.05): 0.75, ("quiet", 0.08): 0.99}
 # Just at the limit both slower and same are right, and neither has to be found.
 AT_THE_LIMIT = 0.03
@@ -36,6 +37,7 @@ class Setting:
     fake: Fake
     told: str
     figures: Sequence[Metric] = (metrics.RTF,)
+    wrong_max: float = WRONG_MAX
 
 
 QUIET = Fake(process_noise=0.015, call_noise=0.01)
@@ -48,6 +50,7 @@ SETTINGS = (
         "noisy",
         Fake(process_noise=0.05, call_noise=0.03, drift=0.03, spikes=0.1),
         "sd 5 % between processes, 3 % between calls, drift, and one call in 10 a spike",
+        wrong_max=WRONG_MAX_WHEN_NOISY,
     ),
     Setting("3 figures", QUIET, "quiet; time, memory and energy are decided together, and time and energy change", ()),
 )
@@ -57,7 +60,7 @@ SETTINGS = (
 class Outcome:
     """What became of many comparisons of one setting whose truth is known."""
 
-    setting: str
+    setting: Setting
     effect: float
     verdicts: Mapping[Verdict, int]
     pairs: float
@@ -81,11 +84,10 @@ class Outcome:
     @property
     def complaints(self) -> list[str]:
         """Which of the promised figures it does not meet."""
-        allowed = WRONG_MAX if self.effect else FALSE_ALARMS_MAX
-        needed = POWER_MIN.get((self.setting, self.effect), 0.0)
+        allowed, needed = self.setting.wrong_max, POWER_MIN.get((self.setting.name, self.effect), 0.0)
         found = self.share(Verdict.SLOWER)
         return [
-            *([f"wrong {self.wrong:.1%} of the time, allowed {allowed:.0%}"] if self.wrong > allowed else []),
+            *([f"wrong {self.wrong:.1%} of the time, allowed {allowed:.1%}"] if self.wrong > allowed else []),
             *([f"found {found:.1%} of the time, promised {needed:.0%}"] if found < needed else []),
         ]
 
@@ -95,9 +97,9 @@ def run(*, quick: bool) -> ExitCode:
     comparisons = QUICK_COMPARISONS if quick else COMPARISONS
     outcomes = [outcome(setting, effect, comparisons) for setting in SETTINGS for effect in EFFECTS]
     console.show_table(table(outcomes, comparisons))
-    broken = [f"{o.setting}, {truth(o.effect)}: {complaint}" for o in outcomes for complaint in o.complaints]
+    broken = [f"{o.setting.name}, {truth(o.effect)}: {complaint}" for o in outcomes for complaint in o.complaints]
     console.lines([f"not as promised: {complaint}" for complaint in broken] or ["all as promised"])
-    return ExitCode.CELL_FAILED if broken else ExitCode.OK
+    return ExitCode.QUALITY if broken else ExitCode.OK
 
 
 def outcome(setting: Setting, effect: float, comparisons: int) -> Outcome:
@@ -108,7 +110,7 @@ def outcome(setting: Setting, effect: float, comparisons: int) -> Outcome:
         found = compare(setting, effect, seed_of(setting, effect, number))
         verdicts[found.verdict] += 1
         pairs += len(found.pairing.pairs)
-    return Outcome(setting.name, effect, verdicts, pairs / comparisons)
+    return Outcome(setting, effect, verdicts, pairs / comparisons)
 
 
 def seed_of(setting: Setting, effect: float, number: int) -> int:
@@ -135,7 +137,7 @@ def in_turn(setting: Setting, effect: float, series: int) -> Iterator[Pair]:
             stack: cell(replace(job, stack=stack, key=stack, process=number, order=2 * number + order.index(stack)))
             for stack in order
         }
-        yield Pair(cells[CANDIDATE], cells[BASELINE])
+        yield beside(cells[CANDIDATE], cells[BASELINE])
 
 
 def cell(job: Job) -> Cell:
@@ -163,7 +165,7 @@ def table(outcomes: Sequence[Outcome], comparisons: int) -> Table:
     """A row per setting and truth."""
     rows = tuple(
         (
-            o.setting,
+            o.setting.name,
             truth(o.effect),
             *(f"{o.share(verdict):.1%}" for verdict in Verdict),
             f"{o.wrong:.1%}",

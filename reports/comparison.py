@@ -78,7 +78,8 @@ def so_far(
 def _compared(
     pairing: Pairing, decide: decision.Decide, floors: Mapping[str, float], only: Sequence[Metric] = ()
 ) -> Comparison:
-    ours, theirs = ([getattr(pair, side) for pair in pairing.valid] for side in ("candidate", "baseline"))
+    ours = [cell for pair in pairing.valid for cell in pair.candidate]
+    theirs = [cell for pair in pairing.valid for cell in pair.baseline]
     shown = only or gating([*ours, *theirs])
     differences = {metric.name: [pair.difference(metric) for pair in pairing.valid] for metric in shown}
     thresholds = {name: decision.threshold(floors.get(name)) for name in differences}

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ttsbench.records import Cell, Guard
-from ttsbench.reports import decision
+from ttsbench.reports import decision, statistics
 from ttsbench.reports.metrics import Metric
 
 CLOCK_SPREAD_MAX = 0.03
@@ -17,20 +17,31 @@ RETRIES = 2
 
 @dataclass(frozen=True)
 class Pair:
-    """Two processes of one series, one after the other, and what makes them worthless, if anything does."""
+    """Two processes of one series, one after the other; or two whole series, each of which counts as one then."""
 
-    candidate: Cell
-    baseline: Cell
+    candidate: tuple[Cell, ...]
+    baseline: tuple[Cell, ...]
 
     @functools.cached_property
     def void(self) -> tuple[str, ...]:
         """Why nothing can be learned from it; empty where something can."""
         sides = (("candidate", self.candidate), ("baseline", self.baseline))
-        return tuple(f"{side}: {reason}" for side, cell in sides for reason in spoiled_by(cell))
+        return tuple(f"{side}: {reason}" for side, cells in sides for cell in cells for reason in spoiled_by(cell))
 
     def difference(self, metric: Metric) -> float:
         """d = ln(candidate ÷ baseline), each the median of its process's utterances."""
-        return decision.log_ratio(metric.of(self.candidate), metric.of(self.baseline))
+        return decision.log_ratio(_middle(metric, self.candidate), _middle(metric, self.baseline))
+
+
+def _middle(metric: Metric, cells: Sequence[Cell]) -> float | None:
+    """The median of the processes; nothing where one of them has no such figure."""
+    values = [metric.of(cell) for cell in cells]
+    return None if None in values else statistics.median(values)
+
+
+def beside(candidate: Cell, baseline: Cell) -> Pair:
+    """Two processes."""
+    return Pair((candidate,), (baseline,))
 
 
 @dataclass(frozen=True)
@@ -86,7 +97,7 @@ def pair_up(candidate: Iterable[Cell], baseline: Iterable[Cell]) -> Pairing:
     ours = {cell.process: cell for cell in candidate if cell.kind == "timed"}
     both = sorted(ours.keys() & theirs.keys())
     lone = [*(ours[n] for n in sorted(ours.keys() - both)), *(theirs[n] for n in sorted(theirs.keys() - both))]
-    return Pairing(tuple(Pair(ours[number], theirs[number]) for number in both), tuple(lone))
+    return Pairing(tuple(beside(ours[number], theirs[number]) for number in both), tuple(lone))
 
 
 @dataclass(frozen=True)

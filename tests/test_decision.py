@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from ttsbench.records import Cell, Guard, Memory, Utterance
 from ttsbench.reports import comparison, decision, exact, metrics
 from ttsbench.reports.decision import Verdict
-from ttsbench.reports.pairing import Pair, Pairing, pair_up, wanted
+from ttsbench.reports.pairing import Pairing, beside, pair_up, wanted
 from ttsbench.reports.steadiness import steadiness
 
 MakeCell = Callable[..., Cell]
@@ -169,7 +169,7 @@ def test_a_pair_is_two_processes_of_one_number(make_cell: MakeCell, make_utteran
     baseline = series(make_cell, make_utterance, SECONDS)
     candidate = series(make_cell, make_utterance, [s * 1.1 for s in reversed(SECONDS)], "slow")
     found = pair_up(reversed(candidate), [*baseline, make_cell(kind="cold", process=9)])
-    assert [(p.candidate.process, p.baseline.process) for p in found.pairs] == [(n, n) for n in range(6)]
+    assert [(p.candidate[0].process, p.baseline[0].process) for p in found.pairs] == [(n, n) for n in range(6)]
     assert comparison.whole(found).judgements["rtf"].verdict is Verdict.SLOWER
 
 
@@ -194,13 +194,13 @@ def test_processes_without_a_counterpart_prevent_a_verdict(
     ],
 )
 def test_what_spoils_a_process_makes_its_pair_void(make_cell: MakeCell, changes: dict[str, Any], told: str) -> None:
-    for pair in (Pair(make_cell(**changes), make_cell()), Pair(make_cell(), make_cell(**changes))):
+    for pair in (beside(make_cell(**changes), make_cell()), beside(make_cell(), make_cell(**changes))):
         assert told in pair.void[0]
-    assert not Pair(make_cell(), make_cell(guard=Guard(sm_clock_mhz_min=1950, sm_clock_mhz_max=1980))).void
+    assert not beside(make_cell(), make_cell(guard=Guard(sm_clock_mhz_min=1950, sm_clock_mhz_max=1980))).void
 
 
 def test_a_void_pair_is_tried_twice_again_and_then_given_up(make_cell: MakeCell) -> None:
-    good, void = Pair(make_cell(), make_cell()), Pair(make_cell(status="crashed", reason="killed"), make_cell())
+    good, void = beside(make_cell(), make_cell()), beside(make_cell(status="crashed", reason="killed"), make_cell())
     assert wanted([], 5).pairs == 5
     assert wanted([good, void, good], 5).pairs == 3
     assert wanted([void, void, good, void, void], 5) == wanted([good], 5)
