@@ -5,6 +5,7 @@ Pure functions over records. `whole` judges what lies there; `so_far` judges a s
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -57,7 +58,18 @@ def gating(cells: Iterable[Cell]) -> tuple[Metric, ...]:
 
 def whole(pairing: Pairing, *, floors: Mapping[str, float] | None = None) -> Comparison:
     """All pairs at one look: nobody looked before, and none can be added."""
-    return _compared(pairing, decision.look, floors or {})
+    found = _compared(pairing, decision.look, floors or {})
+    if pairing.unpaired or not pairing.valid or any(pair.candidate != pair.baseline for pair in pairing.valid):
+        return found
+    differing = {m.name for m in GATING if any(pair.difference(m) != 0 for pair in pairing.valid)}
+    judgements = {name: j if name in differing else _itself(j) for name, j in found.judgements.items()}
+    return replace(found, judgements=judgements)
+
+
+def _itself(judgement: Judgement) -> Judgement:
+    """However few processes there are: nothing was measured twice, so there is nothing that chance could have done."""
+    told = "the same record on both sides"
+    return replace(judgement, verdict=Verdict.SAME, ratio=1.0, low=1.0, high=1.0, mde=math.nan, reason=told)
 
 
 def so_far(

@@ -27,6 +27,12 @@ class Count:
     name: str
     label: str
     of: Callable[[Cell], float | None]
+    scale: float = 1.0
+    digits: int = 0
+
+    def text(self, value: float | None) -> str:
+        """As it stands in a table."""
+        return "–" if value is None else f"{value * self.scale:,.{self.digits}f}"
 
 
 @dataclass(frozen=True)
@@ -59,16 +65,16 @@ def _allocated(cell: Cell) -> float | None:
     return None if peak is None else float(peak)
 
 
-ACTIVITIES = {"decode_per_step": "a step", "s3gen_per_call": "S3Gen", "per_call": "a forward", "per_step": "a step"}
+ACTIVITIES = {"decode_per_step": "step", "s3gen_per_call": "S3Gen", "per_call": "call", "per_step": "step"}
 COUNTS: tuple[Count, ...] = (
     *(
-        Count(f"{part}.{what}", f"{label}, {where}", _in_evidence("activity", part, what))
+        Count(f"{part}.{what}", f"{label}/{where}", _in_evidence("activity", part, what))
         for part, where in ACTIVITIES.items()
-        for what, label in (("launches", "launches"), ("graph_launches", "graph launches"), ("waits", "host syncs"))
+        for what, label in (("launches", "launches"), ("graph_launches", "graphs"), ("waits", "syncs"))
     ),
     Count("graph_breaks", "graph breaks", _in_evidence("compiler", "graph_breaks")),
     Count("recompilations", "recompilations", _in_evidence("compiler", "recompilations_while_timing")),
-    Count("allocated_peak_bytes", "allocated bytes", _allocated),
+    Count("allocated_peak_bytes", "allocated MiB", _allocated, 1 / 2**20, 1),
     Count("tokens", "tokens", _tokens),
 )
 

@@ -378,13 +378,15 @@ def migrate(data: Json, where: str) -> Json:
 
 def read_run(path: Path) -> Run:
     """The record of a run folder, or of its run.json."""
+    from pydantic_core import from_json as parsed  # three times as fast as json, which is most of reading a record
+
     file = path
     try:
         file = path / "run.json" if path.is_dir() else path
         size = file.stat().st_size
         if size > RECORD_BYTES_MAX:
             raise RecordError(f"{file} is {size / 1e6:.0f} MB; a record has at most {RECORD_BYTES_MAX / 1e6:.0f} MB")
-        data = json.loads(file.read_text(encoding="utf-8"))
+        data = parsed(file.read_bytes())
     except FileNotFoundError:
         raise NoRecordError(f"{path} holds no run.json", mend="Name a folder below runs/, or its run.json") from None
     except OSError as error:
