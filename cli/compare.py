@@ -61,9 +61,10 @@ def compared(given: Sequence[Side], *, allow_mismatch: bool) -> Report:
         raise UsageError("there is nothing to compare with", mend="Give a baseline and then candidates, or one run")
     if not matches:
         raise UsageError("nothing is on both sides", mend="Name stacks, as in RUN:STACK; ttsbench show RUN lists them")
+    remarks = dict.fromkeys(remark for side in given for run in side.runs for remark in sides.remarks(run))
     lonely = [note for candidate in candidates for note in sides.lonely(candidate, baseline)]
     found = [Compared(match, comparison.whole(match.pairing)) for match in matches]
-    return Report(tuple(found), tuple(lonely), tuple(mismatches))
+    return Report(tuple(found), (*lonely, *remarks), tuple(mismatches))
 
 
 def exit_code(report: Report, fail_on: Sequence[str]) -> ExitCode:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -34,9 +35,15 @@ class Pair:
 
 
 def _middle(metric: Metric, cells: Sequence[Cell]) -> float | None:
-    """The median of the processes; nothing where one of them has no such figure."""
-    values = [metric.of(cell) for cell in cells]
+    """The median of the processes; nothing where one of them has no such figure, or holds what is no number."""
+    values = [None if _broken(cell) else metric.of(cell) for cell in cells]
     return None if None in values else statistics.median(values)
+
+
+def _broken(cell: Cell) -> bool:
+    """Whether a call has no time: the median of the others would hide it."""
+    seconds = (*(u.rtf for u in cell.utterances), *(f.wall_seconds for f in cell.forwards))
+    return not all(0 < value < math.inf for value in seconds)
 
 
 def beside(candidate: Cell, baseline: Cell) -> Pair:

@@ -35,8 +35,8 @@ class Side:
             raise UsageError(f"{self.label} has no stack '{self.stack}'; {suggest(self.stack, names)}")
         found: dict[str, list[list[Cell]]] = {}
         for number, run in enumerate(self.runs):
-            for cell in run.cells:
-                if cell.kind == "timed" and self.stack in ("", cell.stack):
+            for cell in timed(run):
+                if self.stack in ("", cell.stack):
                     key = point_name(cell.point) if self.stack else cell.key
                     found.setdefault(key, [[] for _ in self.runs])[number].append(cell)
         return found
@@ -53,12 +53,22 @@ class Match:
     notes: tuple[str, ...] = ()
 
 
+def timed(run: Run) -> list[Cell]:
+    """The rows that time was measured for, or should have been."""
+    return [cell for cell in run.cells if cell.kind == "timed" and cell.status != "skipped"]
+
+
+def remarks(run: Run) -> list[str]:
+    """What a run has no figures for, and whether it came to its end."""
+    skipped = {f"{run.run_id}: not measured: {c.key}: {c.reason}" for c in run.cells if c.status == "skipped"}
+    return [*([] if run.status == "complete" else [f"{run.run_id} is {run.status}"]), *sorted(skipped)]
+
+
 def within(run: Run) -> list[Match]:
     """Every stack of a run beside its baseline: their processes took turns."""
     points: dict[str, dict[str, list[Cell]]] = {}
-    for cell in run.cells:
-        if cell.kind == "timed":
-            points.setdefault(point_name(cell.point), {}).setdefault(cell.stack, []).append(cell)
+    for cell in timed(run):
+        points.setdefault(point_name(cell.point), {}).setdefault(cell.stack, []).append(cell)
     return [
         Match(stack, run.baseline, point, pair_up(cells, stacks[run.baseline]))
         for point, stacks in points.items()

@@ -233,3 +233,30 @@ def test_two_folders_of_500_runs_take_seconds(tmp_path: Path) -> None:
     assert used.ru_utime - before < 5
     assert time.monotonic() - began < 60
     assert used.ru_maxrss < 1_000_000
+
+
+def test_what_was_not_measured_is_told_and_does_not_leave_the_rest_open(
+    keep: Keep, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = keep("run", {"upstream": STEADY, "lean": times(1.001), "flash": STEADY[:1]})
+    run = records.read_run(folder)
+    skipped = dataclasses.replace(run.cells[-1], status="skipped", reason="needs an NVIDIA GPU", utterances=())
+    records.write_run(folder, dataclasses.replace(run, cells=(*run.cells[:-1], skipped), status="interrupted"))
+    assert compare(folder) is ExitCode.OK
+    out = capsys.readouterr().out
+    assert "not measured: flash: needs an NVIDIA GPU" in out
+    assert "run is interrupted" in out
+
+
+def test_a_candidate_that_crashed_is_inconclusive_with_its_reason(
+    keep: Keep, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = keep("run", {"upstream": STEADY, "lean": STEADY})
+    run = records.read_run(folder)
+    cells = [
+        dataclasses.replace(cell, status="crashed", reason="SIGKILL", utterances=()) if cell.stack == "lean" else cell
+        for cell in run.cells
+    ]
+    records.write_run(folder, dataclasses.replace(run, cells=tuple(cells)))
+    assert compare(folder) is ExitCode.INCONCLUSIVE
+    assert "6 pairs are void: candidate: crashed: SIGKILL" in capsys.readouterr().out

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ttsbench.records import Cell, Guard, Memory, Utterance
@@ -270,3 +270,38 @@ def test_without_streams_the_time_to_first_audio_is_not_counted_twice(make_cell:
     assert metrics.ENERGY not in comparison.gating([make_cell()])
     assert metrics.PEAK_MEMORY in comparison.gating([make_cell(memory=Memory(1, 1))])
     assert metrics.PEAK_MEMORY not in comparison.gating([make_cell(memory=Memory(1, 1, allocated_peak_bytes=1))])
+
+
+walls = st.lists(st.floats(allow_nan=True, allow_infinity=True) | st.floats(0.1, 2.0), min_size=0, max_size=5)
+processes = st.lists(walls, min_size=0, max_size=8)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(processes, processes)
+def test_any_records_are_judged_and_swapped_ones_mirrored(
+    make_cell: MakeCell, make_utterance: Callable[..., Utterance], ours: list[list[float]], theirs: list[list[float]]
+) -> None:
+    def cells(side: list[list[float]]) -> list[Cell]:
+        return [
+            make_cell(process=n, utterances=tuple(make_utterance(wall_seconds=s) for s in seconds))
+            for n, seconds in enumerate(side)
+        ]
+
+    there, back = (comparison.whole(pair_up(cells(a), cells(b))) for a, b in ((ours, theirs), (theirs, ours)))
+    assert {n: j.verdict for n, j in there.judgements.items()} == {
+        n: j.verdict.mirrored for n, j in back.judgements.items()
+    }
+    sound = all(seconds and all(0 < s < math.inf for s in seconds) for seconds in (*ours, *theirs))
+    if len(ours) != len(theirs) or not sound or (len(ours) < 5 and ours != theirs):
+        assert there.verdict is Verdict.INCONCLUSIVE
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(st.lists(st.lists(st.floats(0.1, 2.0), min_size=1, max_size=5), min_size=1, max_size=8))
+def test_a_record_beside_itself_is_the_same(
+    make_cell: MakeCell, make_utterance: Callable[..., Utterance], seconds: list[list[float]]
+) -> None:
+    cells = [
+        make_cell(process=n, utterances=tuple(make_utterance(wall_seconds=s) for s in u)) for n, u in enumerate(seconds)
+    ]
+    assert comparison.whole(pair_up(cells, cells)).verdict is Verdict.SAME
