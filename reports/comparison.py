@@ -87,6 +87,17 @@ def so_far(
     return replace(found, judgements=judgements, wanted=more)
 
 
+def repeated(first: Comparison, second: Comparison) -> Comparison:
+    """What stands after a second, fresh series: a figure is slower only where both say so."""
+    judgements = {
+        name: withheld(judgement, "slower in the first series, not in the second")
+        if judgement.verdict is Verdict.SLOWER and second.judgements[name].verdict is not Verdict.SLOWER
+        else judgement
+        for name, judgement in first.judgements.items()
+    }
+    return replace(first, judgements=judgements)
+
+
 def _compared(
     pairing: Pairing, decide: decision.Decide, floors: Mapping[str, float], only: Sequence[Metric] = ()
 ) -> Comparison:

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from ttsbench.optimizations import registry
+from ttsbench.scenarios.fakes import FakeEngine
 from ttsbench.scenarios.models import (
     TEXT_SOURCES,
-    FakeEngine,
     Forward,
     Length,
     Measure,

@@ -14,9 +14,9 @@ from ttsbench.errors import UsageError
 from ttsbench.optimizations.registry import FAKE, LLAMA_FAMILIES, SPARK_TTS
 from ttsbench.scenarios import files
 from ttsbench.scenarios.cells import Point, at_point, value_text
-from ttsbench.scenarios.kinds import check_device
+from ttsbench.scenarios.kinds import Section, check_device
 from ttsbench.scenarios.mistakes import Findings, shown, told
-from ttsbench.scenarios.models import HUB, SECTIONS, TEXT_SOURCES, Length, Model, Section, Voice, Workload
+from ttsbench.scenarios.models import HUB, SECTIONS, TEXT_SOURCES, Length, Model, Voice, Workload
 from ttsbench.scenarios.yaml_source import Keys
 
 # Turbo's conditioning asserts that the reference is longer.

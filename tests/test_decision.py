@@ -305,3 +305,17 @@ def test_a_record_beside_itself_is_the_same(
         make_cell(process=n, utterances=tuple(make_utterance(wall_seconds=s) for s in u)) for n, u in enumerate(seconds)
     ]
     assert comparison.whole(pair_up(cells, cells)).verdict is Verdict.SAME
+
+
+def test_what_is_slower_has_to_be_so_again_in_a_second_series(
+    make_cell: MakeCell, make_utterance: Callable[..., Utterance]
+) -> None:
+    baseline = series(make_cell, make_utterance, SECONDS)
+    slow, same = (
+        comparison.whole(pair_up(series(make_cell, make_utterance, [f * s for s in reversed(SECONDS)]), baseline))
+        for f in (1.2, 1.0)
+    )
+    assert comparison.repeated(slow, slow).verdict is Verdict.SLOWER
+    assert comparison.repeated(slow, same).verdict is Verdict.INCONCLUSIVE
+    assert "not in the second" in comparison.repeated(slow, same).judgements["rtf"].reason
+    assert comparison.repeated(same, slow).verdict is Verdict.SAME

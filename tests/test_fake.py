@@ -18,7 +18,7 @@ from ttsbench.reports import comparison
 from ttsbench.reports.decision import Verdict
 from ttsbench.reports.pairing import pair_up
 from ttsbench.scenarios import schema
-from ttsbench.scenarios.models import FakeEngine
+from ttsbench.scenarios.fakes import FakeEngine
 
 ROOT = Path(__file__).parent.parent
 SCENARIO = """

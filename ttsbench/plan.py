@@ -15,7 +15,8 @@ from ttsbench.errors import UsageError, suggest
 from ttsbench.jobs import COLD, REFERENCE, TIMED, Fake, Job, Shape
 from ttsbench.optimizations import registry
 from ttsbench.optimizations.registry import FAKE
-from ttsbench.scenarios.models import HUB, QUALITY, SYNTHETIC, FakeEngine
+from ttsbench.scenarios.fakes import FakeEngine
+from ttsbench.scenarios.models import HUB, QUALITY, SYNTHETIC
 from ttsbench.scenarios.schema import CellPlan, Scenario
 
 # Rough seconds, measured where the key says; only --plan and the first minutes of a progress display rely on them.
