@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,9 +13,6 @@ import pytest
 from ttsbench import environment, fake, plan, records
 from ttsbench.errors import ScenarioError
 from ttsbench.jobs import Fake, Job
-from ttsbench.reports import comparison
-from ttsbench.reports.decision import Verdict
-from ttsbench.reports.pairing import pair_up
 from ttsbench.scenarios import schema
 from ttsbench.scenarios.fakes import FakeEngine
 
@@ -36,13 +32,17 @@ def scenario(folder: Path, processes: int, **parameters: Any) -> Path:
     return path
 
 
-def run(folder: Path, processes: int = 2, **parameters: Any) -> tuple[int, records.Run]:
-    """`ttsbench run`, as a user would."""
-    path = scenario(folder, processes, **parameters)
-    command = [sys.executable, "-m", "ttsbench", "run", str(path), "--output", str(folder / "runs"), "--quiet"]
-    done = subprocess.run(command, cwd=ROOT, env=dict(os.environ), capture_output=True, text=True, check=False)
+def ttsbench(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """As a user would call it."""
+    command = [sys.executable, "-m", "ttsbench", *map(str, arguments)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def run(folder: Path, processes: int = 2, **parameters: Any) -> tuple[int, Path]:
+    """The exit code, and the run's folder."""
+    done = ttsbench("run", scenario(folder, processes, **parameters), "--output", folder / "runs", "--quiet")
     [record] = (folder / "runs").iterdir()
-    return done.returncode, records.read_run(record)
+    return done.returncode, record
 
 
 @pytest.fixture
@@ -54,7 +54,8 @@ def make_fake(make_job: Callable[..., Job]) -> Callable[..., Job]:
 
 
 def test_it_runs_as_real_processes_without_torch(tmp_path: Path) -> None:
-    code, found = run(tmp_path, processes=2)
+    code, folder = run(tmp_path, processes=2)
+    found = records.read_run(folder)
     assert (code, found.status, len(found.cells)) == (0, "complete", 4)
     for cell in found.cells:
         assert cell.ok
@@ -64,16 +65,30 @@ def test_it_runs_as_real_processes_without_torch(tmp_path: Path) -> None:
 
 
 def test_a_planted_change_is_found_and_its_stage_is_named(tmp_path: Path) -> None:
-    _, found = run(tmp_path, processes=7, planted={"other": {"decode": 0.3}})
-    sides = {stack: [cell for cell in found.cells if cell.stack == stack] for stack in ("upstream", "other")}
-    compared = comparison.whole(pair_up(sides["other"], sides["upstream"]))
-    assert compared.judgements["rtf"].verdict is Verdict.SLOWER
-    assert compared.judgements["rtf"].ratio == pytest.approx(1.18, abs=0.03)
+    code, folder = run(tmp_path, processes=7, planted={"other": {"decode": 0.15}})
+    assert code == 0
+    compared = ttsbench("compare", folder)
+    assert compared.returncode == 1
+    assert "slower" in compared.stdout
+    assert "decode took" in compared.stdout
+
+
+def test_the_same_code_twice_is_the_same(tmp_path: Path) -> None:
+    _, folder = run(tmp_path, processes=9, drift=0.03, spikes=0.05)
+    assert ttsbench("compare", folder, "--fail-on", "slower").returncode == 0
+
+
+def test_a_machine_that_is_held_back_brings_no_verdict(tmp_path: Path) -> None:
+    _, folder = run(tmp_path, processes=6, throttled=1.0, planted={"other": {"wall": 1.0}})
+    compared = ttsbench("compare", folder)
+    assert compared.returncode == 3
+    assert "6 pairs are void: candidate: throttled" in compared.stdout
 
 
 def test_processes_that_crash_are_rows_and_the_run_goes_on(tmp_path: Path) -> None:
-    code, found = run(tmp_path, processes=1, crashes=1.0)
+    code, folder = run(tmp_path, processes=1, crashes=1.0)
     assert code == 6
+    found = records.read_run(folder)
     assert [cell.status for cell in found.cells] == ["crashed", "crashed"]
     assert "SIGKILL" in found.cells[0].reason
 
