@@ -114,8 +114,8 @@ def _compared(
 
 
 def withheld(judgement: Judgement, reason: str) -> Judgement:
-    """The figures without a verdict."""
-    return replace(judgement, verdict=Verdict.INCONCLUSIVE, reason=reason)
+    """Without a verdict, for a reason that more pairs would not mend."""
+    return replace(judgement, verdict=Verdict.INCONCLUSIVE, mde=math.nan, reason=reason)
 
 
 def _objection(pairing: Pairing, steady: Mapping[str, Steadiness]) -> str:

@@ -98,11 +98,11 @@ def middle(metric: Metric, pairs: Sequence[Pair], side: str) -> float | None:
 def notes(one: Compared) -> list[str]:
     """What explains a verdict, or the lack of one."""
     told = [*one.match.notes, *_explained(one)]
-    told += [
-        f"{FIGURES[name].label}: {_undecided(judgement)}"
-        for name, judgement in one.found.judgements.items()
-        if not judgement.decided
-    ]
+    open_for: dict[str, list[str]] = {}
+    for name, judgement in one.found.judgements.items():
+        if not judgement.decided:
+            open_for.setdefault(_undecided(judgement), []).append(FIGURES[name].label)
+    told += [f"{', '.join(labels)}: {reason}" for reason, labels in open_for.items()]
     told += [f"{change.count.label}: {change.reason}" for change in one.found.counts if change.reason]
     void = list(dict.fromkeys(reason for pair in one.match.pairing.void for reason in pair.void))
     told += [f"{len(one.match.pairing.void)} pairs are void: {'; '.join(void[:REASONS_MAX])}"] if void else []

@@ -78,6 +78,13 @@ def test_the_same_code_twice_is_the_same(tmp_path: Path) -> None:
     assert ttsbench("compare", folder, "--fail-on", "slower").returncode == 0
 
 
+def test_a_leak_is_told_once_and_leaves_all_open(tmp_path: Path) -> None:
+    _, folder = run(tmp_path, processes=6, leak=0.02)
+    compared = ttsbench("compare", folder)
+    assert compared.returncode == 3
+    assert compared.stdout.count("the candidate is not steady") == 1
+
+
 def test_a_machine_that_is_held_back_brings_no_verdict(tmp_path: Path) -> None:
     _, folder = run(tmp_path, processes=6, throttled=1.0, planted={"other": {"wall": 1.0}})
     compared = ttsbench("compare", folder)
