@@ -196,6 +196,31 @@ def profile(
     sys.exit(profiling.start(scenario, stack, overrides, window, output=output, quiet=quiet))
 
 
+@app.command(epilog="Example: ttsbench compare runs/before runs/after --fail-on slower --output runs/comparison")
+def compare(
+    runs: Annotated[list[str], typer.Argument(metavar="RUN[:STACK]...", help="The baseline, then candidates: runs, or "
+                                              "folders of runs. One run alone: its stacks against its baseline.")],
+    fail_on: Annotated[list[str], typer.Option(metavar="REASON", help="slower, quality or inconclusive; all if "
+                                               "left out. Repeatable.")] = [],  # noqa: B006
+    allow_mismatch: Annotated[bool, typer.Option("--allow-mismatch", help="Compare all the same, marked so.")] = False,
+    output: Annotated[Path | None, typer.Option(metavar="DIR", help="Write comparison.md and comparison.json.")] = None,
+) -> None:  # fmt: skip
+    """Decide whether stacks or runs are slower, faster or the same; exit code 1 means slower, 3 that it stays open."""
+    from ttsbench.cli import compare as comparing
+
+    sys.exit(comparing.compare(runs, fail_on=fail_on, allow_mismatch=allow_mismatch, output=output))
+
+
+@app.command(epilog="Example: ttsbench selftest --quick")
+def selftest(
+    quick: Annotated[bool, typer.Option("--quick", help="100 comparisons a row in the place of 1,000.")] = False,
+) -> None:
+    """Show how often the tool itself errs: false alarms and power over simulated comparisons whose truth is known."""
+    from ttsbench.cli import selftest as simulation
+
+    sys.exit(simulation.run(quick=quick))
+
+
 def version(wanted: bool) -> None:
     """--version."""
     if wanted:

@@ -14,7 +14,9 @@ UTTERANCE_FAMILIES = ("chatterbox", "turbo", "nano", "multilingual")
 LLAMA_FAMILIES = ("chatterbox", "multilingual")
 # Backbones without a pipeline around them, and those whose layers are Llama's.
 SPARK_TTS = "spark-tts"
-FAMILIES = (*UTTERANCE_FAMILIES, SPARK_TTS)
+# No model at all: figures with known noise, to test what is made of them. It has upstream's options and no others.
+FAKE = "fake"
+FAMILIES = (*UTTERANCE_FAMILIES, SPARK_TTS, FAKE)
 LLAMA_LAYERS = (*LLAMA_FAMILIES, SPARK_TTS)
 
 

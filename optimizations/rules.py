@@ -7,10 +7,12 @@ from collections.abc import Mapping
 from ttsbench.optimizations.registry import (
     AMP,
     BY_NAME,
+    FAKE,
     HALF,
     LLAMA_FAMILIES,
     OF_A_FORWARD,
     OF_STEPS,
+    ON_MISSING,
     SLOTS,
     complete,
 )
@@ -30,6 +32,8 @@ def conflict(
         if family not in BY_NAME[name].option(option).families:
             allowed = ", ".join(BY_NAME[name].option(option).families)
             return f"{name}: {option} is for {allowed}, not for {family}"
+        if family == FAKE and option != BY_NAME[name].default and name != ON_MISSING:
+            return f"{name}: {option} has no part in the fake engine, which has no model; plant a change instead"
     if forward_steps is not None:
         rules = (*_forward_rules(chosen, forward_steps), *_loop_rules(chosen, watches=False), *_precision_rules(chosen))
         return next((reason for broken, reason in rules if broken), "")

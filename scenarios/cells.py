@@ -11,7 +11,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from ttsbench.optimizations import registry
-from ttsbench.scenarios.models import TEXT_SOURCES, Forward, Length, Measure, Model, Sampling, Voice, Workload
+from ttsbench.scenarios.fakes import FakeEngine
+from ttsbench.scenarios.models import (
+    TEXT_SOURCES,
+    Forward,
+    Length,
+    Measure,
+    Model,
+    Sampling,
+    Voice,
+    Workload,
+)
 
 CELLS_MAX = 10_000
 SLOTS = "slots."
@@ -20,7 +30,8 @@ Point = dict[str, Any]
 
 # What a matrix may vary beside slots: everything that says which model says what, and where.
 POINT_AXES = (
-    *(f"model.{key}" for key in Model.model_fields),
+    *(f"model.{key}" for key in Model.model_fields if key != "fake"),
+    *(f"model.fake.{key}" for key in FakeEngine.model_fields if key != "planted"),
     *(f"workload.{key}" for key in Workload.model_fields if key not in ("texts", "sampling", "forward")),
     *(f"workload.length.{key}" for key in Length.model_fields),
     *(f"workload.voice.{key}" for key in Voice.model_fields),

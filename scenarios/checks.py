@@ -31,6 +31,7 @@ from ttsbench.scenarios.models import (
     DEFAULT_PASSES,
     FORWARD_METRICS,
     FORWARD_PASSES,
+    QUALITY,
     SECTIONS,
     TEXT_SOURCES,
     UTTERANCE_METRICS,
@@ -53,6 +54,7 @@ def check(data: Any, base: Path, findings: Findings) -> None:
         points = _points(sheet, findings)
         check_points(data, base, matrix, points, findings)
         _check_forwards(data, findings)
+        _check_fakes(data, matrix, findings)
         _check_claims(data, sheet, points, findings)
     # Last, because a place has one mistake at most, and "unknown slot" says more than "should be text".
     _check_structure(data, base, findings)
@@ -84,6 +86,23 @@ def _check_forwards(data: Mapping[str, Any], findings: Findings) -> None:
     if forward and isinstance(passes, list | tuple) and (unfit := [p for p in UTTERANCE_PASSES if p in passes]):
         problem = f"a forward has no {' and no '.join(unfit)} pass; give those it has: {', '.join(FORWARD_PASSES)}"
         findings.add(("measure", "passes"), problem)
+
+
+def _check_fakes(data: Mapping[str, Any], matrix: Mapping[str, Sequence[Any]], findings: Findings) -> None:
+    """The fake engine speaks nothing that could be judged, and has nothing to load."""
+    families = (_mapping(data.get("model")).get("family"), *matrix.get("model.family", ()))
+    passes = _mapping(data.get("measure")).get("passes", DEFAULT_PASSES)
+    if (
+        registry.FAKE in families
+        and isinstance(passes, list | tuple)
+        and (unfit := {QUALITY, "cold"} & {*map(str, passes)})
+    ):
+        problem = f"the family {registry.FAKE} has no {' and no '.join(sorted(unfit))} pass"
+        findings.add(("measure", "passes"), problem)
+    planted = _mapping(_mapping(_mapping(data.get("model")).get("fake")).get("planted"))
+    for stack in planted:
+        if stack not in (stacks := _mapping(data.get("stacks"))):
+            findings.add(("model", "fake", "planted", stack), f"'{stack:.60}' is no stack; {suggest(stack, stacks)}")
 
 
 def _check_claims(data: Mapping[str, Any], sheet: Sheet, points: Sequence[Point], findings: Findings) -> None:

@@ -1,4 +1,4 @@
-"""What a single value of a scenario may be."""
+"""What a single value of a scenario may be, and what every section of one has in common."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-from pydantic import AfterValidator, BeforeValidator, Field, GetCoreSchemaHandler, ValidationInfo
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, GetCoreSchemaHandler, ValidationInfo
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from ttsbench.errors import suggest
@@ -24,6 +24,12 @@ SEED_MAX = 2**31 - 1  # leaves room for seeds counted up from it
 def refused(problem: str) -> PydanticCustomError:
     """A mistake in our own words."""
     return PydanticCustomError("refused", "{problem}", {"problem": problem})
+
+
+class Section(BaseModel):
+    """Nothing is coerced, nothing unknown is dropped."""
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", defer_build=True)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,6 @@ from pydantic import (
     AfterValidator,
     BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     ValidationInfo,
     model_serializer,
@@ -20,6 +19,7 @@ from pydantic import (
 from ttsbench.optimizations import rules
 from ttsbench.optimizations.registry import FAMILIES
 from ttsbench.scenarios import files
+from ttsbench.scenarios.fakes import FakeEngine
 from ttsbench.scenarios.kinds import (
     AsTuple,
     Count,
@@ -30,6 +30,7 @@ from ttsbench.scenarios.kinds import (
     Positive,
     Scale,
     Seconds,
+    Section,
     Seed,
     Share,
     Utterance,
@@ -66,12 +67,6 @@ def _passes(given: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(name for name in PASSES if name in given)
 
 
-class Section(BaseModel):
-    """Nothing is coerced, nothing unknown is dropped."""
-
-    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", defer_build=True)
-
-
 class Model(Section):
     """Which checkpoint is loaded."""
 
@@ -84,6 +79,7 @@ class Model(Section):
     )
     dtype: Annotated[str, OneOf(DTYPES)] = Field(default="fp32", description="how synthetic weights are stored")
     seed: Seed = Field(default=0, description="of the synthetic weights")
+    fake: FakeEngine | None = Field(default=None, description="of the family fake only: what its figures are like")
 
     @property
     def synthetic(self) -> bool:
@@ -332,6 +328,7 @@ class ScenarioFile(Section):
 SECTIONS: Mapping[tuple[str | int, ...], type[BaseModel]] = {
     (): ScenarioFile,
     ("model",): Model,
+    ("model", "fake"): FakeEngine,
     ("workload",): Workload,
     ("workload", "length"): Length,
     ("workload", "voice"): Voice,

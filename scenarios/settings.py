@@ -11,12 +11,12 @@ from pydantic import ValidationError
 from pydantic_core import PydanticCustomError
 
 from ttsbench.errors import UsageError
-from ttsbench.optimizations.registry import LLAMA_FAMILIES, SPARK_TTS
+from ttsbench.optimizations.registry import FAKE, LLAMA_FAMILIES, SPARK_TTS
 from ttsbench.scenarios import files
 from ttsbench.scenarios.cells import Point, at_point, value_text
-from ttsbench.scenarios.kinds import check_device
+from ttsbench.scenarios.kinds import Section, check_device
 from ttsbench.scenarios.mistakes import Findings, shown, told
-from ttsbench.scenarios.models import HUB, SECTIONS, TEXT_SOURCES, Length, Model, Section, Voice, Workload
+from ttsbench.scenarios.models import HUB, SECTIONS, TEXT_SOURCES, Length, Model, Voice, Workload
 from ttsbench.scenarios.yaml_source import Keys
 
 # Turbo's conditioning asserts that the reference is longer.
@@ -154,6 +154,20 @@ def _backbones_only_run_forwards(setting: _Setting) -> Complaints:
         yield ("model", "weights"), f"of {SPARK_TTS} there are synthetic ones only"
 
 
+def _fakes_have_no_model(setting: _Setting) -> Complaints:
+    model = setting.model
+    if not setting.sure_of("model.family", "workload.forward", "model.weights"):
+        return
+    if model.family != FAKE:
+        if model.fake is not None:
+            yield ("model", "fake"), f"is for the family {FAKE} only; this is {model.family}"
+        return
+    if setting.workload.forward is not None:
+        yield ("workload", "forward"), f"runs a backbone, and the family {FAKE} has none"
+    if not model.synthetic:
+        yield ("model", "weights"), f"of {FAKE} there are none; leave them out"
+
+
 def _forwards_stand_alone(setting: _Setting) -> Complaints:
     workload = setting.workload
     if workload.forward is None or not setting.sure_of("workload.forward"):
@@ -241,6 +255,7 @@ def _number_of_texts(setting: _Setting) -> int | None:
 RULES: tuple[Callable[[_Setting], Complaints], ...] = (
     _weights_exist,
     _backbones_only_run_forwards,
+    _fakes_have_no_model,
     _forwards_stand_alone,
     _language_fits,
     _sampling_fits,

@@ -90,7 +90,7 @@ ONE_MISTAKE = {
         "model: {family: chaterbox}",
         (
             "line 5: model.family: 'chaterbox' is not allowed here; did you mean 'chatterbox'? "
-            "(allowed: chatterbox, multilingual, nano, spark-tts, turbo)"
+            "(allowed: chatterbox, fake, multilingual, nano, spark-tts, turbo)"
         ),
     ),
     "weights that are not there": (

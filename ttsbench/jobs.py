@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,23 @@ class Window:
     memory: bool = False
     trace_bytes_max: int = 0
     tensorboard: str = ""
+
+
+@dataclass(frozen=True)
+class Fake:
+    """What the fake engine pretends; shares are of the time, or of the processes or calls that it befalls."""
+
+    rtf: float = 0.5
+    process_noise: float = 0.015
+    call_noise: float = 0.01
+    drift: float = 0.0
+    spikes: float = 0.0
+    spike_size: float = 0.5
+    throttled: float = 0.0
+    leak: float = 0.0
+    crashes: float = 0.0
+    # By stack and place: how much more than usual it takes.
+    planted: dict[str, dict[str, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -78,6 +95,8 @@ class Job:
     window: Window | None = None
     # What could not run here, and what its slot holds instead.
     fell_back: tuple[str, ...] = ()
+    # Of the fake engine only.
+    fake: Fake | None = None
 
     @property
     def id(self) -> str:

@@ -12,8 +12,10 @@ from pathlib import Path
 from ttsbench import checkpoint, checkpoint_files, environment, records, runner
 from ttsbench.environment import Machine
 from ttsbench.errors import UsageError, suggest
-from ttsbench.jobs import COLD, REFERENCE, TIMED, Job, Shape
+from ttsbench.jobs import COLD, REFERENCE, TIMED, Fake, Job, Shape
 from ttsbench.optimizations import registry
+from ttsbench.optimizations.registry import FAKE
+from ttsbench.scenarios.fakes import FakeEngine
 from ttsbench.scenarios.models import HUB, QUALITY, SYNTHETIC
 from ttsbench.scenarios.schema import CellPlan, Scenario
 
@@ -28,6 +30,7 @@ COSTS_SECONDS = {
 # Of the backbone alone: for each position of each row.
 FORWARD_SECONDS = {("tiny", "cpu"): 1e-5, ("tiny", "cuda"): 1e-6, ("full", "cpu"): 1e-2, ("full", "cuda"): 2e-5}
 STEP_SECONDS = 0.02
+FAKE_SECONDS = 0.5
 FORK_SERVER_START_SECONDS = 12.0
 CHECKPOINT_SECONDS = {"tiny": 1.0, "full": 20.0}
 BARE_START_SECONDS = 12.0
@@ -145,7 +148,8 @@ def _job(cell: CellPlan, kind: str, process: int, order: int) -> Job:
         point=dict(cell.point),
         process=process,
         order=order,
-        start_method=runner.BARE if kind == COLD else measure.start,
+        # The fork server imports torch, which the fake engine does without.
+        start_method=runner.BARE if kind == COLD or model.family == FAKE else measure.start,
         device=cell.device,
         family=model.family,
         weights=model.weights,
@@ -170,6 +174,7 @@ def _job(cell: CellPlan, kind: str, process: int, order: int) -> Job:
         limits=cell.limits,
         forward=None if workload.forward is None else Shape(**workload.forward.model_dump()),
         fell_back=cell.fell_back,
+        fake=Fake(**(model.fake or FakeEngine()).model_dump()) if model.family == FAKE else None,
     )
 
 
@@ -186,7 +191,9 @@ def estimate(jobs: Sequence[Job]) -> float:
 def preparation_seconds(jobs: Sequence[Job]) -> float:
     """Before the first job: the fork server's imports, and the writing of checkpoints that are not in the cache."""
     forks = any(job.start_method == runner.FORKSERVER for job in jobs)
-    models = {job.checkpoint for job in jobs if job.weights == SYNTHETIC and job.family != registry.SPARK_TTS}
+    models = {
+        job.checkpoint for job in jobs if job.weights == SYNTHETIC and job.family not in (registry.SPARK_TTS, FAKE)
+    }
     lacking = [size for _, family, size, dtype, seed in models if not checkpoint.is_cached(family, size, dtype, seed)]
     imports = max(FORK_SERVER_START_SECONDS * forks, BARE_START_SECONDS * bool(lacking))
     return imports + sum(CHECKPOINT_SECONDS[size] for size in lacking)
@@ -194,6 +201,8 @@ def preparation_seconds(jobs: Sequence[Job]) -> float:
 
 def job_seconds(job: Job) -> float:
     """One process, from start to record, as upstream's stack would take."""
+    if job.fake is not None:
+        return FAKE_SECONDS
     start, conditioning, per_audio_second, per_call = COSTS_SECONDS[job.size, job.device.partition(":")[0]]
     if job.forward is not None:
         return start + (job.warmup + job.repeats + 4) * forward_seconds(job, job.forward)

@@ -89,7 +89,7 @@ def at_work() -> Iterator[None]:
 
 def prepare(jobs: Sequence[Job], folder: Path, tell: Callable[[str], None]) -> None:
     """What the first cell would pay for otherwise: the fork server's imports, and checkpoints that are not there."""
-    models = list(dict.fromkeys(job.checkpoint for job in jobs))
+    models = list(dict.fromkeys(job.checkpoint for job in jobs if job.fake is None))
     if not models:
         return
     forks = any(job.start_method == FORKSERVER for job in jobs)

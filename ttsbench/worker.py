@@ -20,7 +20,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from ttsbench import forward_cell, profile_cell, records, utterance_cell
+from ttsbench import fake, forward_cell, profile_cell, records, utterance_cell
 from ttsbench.bench import Found, Tell
 from ttsbench.errors import TtsbenchError
 from ttsbench.jobs import COLD, PROFILE, Job
@@ -128,6 +128,6 @@ def measure(job: Job, folder: Path, tell: Tell, ladder: dict[str, float]) -> Fou
     """The fields of the cell's record that only running can fill."""
     if job.kind == PROFILE:
         return profile_cell.measure(job, folder, tell, ladder)
-    measuring = utterance_cell if job.forward is None else forward_cell
-    found: Found = measuring.measure(job, folder, tell, ladder)
+    engine = forward_cell if job.forward else fake if job.fake else utterance_cell
+    found: Found = engine.measure(job, folder, tell, ladder)
     return found

@@ -1,0 +1,114 @@
+"""What `compare` does, from the named runs to verdicts, files and an exit code."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from ttsbench import journal, records
+from ttsbench.cli import console, listing
+from ttsbench.cli.campaign import read_run
+from ttsbench.cli.kernels import make_folder
+from ttsbench.errors import ExitCode, NotComparableError, RecordError, UsageError
+from ttsbench.records import Run
+from ttsbench.reports import comparison, sides, verdicts
+from ttsbench.reports.decision import Verdict
+from ttsbench.reports.sides import Side
+from ttsbench.reports.verdicts import Compared, Report
+
+SLOWER, QUALITY, INCONCLUSIVE = "slower", "quality", "inconclusive"
+# In the order in which one of them decides on the exit code.
+FAILURES = {SLOWER: ExitCode.SLOWER, QUALITY: ExitCode.QUALITY, INCONCLUSIVE: ExitCode.INCONCLUSIVE}
+
+
+def compare(names: Sequence[str], *, fail_on: Sequence[str], allow_mismatch: bool, output: Path | None) -> ExitCode:
+    """The first is the baseline of all others; one run alone has its own."""
+    for name in fail_on:
+        listing.require("reason to fail", name, tuple(FAILURES))
+    if output is not None:
+        make_folder(output)
+    with no_garbage_due():
+        given = [read_side(name) for name in names]
+    report = compared(given, allow_mismatch=allow_mismatch)
+    for table in verdicts.tables(report):
+        console.show_table(table)
+    console.lines([f"note: {note}" for note in report.notes])
+    if output is not None:
+        records.write_text_atomically(output / "comparison.md", verdicts.to_markdown(report))
+        records.write_text_atomically(
+            output / "comparison.json", records.dump(verdicts.to_data(report), indent=1) + "\n"
+        )
+        console.lines([f"written to {output}"])
+    return exit_code(report, fail_on or tuple(FAILURES))
+
+
+def compared(given: Sequence[Side], *, allow_mismatch: bool) -> Report:
+    """Every candidate decided, unless the runs must not be compared."""
+    mismatches = sides.mismatches(run for side in given for run in side.runs)
+    if mismatches and not allow_mismatch:
+        raise NotComparableError(
+            f"these runs are not comparable; {'; '.join(mismatches)}",
+            mend="Measure both on one machine, or give --allow-mismatch, which marks every output",
+        )
+    baseline, *candidates = given
+    if candidates:
+        matches = [match for candidate in candidates for match in sides.between(candidate, baseline)]
+    elif len(baseline.runs) == 1 and not baseline.stack:
+        matches = sides.within(baseline.runs[0])
+    else:
+        raise UsageError("there is nothing to compare with", mend="Give a baseline and then candidates, or one run")
+    if not matches:
+        raise UsageError("nothing is on both sides", mend="Name stacks, as in RUN:STACK; ttsbench show RUN lists them")
+    remarks = dict.fromkeys(remark for side in given for run in side.runs for remark in sides.remarks(run))
+    lonely = [note for candidate in candidates for note in sides.lonely(candidate, baseline)]
+    found = [Compared(match, comparison.whole(match.pairing)) for match in matches]
+    return Report(tuple(found), (*lonely, *remarks), tuple(mismatches))
+
+
+def exit_code(report: Report, fail_on: Sequence[str]) -> ExitCode:
+    """The gravest of what was found and what counts."""
+    found = {
+        SLOWER: any(one.found.verdict is Verdict.SLOWER for one in report.compared),
+        QUALITY: any(one.faults for one in report.compared),
+        INCONCLUSIVE: any(one.found.verdict is Verdict.INCONCLUSIVE for one in report.compared),
+    }
+    return next((code for name, code in FAILURES.items() if found[name] and name in fail_on), ExitCode.OK)
+
+
+def read_side(name: str) -> Side:
+    """`PATH` or `PATH:STACK`; a path is a run, its run.json, or a folder of runs."""
+    path, stack = Path(name), ""
+    if not path.exists() and ":" in name:
+        before, _, stack = name.rpartition(":")
+        path = Path(before)
+    if path.is_dir() and not is_run(path):
+        runs = [read_run(folder) for folder in sorted(path.iterdir()) if folder.is_dir() and is_run(folder)]
+        if not runs:
+            raise RecordError(f"{path} holds no run", mend="Name a run folder, or a folder of run folders")
+    else:
+        runs = [read_run(path)]
+    return Side(path.name or str(path), tuple(sorted(runs, key=_made)), stack)
+
+
+def is_run(folder: Path) -> bool:
+    """Whether a run was made here."""
+    return any((folder / file).exists() for file in ("run.json", journal.FILE))
+
+
+def _made(run: Run) -> tuple[str, str]:
+    return run.started_utc, run.run_id
+
+
+@contextmanager
+def no_garbage_due() -> Iterator[None]:
+    """A thousand records are millions of objects, none of which is garbage; looking for it takes half the time."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        if was_on:
+            gc.enable()

@@ -1,0 +1,126 @@
+"""One stack beside another: counts first, then every gating figure's verdict, and what stands in the way of one.
+
+Pure functions over records. `whole` judges what lies there; `so_far` judges a series that can still grow.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from ttsbench.records import Cell
+from ttsbench.reports import decision, exact, metrics
+from ttsbench.reports.decision import Judgement, Verdict
+from ttsbench.reports.exact import CountChange
+from ttsbench.reports.metrics import Metric
+from ttsbench.reports.pairing import Pair, Pairing, Wanted, wanted
+from ttsbench.reports.steadiness import Steadiness, steadiness
+
+GATING = (metrics.RTF, metrics.TTFA, metrics.FORWARD, metrics.PEAK_MEMORY, metrics.ENERGY)
+NOTHING_WANTED = Wanted(0)
+Judgements = dict[str, Judgement]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What can be said of a candidate beside its baseline."""
+
+    judgements: Judgements
+    counts: tuple[CountChange, ...]
+    pairing: Pairing
+    steadiness: Mapping[str, Steadiness]
+    wanted: Wanted = NOTHING_WANTED
+
+    @property
+    def verdict(self) -> Verdict:
+        """Of all gating figures together: one that is slower makes it slower, one that is open leaves it open."""
+        found = {judgement.verdict for judgement in self.judgements.values()} or {Verdict.INCONCLUSIVE}
+        return next(v for v in (Verdict.SLOWER, Verdict.INCONCLUSIVE, Verdict.FASTER, Verdict.SAME) if v in found)
+
+
+def gating(cells: Iterable[Cell]) -> tuple[Metric, ...]:
+    """The figures that a verdict is about: those that are there, and say something of their own.
+
+    Where nothing streams, TTFA is the whole time again. A GPU's allocator is counted to the byte, not estimated.
+    """
+    running = [cell for cell in cells if cell.ok]
+    said_already = {
+        metrics.TTFA: not any(cell.streams for cell in running),
+        metrics.PEAK_MEMORY: any(c.memory is not None and c.memory.allocated_peak_bytes is not None for c in running),
+    }
+    return tuple(
+        metric
+        for metric in GATING
+        if not said_already.get(metric) and any(metric.of(cell) is not None for cell in running)
+    )
+
+
+def whole(pairing: Pairing, *, floors: Mapping[str, float] | None = None) -> Comparison:
+    """All pairs at one look: nobody looked before, and none can be added."""
+    found = _compared(pairing, decision.look, floors or {})
+    if pairing.unpaired or not pairing.valid or any(pair.candidate != pair.baseline for pair in pairing.valid):
+        return found
+    differing = {m.name for m in GATING if any(pair.difference(m) != 0 for pair in pairing.valid)}
+    judgements = {name: j if name in differing else _itself(j) for name, j in found.judgements.items()}
+    return replace(found, judgements=judgements)
+
+
+def _itself(judgement: Judgement) -> Judgement:
+    """However few processes there are: nothing was measured twice, so there is nothing that chance could have done."""
+    told = "the same record on both sides"
+    return replace(judgement, verdict=Verdict.SAME, ratio=1.0, low=1.0, high=1.0, mde=math.nan, reason=told)
+
+
+def so_far(
+    attempts: Sequence[Pair], *, floors: Mapping[str, float] | None = None, only: Sequence[Metric] = ()
+) -> Comparison:
+    """A series after so many attempts, look by look, and how many pairs it should run next; none once it is over."""
+    found = _compared(Pairing(tuple(attempts)), decision.decide, floors or {}, only)
+    judgements = found.judgements
+    if judgements and all(judgement.decided for judgement in judgements.values()):
+        return found
+    goal = next((look for look in decision.LOOKS if look > len(found.pairing.valid)), decision.PAIRS_MAX)
+    more = wanted(attempts, goal)
+    if more.given_up:
+        judgements = {name: j if j.decided else replace(j, reason=more.given_up) for name, j in judgements.items()}
+    return replace(found, judgements=judgements, wanted=more)
+
+
+def repeated(first: Comparison, second: Comparison) -> Comparison:
+    """What stands after a second, fresh series: a figure is slower only where both say so."""
+    judgements = {
+        name: withheld(judgement, "slower in the first series, not in the second")
+        if judgement.verdict is Verdict.SLOWER and second.judgements[name].verdict is not Verdict.SLOWER
+        else judgement
+        for name, judgement in first.judgements.items()
+    }
+    return replace(first, judgements=judgements)
+
+
+def _compared(
+    pairing: Pairing, decide: decision.Decide, floors: Mapping[str, float], only: Sequence[Metric] = ()
+) -> Comparison:
+    ours = [cell for pair in pairing.valid for cell in pair.candidate]
+    theirs = [cell for pair in pairing.valid for cell in pair.baseline]
+    shown = only or gating([*ours, *theirs])
+    differences = {metric.name: [pair.difference(metric) for pair in pairing.valid] for metric in shown}
+    thresholds = {name: decision.threshold(floors.get(name)) for name in differences}
+    steady = {"candidate": steadiness(ours), "baseline": steadiness(theirs)}
+    judgements = decide(differences, thresholds)
+    if reason := _objection(pairing, steady):
+        judgements = {name: withheld(judgement, reason) for name, judgement in judgements.items()}
+    return Comparison(judgements, tuple(exact.changes(ours, theirs)), pairing, steady)
+
+
+def withheld(judgement: Judgement, reason: str) -> Judgement:
+    """Without a verdict, for a reason that more pairs would not mend."""
+    return replace(judgement, verdict=Verdict.INCONCLUSIVE, mde=math.nan, reason=reason)
+
+
+def _objection(pairing: Pairing, steady: Mapping[str, Steadiness]) -> str:
+    """Why no verdict can be trusted here; the same whichever side is called the candidate."""
+    if pairing.unpaired:
+        return f"{len(pairing.unpaired)} processes of one side have none beside them on the other"
+    told = [f"the {side} is not steady: {found.unsteady}" for side, found in steady.items() if found.unsteady]
+    return "; ".join(told)

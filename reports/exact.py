@@ -1,0 +1,109 @@
+"""Figures that need no statistics, since the same code gives the same number: counted before anything is timed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from ttsbench.records import Cell
+
+
+class Change(StrEnum):
+    """What became of a count."""
+
+    MORE = "more"
+    FEWER = "fewer"
+    EQUAL = "equal"
+    UNCLEAR = "unclear"
+
+
+@dataclass(frozen=True)
+class Count:
+    """A number that two processes of the same code agree on."""
+
+    name: str
+    label: str
+    of: Callable[[Cell], float | None]
+    scale: float = 1.0
+    digits: int = 0
+
+    def text(self, value: float | None) -> str:
+        """As it stands in a table."""
+        return "–" if value is None else f"{value * self.scale:,.{self.digits}f}"
+
+
+@dataclass(frozen=True)
+class CountChange:
+    """One count on both sides; unclear where the processes of one side do not agree."""
+
+    count: Count
+    baseline: float | None
+    candidate: float | None
+    change: Change
+    reason: str = ""
+
+
+def _in_evidence(*path: str) -> Callable[[Cell], float | None]:
+    def of(cell: Cell) -> float | None:
+        found: Any = cell.evidence
+        for name in path:
+            found = found.get(name) if isinstance(found, Mapping) else None
+        return float(found) if isinstance(found, int | float) and math.isfinite(found) else None
+
+    return of
+
+
+def _tokens(cell: Cell) -> float | None:
+    return float(sum(u.tokens for u in cell.utterances)) if cell.utterances else None
+
+
+def _allocated(cell: Cell) -> float | None:
+    peak = None if cell.memory is None else cell.memory.allocated_peak_bytes
+    return None if peak is None else float(peak)
+
+
+ACTIVITIES = {"decode_per_step": "step", "s3gen_per_call": "S3Gen", "per_call": "call", "per_step": "step"}
+COUNTS: tuple[Count, ...] = (
+    *(
+        Count(f"{part}.{what}", f"{label}/{where}", _in_evidence("activity", part, what))
+        for part, where in ACTIVITIES.items()
+        for what, label in (("launches", "launches"), ("graph_launches", "graphs"), ("waits", "syncs"))
+    ),
+    Count("graph_breaks", "graph breaks", _in_evidence("compiler", "graph_breaks")),
+    Count("recompilations", "recompilations", _in_evidence("compiler", "recompilations_while_timing")),
+    Count("allocated_peak_bytes", "allocated MiB", _allocated, 1 / 2**20, 1),
+    Count("tokens", "tokens", _tokens),
+)
+
+
+def changes(candidate: Sequence[Cell], baseline: Sequence[Cell]) -> list[CountChange]:
+    """Every count that either side has, in the order of the table above."""
+    return list(_changes([c for c in candidate if c.ok], [c for c in baseline if c.ok]))
+
+
+def _changes(candidate: Sequence[Cell], baseline: Sequence[Cell]) -> Iterator[CountChange]:
+    for count in COUNTS:
+        ours, theirs = _values(count, candidate), _values(count, baseline)
+        if ours or theirs:
+            yield _change(count, ours, theirs)
+
+
+def _values(count: Count, cells: Iterable[Cell]) -> list[float]:
+    return sorted({value for cell in cells if (value := count.of(cell)) is not None})
+
+
+def _change(count: Count, ours: Sequence[float], theirs: Sequence[float]) -> CountChange:
+    if len(ours) == len(theirs) == 1:
+        change = Change.EQUAL if ours == theirs else Change.MORE if ours[0] > theirs[0] else Change.FEWER
+        return CountChange(count, theirs[0], ours[0], change)
+    for side, values in (("candidate", ours), ("baseline", theirs)):
+        if not values:
+            reason = f"the {side} has no such figure"
+            break
+        if len(values) > 1:
+            reason = f"the {side}'s processes do not agree: {values[0]:g} to {values[-1]:g}"
+            break
+    return CountChange(count, min(theirs, default=None), min(ours, default=None), Change.UNCLEAR, reason)

@@ -1,0 +1,262 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+import random
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ttsbench import records
+from ttsbench.cli import compare as comparing
+from ttsbench.errors import ExitCode, NotComparableError, RecordError, UsageError
+from ttsbench.records import Cell, Run, Utterance
+from ttsbench.reports import comparison, sides
+from ttsbench.reports.decision import Verdict
+
+ROOT = Path(__file__).parent.parent
+STEADY = (0.5, 0.501, 0.499, 0.5005, 0.4995, 0.502)
+Keep = Callable[..., Path]
+
+
+@pytest.fixture
+def keep(
+    tmp_path: Path,
+    make_run: Callable[..., Run],
+    make_cell: Callable[..., Cell],
+    make_utterance: Callable[..., Utterance],
+) -> Keep:
+    """A run folder with these seconds for each process of each stack."""
+
+    def make(name: str, stacks: dict[str, Sequence[float]], faults: tuple[str, ...] = (), **changes: Any) -> Path:
+        cells = [
+            make_cell(
+                stack=stack, key=stack, process=number, faults=faults,
+                utterances=(make_utterance(wall_seconds=seconds),) * 4,
+            )
+            for stack, processes in stacks.items()
+            for number, seconds in enumerate(processes)
+        ]  # fmt: skip
+        folder = tmp_path / name
+        folder.mkdir(parents=True)
+        records.write_run(folder, make_run(cells=tuple(cells), run_id=folder.name, **changes))
+        return folder
+
+    return make
+
+
+def compare(*names: object, **options: Any) -> ExitCode:
+    given = {"fail_on": (), "allow_mismatch": False, "output": None, **options}
+    return comparing.compare([str(name) for name in names], **given)
+
+
+def times(factor: float) -> tuple[float, ...]:
+    """Somewhat noisy, as two measurements are."""
+    return tuple(factor * seconds * (1 + 0.001 * (number % 3)) for number, seconds in enumerate(STEADY))
+
+
+@pytest.mark.parametrize(
+    ("factor", "code"),
+    [(1.1, ExitCode.SLOWER), (0.9, ExitCode.OK), (1.001, ExitCode.OK), (1.029, ExitCode.INCONCLUSIVE)],
+)
+def test_the_stacks_of_one_run(keep: Keep, factor: float, code: ExitCode) -> None:
+    assert compare(keep("run", {"upstream": STEADY, "lean": times(factor)})) is code
+
+
+def test_the_console_says_what_came_of_it_within_80_columns(keep: Keep, capsys: pytest.CaptureFixture[str]) -> None:
+    compare(keep("run", {"upstream": STEADY, "lean": times(1.1)}))
+    out = capsys.readouterr().out
+    assert "slower" in out
+    assert "decode took 200.1 ms and takes 220." in out
+    assert max(map(len, out.splitlines())) <= 80
+
+
+def test_two_runs_and_swapped(keep: Keep) -> None:
+    before, after = keep("before", {"upstream": STEADY}), keep("after", {"upstream": times(1.1)})
+    assert compare(before, after) is ExitCode.SLOWER
+    assert compare(after, before) is ExitCode.OK
+    assert compare(before, before, after) is ExitCode.SLOWER
+    assert compare(before, after, fail_on=("quality", "inconclusive")) is ExitCode.OK
+
+
+@pytest.mark.parametrize("processes", [1, 3, 6])
+def test_a_run_is_the_same_as_itself_however_few_its_processes(keep: Keep, processes: int) -> None:
+    run = keep("run", {"upstream": STEADY[:processes]})
+    assert compare(run, run) is ExitCode.OK
+
+
+@pytest.mark.parametrize("processes", [1, 4])
+def test_too_few_processes_are_inconclusive(keep: Keep, processes: int) -> None:
+    before = keep("before", {"upstream": STEADY[:processes]})
+    assert compare(before, keep("after", {"upstream": times(2)[:processes]})) is ExitCode.INCONCLUSIVE
+
+
+def test_unequal_counts_are_inconclusive(keep: Keep) -> None:
+    before, after = keep("before", {"upstream": STEADY}), keep("after", {"upstream": times(2)[:5]})
+    assert compare(before, after) is compare(after, before) is ExitCode.INCONCLUSIVE
+
+
+def test_named_stacks_of_two_runs(keep: Keep) -> None:
+    before = keep("before", {"upstream": STEADY, "lean": STEADY})
+    after = keep("after", {"upstream": STEADY, "lean": times(1.2)})
+    assert compare(f"{before}:upstream", f"{after}:lean") is ExitCode.SLOWER
+    assert compare(f"{before}:upstream", f"{before}:lean", fail_on=("slower",)) is ExitCode.OK
+    with pytest.raises(UsageError, match="has no stack 'leen'; did you mean 'lean'"):
+        compare(f"{before}:upstream", f"{after}:leen")
+    with pytest.raises(UsageError, match="named for one of them only"):
+        compare(before, f"{after}:lean")
+
+
+def test_quality_that_failed_has_an_exit_code_of_its_own(keep: Keep) -> None:
+    before = keep("before", {"upstream": STEADY})
+    faster = keep("after", {"upstream": times(0.8)}, faults=("text 0: no speech",))
+    assert compare(before, faster) is ExitCode.QUALITY
+    assert compare(before, faster, fail_on=("slower",)) is ExitCode.OK
+
+
+def series(keep: Keep, name: str, runs: int, factor: float) -> Path:
+    draw = random.Random(name)
+    for number in range(runs):
+        luck = 1 + draw.gauss(0, 0.005)
+        stacks = {"upstream": [factor * luck * seconds for seconds in STEADY[:2]]}
+        folder = keep(f"{name}/run-{number}", stacks, started_utc=f"2026-01-01T00:00:{number:02}+00:00")
+    return folder.parent
+
+
+def test_in_folders_of_runs_each_run_counts_as_one(keep: Keep, capsys: pytest.CaptureFixture[str]) -> None:
+    before, after = series(keep, "before", 6, 1.0), series(keep, "after", 6, 1.1)
+    assert compare(before, after) is ExitCode.SLOWER
+    assert "a run counts as one" in capsys.readouterr().out
+    [match] = sides.between(comparing.read_side(str(after)), comparing.read_side(str(before)))
+    assert len(match.pairing.pairs) == 6
+    assert comparison.whole(match.pairing).verdict is Verdict.SLOWER
+    assert compare(series(keep, "few", 2, 1.0), series(keep, "two", 2, 2.0)) is ExitCode.INCONCLUSIVE
+    assert compare(series(keep, "more", 7, 2.0), before) is ExitCode.INCONCLUSIVE
+
+
+OTHER_GPU = {"python": "3.11", "gpu": {"name": "another"}}
+
+
+def test_other_machines_are_refused_or_marked_everywhere(
+    keep: Keep, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    here, there = keep("here", {"upstream": STEADY}), keep("there", {"upstream": times(1.1)}, environment=OTHER_GPU)
+    with pytest.raises(NotComparableError, match=r"gpu.name: none against another.*--allow-mismatch"):
+        compare(here, there)
+    assert compare(here, there, allow_mismatch=True, output=tmp_path / "out") is ExitCode.SLOWER
+    assert "MISMATCH: gpu.name" in capsys.readouterr().out
+    assert "not comparable: gpu.name" in (tmp_path / "out" / "comparison.md").read_text()
+    assert json.loads((tmp_path / "out" / "comparison.json").read_text())["mismatches"]
+
+
+def test_other_work_is_refused(keep: Keep) -> None:
+    one = keep("one", {"upstream": STEADY}, scenario_understood={"workload": {"set": "5s"}})
+    other = keep("other", {"upstream": STEADY}, scenario_understood={"workload": {"set": "10s"}})
+    with pytest.raises(NotComparableError, match=r"workload\.set: 5s against 10s"):
+        compare(one, other)
+
+
+def test_the_files_hold_every_figure_and_nothing_typed_becomes_markup(keep: Keep, tmp_path: Path) -> None:
+    hostile = "<script>alert(1)</script>|x"
+    compare(keep("run", {"upstream": STEADY, hostile: times(1.1)}), output=tmp_path / "out")
+    data = json.loads((tmp_path / "out" / "comparison.json").read_text())
+    [found] = data["comparisons"]
+    assert (found["candidate"], found["verdict"], found["pairs"]) == (hostile, "slower", 6)
+    assert found["figures"]["rtf"]["low"] > 1.03
+    assert found["stages"]["decode"]["candidate"] == pytest.approx(0.22, rel=0.01)
+    document = (tmp_path / "out" / "comparison.md").read_text()
+    assert "<script>" not in document
+    assert "**slower**" in document
+
+
+def test_what_is_on_one_side_only_is_told(keep: Keep, capsys: pytest.CaptureFixture[str]) -> None:
+    one, other = keep("one", {"upstream": STEADY, "lean": STEADY}), keep("other", {"upstream": STEADY, "new": STEADY})
+    compare(one, other)
+    out = capsys.readouterr().out
+    assert "only in one: lean" in out
+    assert "only in other: new" in out
+    with pytest.raises(UsageError, match="nothing is on both sides"):
+        compare(one, keep("third", {"third": STEADY}))
+
+
+def test_wrong_names_are_told(keep: Keep, tmp_path: Path) -> None:
+    run = keep("runs/run", {"upstream": STEADY})
+    with pytest.raises(RecordError, match=r"holds no run\.json"):
+        compare(run, tmp_path / "nowhere")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(RecordError, match="holds no run"):
+        compare(run, tmp_path / "empty")
+    with pytest.raises(UsageError, match="no reason to fail 'slow'; did you mean 'slower'"):
+        compare(run, run, fail_on=("slow",))
+    with pytest.raises(UsageError, match="nothing to compare with"):
+        compare(run.parent.parent / "runs" / "run:upstream")
+
+
+def test_a_mean_value_that_is_no_number_prevents_a_verdict(keep: Keep) -> None:
+    before = keep("before", {"upstream": STEADY})
+    run = records.read_run(before)
+    mute = dataclasses.replace(run.cells[2], utterances=())
+    cells = (*run.cells[:2], mute, *run.cells[3:])
+    after = keep("after", {"upstream": times(2)})
+    records.write_run(before, dataclasses.replace(run, cells=cells))
+    assert compare(before, after) is ExitCode.INCONCLUSIVE
+
+
+def test_two_folders_of_500_runs_take_seconds(tmp_path: Path) -> None:
+    data = json.loads((ROOT / "docs" / "results" / "h200-chatterbox" / "run.json").read_text())
+    for side, factor in (("before", 1.0), ("after", 1.1)):
+        for number in range(500):
+            folder = tmp_path / side / f"run-{number:03}"
+            folder.mkdir(parents=True)
+            luck = factor * random.Random(f"{side}{number}").uniform(0.99, 1.01)
+            for cell in data["cells"]:
+                for utterance in cell["utterances"]:
+                    utterance["wall_seconds"] *= luck
+            data |= {"run_id": folder.name, "started_utc": f"2026-01-01T00:{number // 60:02}:{number % 60:02}+00:00"}
+            (folder / "run.json").write_text(json.dumps(data))
+            for cell in data["cells"]:
+                for utterance in cell["utterances"]:
+                    utterance["wall_seconds"] /= luck
+    before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
+    command = [sys.executable, "-m", "ttsbench", "compare", str(tmp_path / "before"), str(tmp_path / "after")]
+    began = time.monotonic()
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert done.returncode == ExitCode.SLOWER, done.stderr
+    # Of the processor, since other work on the machine is none of ours; and never as long as this on the clock.
+    assert used.ru_utime - before < 5
+    assert time.monotonic() - began < 60
+    assert used.ru_maxrss < 1_000_000
+
+
+def test_what_was_not_measured_is_told_and_does_not_leave_the_rest_open(
+    keep: Keep, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = keep("run", {"upstream": STEADY, "lean": times(1.001), "flash": STEADY[:1]})
+    run = records.read_run(folder)
+    skipped = dataclasses.replace(run.cells[-1], status="skipped", reason="needs an NVIDIA GPU", utterances=())
+    records.write_run(folder, dataclasses.replace(run, cells=(*run.cells[:-1], skipped), status="interrupted"))
+    assert compare(folder) is ExitCode.OK
+    out = capsys.readouterr().out
+    assert "not measured: flash: needs an NVIDIA GPU" in out
+    assert "run is interrupted" in out
+
+
+def test_a_candidate_that_crashed_is_inconclusive_with_its_reason(
+    keep: Keep, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = keep("run", {"upstream": STEADY, "lean": STEADY})
+    run = records.read_run(folder)
+    cells = [
+        dataclasses.replace(cell, status="crashed", reason="SIGKILL", utterances=()) if cell.stack == "lean" else cell
+        for cell in run.cells
+    ]
+    records.write_run(folder, dataclasses.replace(run, cells=tuple(cells)))
+    assert compare(folder) is ExitCode.INCONCLUSIVE
+    assert "6 pairs are void: candidate: crashed: SIGKILL" in capsys.readouterr().out

@@ -1,0 +1,321 @@
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from ttsbench.records import Cell, Guard, Memory, Utterance
+from ttsbench.reports import comparison, decision, exact, metrics
+from ttsbench.reports.decision import Verdict
+from ttsbench.reports.pairing import Pairing, beside, pair_up, wanted
+from ttsbench.reports.steadiness import steadiness
+
+MakeCell = Callable[..., Cell]
+
+shifts = st.floats(-0.5, 0.5)
+noises = st.lists(st.floats(-0.1, 0.1), min_size=0, max_size=20)
+figures = st.one_of(st.floats(allow_nan=True, allow_infinity=True), st.none(), st.floats(0.1, 10.0))
+STEADY = (0.0, 0.004, -0.003, 0.002, -0.004, 0.001, 0.003)
+
+
+def ln(ratio: float, noise: Sequence[float] = STEADY) -> list[float]:
+    return [math.log(ratio) + d for d in noise]
+
+
+@pytest.mark.parametrize(
+    ("ratio", "verdict"),
+    [
+        (1.0, Verdict.SAME),
+        (1.01, Verdict.SAME),
+        (0.99, Verdict.SAME),
+        (1.06, Verdict.SLOWER),
+        (0.94, Verdict.FASTER),
+        (1.03, Verdict.INCONCLUSIVE),
+    ],
+)
+def test_a_clear_difference_has_its_verdict(ratio: float, verdict: Verdict) -> None:
+    found = decision.judge(ln(ratio))
+    assert found.verdict is verdict
+    assert found.low < found.ratio < found.high
+    assert found.ratio == pytest.approx(ratio, rel=2e-3)
+
+
+def test_the_interval_is_students() -> None:
+    from scipy import stats
+
+    noise = [0.01, -0.02, 0.03, 0.0, 0.015]
+    low, high = stats.t.interval(0.95, 4, loc=sum(noise) / 5, scale=stats.sem(noise))
+    found = decision.judge(noise)
+    assert (math.log(found.low), math.log(found.high)) == pytest.approx((low, high))
+
+
+def test_noise_makes_it_inconclusive_and_the_report_says_what_could_have_been_seen() -> None:
+    found = decision.judge(ln(1.05, [0.1, -0.1, 0.12, -0.08, 0.02]))
+    assert found.verdict is Verdict.INCONCLUSIVE
+    assert found.mde > 0.1
+    assert "across a limit" in found.reason
+
+
+def test_what_the_mde_names_is_found_about_four_times_of_five() -> None:
+    import random
+
+    draw = random.Random(1)
+    noise = [[draw.gauss(0, 0.02) for _ in range(9)] for _ in range(800)]
+    mde = sum(decision.judge(values).mde for values in noise) / len(noise)
+    found = sum(decision.judge(ln(1 + mde, values)).verdict is Verdict.SLOWER for values in noise)
+    assert 0.7 < found / len(noise) < 0.9
+
+
+@given(noises)
+def test_fewer_than_five_pairs_say_nothing(noise: list[float]) -> None:
+    assert decision.judge(noise[:4]).verdict is Verdict.INCONCLUSIVE
+
+
+@given(st.integers(5, 20), shifts.filter(lambda shift: shift != 0))
+def test_pairs_that_all_differ_by_the_same_are_no_measurement(pairs: int, shift: float) -> None:
+    assert decision.judge([shift] * pairs).verdict is Verdict.INCONCLUSIVE
+
+
+@given(st.integers(5, 20))
+def test_pairs_that_do_not_differ_are_the_same(pairs: int) -> None:
+    assert decision.judge([0.0] * pairs).verdict is Verdict.SAME
+
+
+@given(st.lists(figures, min_size=5, max_size=15), st.data())
+def test_a_figure_that_is_missing_or_no_number_prevents_a_verdict(baseline: list[Any], data: st.DataObject) -> None:
+    candidate = [data.draw(figures) for _ in baseline]
+    differences = [decision.log_ratio(c, b) for c, b in zip(candidate, baseline, strict=True)]
+    found = decision.judge(differences)
+    if not all(map(math.isfinite, differences)):
+        assert found.verdict is Verdict.INCONCLUSIVE
+        assert "no figure" in found.reason
+
+
+@given(noises, shifts, st.floats(0, 0.2))
+def test_swapped_sides_have_the_mirrored_verdict(noise: list[float], shift: float, floor: float) -> None:
+    there = {"a": [shift + d for d in noise], "b": noise}
+    back = {name: [-d for d in values] for name, values in there.items()}
+    limits = dict.fromkeys(there, decision.threshold(floor))
+    for decide in (decision.look, decision.decide):
+        one, other = decide(there, limits), decide(back, limits)
+        assert {n: j.verdict for n, j in one.items()} == {n: j.verdict.mirrored for n, j in other.items()}
+
+
+@given(noises, shifts, shifts)
+def test_the_verdict_follows_the_size_of_the_change(noise: list[float], one: float, other: float) -> None:
+    order = [Verdict.FASTER, Verdict.SAME, Verdict.SLOWER]
+    low, high = (decision.judge([shift + d for d in noise]).verdict for shift in sorted((one, other)))
+    if Verdict.INCONCLUSIVE not in (low, high):
+        assert order.index(low) <= order.index(high)
+
+
+def test_a_floor_above_three_per_cent_widens_what_counts_as_same() -> None:
+    assert decision.judge(ln(1.06), decision.threshold(0.1)).verdict is Verdict.SAME
+    assert decision.threshold(0.01) == decision.THRESHOLD_MIN
+    for nonsense in (math.nan, -0.1, math.inf):
+        with pytest.raises(ValueError, match="a floor is"):
+            decision.threshold(nonsense)
+
+
+def test_looks_come_at_five_seven_and_so_on_and_the_first_verdict_stands() -> None:
+    assert decision.looks(3) == [3]
+    assert decision.looks(8) == [5, 7]
+    assert decision.looks(40)[-1] == 15
+    clear_at_first = [0.08, 0.081, 0.079, 0.08, 0.082, 0.0, 0.0, 0.0, 0.0]
+    found = decision.decide({"rtf": clear_at_first})["rtf"]
+    assert (found.verdict, found.pairs) == (Verdict.SLOWER, 5)
+    assert decision.look({"rtf": clear_at_first})["rtf"].verdict is Verdict.INCONCLUSIVE
+
+
+def test_of_many_figures_one_that_is_hardly_beyond_the_limit_does_not_count() -> None:
+    hardly = ln(1.035, [0.003, -0.003, 0.004, -0.004, 0.0])
+    assert decision.look({"a": hardly})["a"].verdict is Verdict.SLOWER
+    crowd = {"a": hardly} | {name: ln(1.0, STEADY[:5]) for name in "bcdef"}
+    found = decision.look(crowd)
+    assert found["a"].verdict is Verdict.INCONCLUSIVE
+    assert "Holm" in found["a"].reason
+    assert found["b"].verdict is Verdict.SAME
+
+
+def test_holm_gives_back_to_the_second_what_the_first_did_not_need() -> None:
+    clear, hardly = ln(1.2, STEADY[:5]), ln(1.035, [0.003, -0.003, 0.004, -0.004, 0.0])
+    with_clear = decision.look({"a": hardly, "b": clear})
+    with_open = decision.look({"a": hardly, "b": ln(1.0, STEADY[:5])})
+    assert with_clear["a"].verdict is Verdict.SLOWER
+    assert with_open["a"].verdict is Verdict.INCONCLUSIVE
+
+
+def series(
+    make_cell: MakeCell,
+    make_utterance: Callable[..., Utterance],
+    seconds: Sequence[float],
+    stack: str = "upstream",
+    **changes: Any,
+) -> list[Cell]:
+    return [
+        make_cell(stack=stack, key=stack, process=number, utterances=(make_utterance(wall_seconds=s),) * 4, **changes)
+        for number, s in enumerate(seconds)
+    ]
+
+
+SECONDS = (0.5, 0.501, 0.499, 0.5005, 0.4995, 0.502)
+
+
+def test_a_pair_is_two_processes_of_one_number(make_cell: MakeCell, make_utterance: Callable[..., Utterance]) -> None:
+    baseline = series(make_cell, make_utterance, SECONDS)
+    candidate = series(make_cell, make_utterance, [s * 1.1 for s in reversed(SECONDS)], "slow")
+    found = pair_up(reversed(candidate), [*baseline, make_cell(kind="cold", process=9)])
+    assert [(p.candidate[0].process, p.baseline[0].process) for p in found.pairs] == [(n, n) for n in range(6)]
+    assert comparison.whole(found).judgements["rtf"].verdict is Verdict.SLOWER
+
+
+def test_processes_without_a_counterpart_prevent_a_verdict(
+    make_cell: MakeCell, make_utterance: Callable[..., Utterance]
+) -> None:
+    baseline = series(make_cell, make_utterance, SECONDS)
+    candidate = series(make_cell, make_utterance, [*(s * 1.5 for s in SECONDS), 0.7])
+    found = comparison.whole(pair_up(candidate, baseline))
+    assert found.verdict is Verdict.INCONCLUSIVE
+    assert "1 processes of one side" in found.judgements["rtf"].reason
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"guard": Guard(throttle_reasons=("hot",))}, "throttled: hot"),
+        ({"guard": Guard(sm_clock_mhz_min=1500, sm_clock_mhz_max=1980)}, "from 1500 to 1980"),
+        ({"guard": Guard(foreign_processes=("python",))}, "another process"),
+        ({"evidence": {"compiler": {"recompilations_while_timing": 2}}}, "compiler worked 2 times"),
+        ({"status": "failed", "reason": "mlp: nothing was replaced"}, "nothing was replaced"),
+    ],
+)
+def test_what_spoils_a_process_makes_its_pair_void(make_cell: MakeCell, changes: dict[str, Any], told: str) -> None:
+    for pair in (beside(make_cell(**changes), make_cell()), beside(make_cell(), make_cell(**changes))):
+        assert told in pair.void[0]
+    assert not beside(make_cell(), make_cell(guard=Guard(sm_clock_mhz_min=1950, sm_clock_mhz_max=1980))).void
+
+
+def test_a_void_pair_is_tried_twice_again_and_then_given_up(make_cell: MakeCell) -> None:
+    good, void = beside(make_cell(), make_cell()), beside(make_cell(status="crashed", reason="killed"), make_cell())
+    assert wanted([], 5).pairs == 5
+    assert wanted([good, void, good], 5).pairs == 3
+    assert wanted([void, void, good, void, void], 5) == wanted([good], 5)
+    given_up = wanted([good, void, void, void], 5)
+    assert given_up.pairs == 0
+    assert "pair 2 was void 3 times" in given_up.given_up
+
+
+def test_a_series_grows_until_all_is_decided(make_cell: MakeCell, make_utterance: Callable[..., Utterance]) -> None:
+    noisy = [0.5, 0.58, 0.43, 0.55, 0.47, 0.5, 0.6, 0.41, 0.5, 0.5, 0.55, 0.45, 0.52, 0.48, 0.5]
+    baseline = series(make_cell, make_utterance, [0.5 + 1e-4 * (n % 3) for n in range(15)])
+    pairs = pair_up(series(make_cell, make_utterance, noisy), baseline).pairs
+    assert comparison.so_far(()).wanted.pairs == 5
+    assert comparison.so_far(pairs[:5]).wanted.pairs == 2
+    assert comparison.so_far(pairs).wanted.pairs == 0
+    assert comparison.so_far(pairs).verdict is Verdict.INCONCLUSIVE
+    clear = pair_up(series(make_cell, make_utterance, [0.6] * 5), baseline[:5]).pairs
+    assert comparison.so_far(clear).wanted.pairs == 0
+    assert comparison.so_far(clear).verdict is Verdict.SLOWER
+
+
+def test_a_stack_that_slows_down_with_use_has_no_verdict_either_way(
+    make_cell: MakeCell, make_utterance: Callable[..., Utterance]
+) -> None:
+    def leaking(process: int) -> Cell:
+        calls = (make_utterance(wall_seconds=0.5 * (1.03 + 1e-4 * process) ** n) for n in range(8))
+        return make_cell(process=process, utterances=tuple(calls))
+
+    leak, steady = [leaking(n) for n in range(6)], series(make_cell, make_utterance, SECONDS)
+    assert steadiness(leak).unsteady
+    assert steadiness(steady).steady
+    for pairing in (pair_up(leak, steady), pair_up(steady, leak)):
+        assert comparison.whole(pairing).verdict is Verdict.INCONCLUSIVE
+
+
+def test_counts_are_compared_to_the_last_one(make_cell: MakeCell) -> None:
+    def counting(launches: float, allocated: int = 100, **changes: Any) -> Cell:
+        evidence = {"activity": {"decode_per_step": {"launches": launches}}, "compiler": {"graph_breaks": 0}}
+        return make_cell(evidence=evidence, memory=Memory(1, 1, allocated_peak_bytes=allocated), **changes)
+
+    def changed(candidate: list[Cell], baseline: list[Cell]) -> dict[str, exact.Change]:
+        return {change.count.name: change.change for change in exact.changes(candidate, baseline)}
+
+    found = changed([counting(11, 99)] * 2, [counting(10)] * 2)
+    assert found["decode_per_step.launches"] is exact.Change.MORE
+    assert found["allocated_peak_bytes"] is exact.Change.FEWER
+    assert found["graph_breaks"] is found["tokens"] is exact.Change.EQUAL
+    assert changed([counting(10), counting(11)], [counting(10)])["decode_per_step.launches"] is exact.Change.UNCLEAR
+    assert changed([make_cell()], [counting(10)])["decode_per_step.launches"] is exact.Change.UNCLEAR
+    assert "decode_per_step.launches" not in changed([make_cell()], [make_cell()])
+
+
+def test_the_whole_is_as_bad_as_its_worst_figure() -> None:
+    def overall(*verdicts: Verdict) -> Verdict:
+        judged = {str(n): decision.Judgement(v, 5, 0.03) for n, v in enumerate(verdicts)}
+        return comparison.Comparison(judged, (), Pairing(()), {}).verdict
+
+    assert overall(Verdict.FASTER, Verdict.INCONCLUSIVE, Verdict.SLOWER) is Verdict.SLOWER
+    assert overall(Verdict.FASTER, Verdict.INCONCLUSIVE) is Verdict.INCONCLUSIVE
+    assert overall(Verdict.FASTER, Verdict.SAME) is Verdict.FASTER
+    assert overall() is Verdict.INCONCLUSIVE
+
+
+def test_without_streams_the_time_to_first_audio_is_not_counted_twice(make_cell: MakeCell) -> None:
+    assert metrics.TTFA not in comparison.gating([make_cell()])
+    assert metrics.TTFA in comparison.gating([make_cell(streams=True)])
+    assert metrics.ENERGY not in comparison.gating([make_cell()])
+    assert metrics.PEAK_MEMORY in comparison.gating([make_cell(memory=Memory(1, 1))])
+    assert metrics.PEAK_MEMORY not in comparison.gating([make_cell(memory=Memory(1, 1, allocated_peak_bytes=1))])
+
+
+walls = st.lists(st.floats(allow_nan=True, allow_infinity=True) | st.floats(0.1, 2.0), min_size=0, max_size=5)
+processes = st.lists(walls, min_size=0, max_size=8)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(processes, processes)
+def test_any_records_are_judged_and_swapped_ones_mirrored(
+    make_cell: MakeCell, make_utterance: Callable[..., Utterance], ours: list[list[float]], theirs: list[list[float]]
+) -> None:
+    def cells(side: list[list[float]]) -> list[Cell]:
+        return [
+            make_cell(process=n, utterances=tuple(make_utterance(wall_seconds=s) for s in seconds))
+            for n, seconds in enumerate(side)
+        ]
+
+    there, back = (comparison.whole(pair_up(cells(a), cells(b))) for a, b in ((ours, theirs), (theirs, ours)))
+    assert {n: j.verdict for n, j in there.judgements.items()} == {
+        n: j.verdict.mirrored for n, j in back.judgements.items()
+    }
+    sound = all(seconds and all(0 < s < math.inf for s in seconds) for seconds in (*ours, *theirs))
+    if len(ours) != len(theirs) or not sound or (len(ours) < 5 and ours != theirs):
+        assert there.verdict is Verdict.INCONCLUSIVE
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(st.lists(st.lists(st.floats(0.1, 2.0), min_size=1, max_size=5), min_size=1, max_size=8))
+def test_a_record_beside_itself_is_the_same(
+    make_cell: MakeCell, make_utterance: Callable[..., Utterance], seconds: list[list[float]]
+) -> None:
+    cells = [
+        make_cell(process=n, utterances=tuple(make_utterance(wall_seconds=s) for s in u)) for n, u in enumerate(seconds)
+    ]
+    assert comparison.whole(pair_up(cells, cells)).verdict is Verdict.SAME
+
+
+def test_what_is_slower_has_to_be_so_again_in_a_second_series(
+    make_cell: MakeCell, make_utterance: Callable[..., Utterance]
+) -> None:
+    baseline = series(make_cell, make_utterance, SECONDS)
+    slow, same = (
+        comparison.whole(pair_up(series(make_cell, make_utterance, [f * s for s in reversed(SECONDS)]), baseline))
+        for f in (1.2, 1.0)
+    )
+    assert comparison.repeated(slow, slow).verdict is Verdict.SLOWER
+    assert comparison.repeated(slow, same).verdict is Verdict.INCONCLUSIVE
+    assert "not in the second" in comparison.repeated(slow, same).judgements["rtf"].reason
+    assert comparison.repeated(same, slow).verdict is Verdict.SAME

@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from ttsbench.cli import selftest
+from ttsbench.cli.selftest import SETTINGS, Outcome
+from ttsbench.errors import ExitCode
+from ttsbench.jobs import Fake
+from ttsbench.reports import comparison, decision
+from ttsbench.reports.decision import Judgement, Verdict
+
+QUIET = SETTINGS[0]
+
+
+def test_the_documentation_keeps_a_whole_table_that_is_as_promised() -> None:
+    lines = (Path(__file__).parent.parent / "docs" / "statistics.md").read_text().splitlines()
+    for setting in SETTINGS:
+        for effect in selftest.EFFECTS:
+            [row] = [line for line in lines if line.startswith(f"{setting.name:<9} {selftest.truth(effect):>5} ")]
+            assert row.endswith("yes")
+    assert any(line.startswith(f"{selftest.COMPARISONS:,} simulated comparisons") for line in lines)
+
+
+def outcome(effect: float, **verdicts: int) -> Outcome:
+    return Outcome(QUIET, effect, Counter({Verdict(name): count for name, count in verdicts.items()}), 5.0)
+
+
+@pytest.mark.parametrize(
+    ("found", "complaint"),
+    [
+        (outcome(0.0, same=99, slower=1), ""),
+        (outcome(0.0, same=98, slower=1, faster=1), "wrong 2.0%"),
+        (outcome(0.0, inconclusive=100), ""),
+        (outcome(0.05, slower=75, inconclusive=25), ""),
+        (outcome(0.05, slower=74, inconclusive=26), "found 74.0%"),
+        (outcome(0.05, slower=98, same=2), "wrong 2.0%"),
+        (outcome(0.08, slower=98, inconclusive=2), "promised 99%"),
+        (outcome(0.03, same=50, slower=50), ""),
+        (outcome(0.03, faster=100), "wrong 100.0%"),
+    ],
+)
+def test_what_is_promised(found: Outcome, complaint: str) -> None:
+    assert complaint in "; ".join(found.complaints)
+    assert bool(found.complaints) == bool(complaint)
+
+
+def test_a_series_is_the_same_each_time_and_alternates() -> None:
+    source = selftest.in_turn(QUIET, 0.05, 7)
+    pairs = [next(source) for _ in range(4)]
+    again = selftest.in_turn(QUIET, 0.05, 7)
+    assert [next(again) for _ in range(4)] == pairs
+    orders = [(pair.baseline[0].order, pair.candidate[0].order) for pair in pairs]
+    assert orders == [(0, 1), (3, 2), (4, 5), (7, 6)]
+
+
+def test_a_throttled_machine_is_tried_again_and_then_given_up() -> None:
+    often = replace(QUIET, fake=Fake(throttled=0.3))
+    found = selftest.compare(often, 0.0, 1)
+    assert found.pairing.void
+    always = selftest.compare(replace(QUIET, fake=Fake(throttled=1.0)), 0.0, 1)
+    assert len(always.pairing.pairs) == 5
+    assert always.verdict is Verdict.INCONCLUSIVE
+    assert "pair 1 was void 3 times" in always.judgements["rtf"].reason
+
+
+def test_it_meets_what_is_promised_in_short() -> None:
+    for effect in (0.0, 0.05, 0.08):
+        assert not selftest.outcome(QUIET, effect, 60).complaints
+
+
+def test_a_rule_that_is_too_eager_is_caught(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def by_the_mean(differences: list[float], limit: float = 0.03) -> Judgement:
+        mean = sum(differences) / max(len(differences), 1)
+        return Judgement(Verdict.SLOWER if mean > 0 else Verdict.FASTER, len(differences), limit)
+
+    monkeypatch.setattr(decision, "judge", by_the_mean)
+    monkeypatch.setattr(comparison, "_objection", lambda *_: "")
+    monkeypatch.setattr(decision, "_chance", lambda *_: 0.0)
+    monkeypatch.setattr(selftest, "QUICK_COMPARISONS", 5)
+    assert selftest.run(quick=True) is ExitCode.QUALITY
+    assert "not as promised: quiet, A/A: wrong" in capsys.readouterr().out
