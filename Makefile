@@ -19,7 +19,7 @@ bench: $(READY) ## Compare three stacks on any machine, within minutes
 	@$(BIN)/ttsbench run quickstart
 
 test: $(READY) ## Run the tests
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: $(READY) ## Check style and formatting
 	@$(BIN)/ruff check
