@@ -35,11 +35,6 @@ def render(template: str, scripts: Sequence[str], data: Any, **context: Any) -> 
     return str(environment.get_template(template).render(style=style, script=script, data=data, **hashes, **context))
 
 
-def render_macro(template: str, macro: str, *arguments: Any) -> str:
-    """A part of a document, for a page that brings the style sheet itself."""
-    return str(getattr(_environment().get_template(template).module, macro)(*arguments))
-
-
 def _environment() -> Any:
     import jinja2
 

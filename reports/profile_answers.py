@@ -6,7 +6,8 @@ import statistics
 from dataclasses import dataclass
 from typing import Any
 
-from ttsbench.profiles import Finding, Profile, RooflinePoint
+from ttsbench.profile_rows import RooflinePoint
+from ttsbench.profiles import Finding, Profile
 from ttsbench.reports.listings import FORMS
 from ttsbench.reports.profile_tables import own_seconds
 

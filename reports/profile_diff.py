@@ -14,7 +14,7 @@ from ttsbench.reports.listings import Column, Listing, of_field, ratio_of, shown
 from ttsbench.reports.markdown import escape, render
 from ttsbench.reports.profile_answers import milliseconds, unprofiled_wall_seconds
 
-FILE = "profile-diff.html"
+FILE, TEXT_FILE = "profile-diff.html", "profile-diff.md"
 ROWS_MAX = 12
 PAGE_ROWS_MAX = 400
 NAMED_STAGES = 2
@@ -203,12 +203,6 @@ def markdown(found: Difference) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def section(found: Difference) -> str:
-    """The tables as a part of another page that brings the style sheet and scripts."""
-    views = [pages.listing(listing, PAGE_ROWS_MAX) for listing in listings(found)]
-    return pages.render_macro("profile_diff_section.html", "difference", found, views)
-
-
 def page(found: Difference) -> str:
     """A page of its own."""
     return pages.render(
@@ -222,6 +216,7 @@ def page(found: Difference) -> str:
     )
 
 
-def write(found: Difference, folder: Path) -> Path:
-    """Writes profile-diff.html whole or not at all."""
-    return records.write_text_atomically(folder / FILE, page(found))
+def write(found: Difference, folder: Path) -> None:
+    """Writes profile-diff.html and profile-diff.md, each whole or not at all."""
+    records.write_text_atomically(folder / FILE, page(found))
+    records.write_text_atomically(folder / TEXT_FILE, markdown(found))

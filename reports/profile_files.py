@@ -6,37 +6,37 @@ import csv
 import dataclasses
 import importlib.util
 import io
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from ttsbench import profiles
+from ttsbench import profile_rows
+from ttsbench.profile_rows import Flame
 from ttsbench.profiles import Profile
-from ttsbench.profiling.flames import collapsed
 
 # Figures that follow from others and stand beside them.
 DERIVED = {
-    profiles.Stage: ("busy_share", "idle_share", "host_bound_share"),
-    profiles.Kernel: ("launches",),
-    profiles.DecodeSteps: ("busy_share", "idle_share", "host_bound_share"),
-    profiles.Reconciliation: ("mismatch", "flagged"),
-    profiles.Coverage: ("share",),
-    profiles.RooflinePoint: ("intensity", "operations_per_second", "limit_share"),
+    profile_rows.Stage: ("busy_share", "idle_share", "host_bound_share"),
+    profile_rows.Kernel: ("launches",),
+    profile_rows.DecodeSteps: ("busy_share", "idle_share", "host_bound_share"),
+    profile_rows.Reconciliation: ("mismatch", "flagged"),
+    profile_rows.Coverage: ("share",),
+    profile_rows.RooflinePoint: ("intensity", "operations_per_second", "limit_share"),
 }
 # Tables of their own, or nothing for a cell.
 NESTED = ("shapes", "stages")
 
 TABLES: dict[str, tuple[type, Callable[[Profile], Iterable[Any]]]] = {
-    "stages": (profiles.Stage, lambda profile: profile.stages),
-    "ops": (profiles.Op, lambda profile: profile.ops),
-    "modules": (profiles.Module, lambda profile: profile.modules),
-    "kernels": (profiles.Kernel, lambda profile: profile.kernels),
-    "families": (profiles.Family, lambda profile: profile.families),
-    "decode": (profiles.DecodeSteps, lambda profile: filter(None, [profile.decode])),
-    "reconciliation": (profiles.Reconciliation, lambda profile: profile.reconciliation),
-    "coverage": (profiles.Coverage, lambda profile: profile.coverage),
-    "roofline": (profiles.RooflinePoint, lambda profile: profile.roofline.points if profile.roofline else ()),
-    "memory": (profiles.MemoryPoint, lambda profile: profile.memory.timeline if profile.memory else ()),
-    "gaps": (profiles.Gap, lambda profile: profile.gaps),
+    "stages": (profile_rows.Stage, lambda profile: profile.stages),
+    "ops": (profile_rows.Op, lambda profile: profile.ops),
+    "modules": (profile_rows.Module, lambda profile: profile.modules),
+    "kernels": (profile_rows.Kernel, lambda profile: profile.kernels),
+    "families": (profile_rows.Family, lambda profile: profile.families),
+    "decode": (profile_rows.DecodeSteps, lambda profile: filter(None, [profile.decode])),
+    "reconciliation": (profile_rows.Reconciliation, lambda profile: profile.reconciliation),
+    "coverage": (profile_rows.Coverage, lambda profile: profile.coverage),
+    "roofline": (profile_rows.RooflinePoint, lambda profile: profile.roofline.points if profile.roofline else ()),
+    "memory": (profile_rows.MemoryPoint, lambda profile: profile.memory.timeline if profile.memory else ()),
+    "gaps": (profile_rows.Gap, lambda profile: profile.gaps),
 }
 BY_SHAPE = "ops_by_shape"
 
@@ -69,7 +69,7 @@ def table(profile: Profile, name: str) -> Rows:
 
 def by_shape(profile: Profile) -> Rows:
     """Ops with arguments of the same shapes, the dearest of each op."""
-    columns = tuple(f.name for f in dataclasses.fields(profiles.ShapeCost))
+    columns = tuple(f.name for f in dataclasses.fields(profile_rows.ShapeCost))
     costs = ((op.name, cost) for op in profile.ops for cost in op.shapes)
     return Rows(("op", *columns), tuple((op, *(getattr(cost, c) for c in columns)) for op, cost in costs))
 
@@ -92,3 +92,13 @@ def as_parquet(rows: Rows) -> bytes:
     file = io.BytesIO()
     parquet.write_table(pyarrow.table(dict(zip(rows.columns, map(list, columns), strict=True))), file)
     return file.getvalue()
+
+
+def collapsed(found: Sequence[Flame], kind: str) -> str:
+    """One stack a line and its whole microseconds, as flame-graph tools read them."""
+    lines = (
+        ";".join(frame.replace(";", ",") for frame in flame.path) + f" {round(flame.microseconds)}"
+        for flame in found
+        if flame.kind == kind and round(flame.microseconds)
+    )
+    return "\n".join(lines) + "\n"

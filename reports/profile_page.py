@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
-from ttsbench import records
 from ttsbench.profiles import Finding, Profile
 from ttsbench.reports import listings, pages, profile_answers, profile_plots, profile_tables, profile_text
 from ttsbench.reports.listings import FORMS
@@ -17,11 +15,6 @@ BYTES_MAX = 5_000_000
 # So many rows of each table, fewer where the page would be too large.
 ROWS_MAX = (400, 200, 100, 50)
 SCRIPTS = ("plots", "tables", "profile_stages", "profile_flame", "profile_roofline", "profile_timelines")
-
-
-def write(profile: Profile, folder: Path) -> Path:
-    """Writes profile.html whole or not at all."""
-    return records.write_text_atomically(folder / FILE, page(profile))
 
 
 def page(profile: Profile) -> str:

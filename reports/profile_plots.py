@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from ttsbench import records
-from ttsbench.profiles import Flame, MemoryPoint, Profile, RooflinePoint
+from ttsbench.profile_rows import Flame, RooflinePoint, thinned
+from ttsbench.profiles import Profile
 from ttsbench.reports import profile_tables
 from ttsbench.reports.pages import clipped
 
 FRAMES_MAX = 6000
 GAPS_MAX = 1500
-TIMELINE_MAX = 1200
 KERNEL_POINTS_MAX = 40
 # Colours stand in the page's style sheet under these names; what has none there shares that of `other`.
 COLOURED_STAGES = (*records.STAGES, records.RESIDUAL)
@@ -148,16 +148,3 @@ def _memory(profile: Profile) -> dict[str, Any] | None:
     ]
     parts = [{"name": part.name, "bytes": part.bytes} for part in profile.memory.breakdown if part.bytes > 0]
     return {"timeline": timeline, "parts": parts}
-
-
-def thinned(points: tuple[MemoryPoint, ...]) -> list[MemoryPoint]:
-    """Of each short stretch its lowest and its highest point, so that no peak is lost, and both ends."""
-    if len(points) <= TIMELINE_MAX:
-        return list(points)
-    stretch = -(-len(points) * 2 // TIMELINE_MAX)
-    kept = {0, len(points) - 1}
-    for start in range(0, len(points), stretch):
-        places = range(start, min(start + stretch, len(points)))
-        kept |= {min(places, key=lambda place: points[place].allocated_bytes)}
-        kept |= {max(places, key=lambda place: points[place].allocated_bytes)}
-    return [points[place] for place in sorted(kept)]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ttsbench.profiles import Op, Profile
+from ttsbench.profile_rows import Op
+from ttsbench.profiles import Profile
 from ttsbench.reports import profile_answers, profile_text
 from ttsbench.reports.tables import Table
 

@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from ttsbench.profiles import MISMATCH_MAX, UNATTRIBUTED, Kernel, Op, Profile, RooflinePoint, Stage
+from ttsbench.profile_rows import MISMATCH_MAX, UNATTRIBUTED, Kernel, Op, RooflinePoint, Stage
+from ttsbench.profiles import Profile
 from ttsbench.reports.listings import FORMS, Column, Listing, of_field, ratio_of
 
 SUM = "sum"

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from ttsbench import environment, profiles, records
+from ttsbench import profile_rows as rows
 from ttsbench.instruments import nvml
 from ttsbench.jobs import Job
 
@@ -127,16 +128,16 @@ def make_profile() -> Callable[..., profiles.Profile]:
 
 
 def _profile(random_: random.Random) -> profiles.Profile:
-    rows = STAGES_OF_UPSTREAM.items()
+    given = STAGES_OF_UPSTREAM.items()
     stages = tuple(
-        profiles.Stage(
+        rows.Stage(
             name, wall / 1e3, plain / 1e3, plain / 1137.5, busy / 1e3, idle / 1e3, bound / 1e3, launches=launches,
             syncs=syncs, copies=syncs, kernels=launches, peak_memory_bytes=3_400_000_000 + 1000 * launches,
         )
-        for name, (wall, plain, busy, idle, bound, launches, syncs, _) in rows
+        for name, (wall, plain, busy, idle, bound, launches, syncs, _) in given
     )  # fmt: skip
     kernels = tuple(
-        profiles.Kernel(
+        rows.Kernel(
             name=f"void at::native::{words.split(',')[0].replace(' ', '_')}_kernel<float, {number}, 4>(float const*)",
             readable=words, family=family, stage=stage.name, calls=1 + stage.launches // 9,
             seconds=stage.busy_seconds * (0.34 * 0.7**number), bytes=int(4e8 * 0.5**number) if number < 8 else None,
@@ -160,51 +161,51 @@ def _profile(random_: random.Random) -> profiles.Profile:
         ),
         stages=stages,
         ops=tuple(
-            profiles.Op(
+            rows.Op(
                 op, 900 * (number + 1), 0.09 * 0.8**number, 0.14 * 0.8**number, 0.11 * 0.7**number, 0.12 * 0.7**number,
-                (profiles.ShapeCost("[2, 1, 1024] [1024, 4096]", 640, 0.03, 0.05),),
+                (rows.ShapeCost("[2, 1, 1024] [1024, 4096]", 640, 0.03, 0.05),),
             )
             for number, op in enumerate(["aten::mm", "aten::copy_", *(op for *_, op, _ in KERNELS_OF_UPSTREAM[1:])])
         ),
         modules=tuple(
-            profiles.Module(f"t3.tfmr.layers.{layer}.{part}", kind, "decode", 32, 3e-4, 4e-3, 9e-4 / (layer + 1), 2e-3)
+            rows.Module(f"t3.tfmr.layers.{layer}.{part}", kind, "decode", 32, 3e-4, 4e-3, 9e-4 / (layer + 1), 2e-3)
             for layer in range(30)
             for part, kind in (("self_attn", "LlamaAttention"), ("mlp", "LlamaMLP"))
         ),
         kernels=kernels,
         families=tuple(
-            profiles.Family(f, sum(k.calls for k in ks), s := sum(k.seconds for k in ks), s / whole)
+            rows.Family(f, sum(k.calls for k in ks), s := sum(k.seconds for k in ks), s / whole)
             for f, ks in by_family.items()
         ),
-        decode=profiles.DecodeSteps(
+        decode=rows.DecodeSteps(
             32, 0.0254, 0.0184, 0.00534, 0.02, 0.0188, 1309.0, 0.0, 1.06, 1.0, 1309.0, 1290.0, 1210.0
         ),
-        reconciliation=(profiles.Reconciliation("ops", 0.371, 0.377), profiles.Reconciliation("stages", 0.377, 0.377)),
-        coverage=(profiles.Coverage("stage", 0.377, 0.377), profiles.Coverage("op", 0.371, 0.377)),
-        roofline=profiles.Roofline(
-            profiles.Ceilings(4.2e12, {"fp32": 51e12, "tf32": 420e12, "bf16": 790e12}),
+        reconciliation=(rows.Reconciliation("ops", 0.371, 0.377), rows.Reconciliation("stages", 0.377, 0.377)),
+        coverage=(rows.Coverage("stage", 0.377, 0.377), rows.Coverage("op", 0.371, 0.377)),
+        roofline=rows.Roofline(
+            rows.Ceilings(4.2e12, {"fp32": 51e12, "tf32": 420e12, "bf16": 790e12}),
             (
-                *(_stage_point(name, *row) for name, row in rows if row[2]),
+                *(_stage_point(name, *row) for name, row in given if row[2]),
                 *(_kernel_point(kernel) for kernel in kernels if kernel.bytes),
             ),
             "fp32", 0.93,
         ),
-        memory=profiles.Memory(
+        memory=rows.Memory(
             3_560_000_000,
             tuple(
-                profiles.MemoryPart(name, size)
+                rows.MemoryPart(name, size)
                 for name, size in (("weights", 3_150_000_000), ("kv_cache", 62_000_000), ("activations", 348_000_000))
             ),
             {"decode": 3_300_000_000, "cfm": 3_560_000_000},
             tuple(
-                profiles.MemoryPoint(at / 400, 3_150_000_000 + at * 150_000 + random_.randrange(200_000_000), stage)
+                rows.MemoryPoint(at / 400, 3_150_000_000 + at * 150_000 + random_.randrange(200_000_000), stage)
                 for at, stage in enumerate(["prefill"] * 12 + ["decode"] * 320 + ["cfm"] * 200 + ["vocoder"] * 48)
             ),
             3_900_000_000,
         ),
         flames=tuple(_flames()),
         gaps=tuple(
-            profiles.Gap(at * 7 % 300 / 300, gap := 10 ** (-3.4 - at / 140), gap * random_.choice((1.0, 0.9, 0.0)),
+            rows.Gap(at * 7 % 300 / 300, gap := 10 ** (-3.4 - at / 140), gap * random_.choice((1.0, 0.9, 0.0)),
                          "decode" if at * 7 % 300 < 240 else "cfm", "mul", "sgemm 128×32, split-K", "aten::mm")
             for at in range(300)
         ),
@@ -223,34 +224,32 @@ def _profile(random_: random.Random) -> profiles.Profile:
     )  # fmt: skip
 
 
-def _stage_point(name: str, *row: float) -> profiles.RooflinePoint:
+def _stage_point(name: str, *row: float) -> rows.RooflinePoint:
     seconds, floor = row[2] / 1e3, row[7] / 1e3
     bound = "launch" if row[4] > row[2] else "memory"
-    return profiles.RooflinePoint(
+    return rows.RooflinePoint(
         name, "stage", name, int(floor * 4.2e12), int(floor * 4.2e12 * (1 + len(name))), seconds, floor, bound
     )
 
 
-def _kernel_point(kernel: profiles.Kernel) -> profiles.RooflinePoint:
+def _kernel_point(kernel: rows.Kernel) -> rows.RooflinePoint:
     size, operations = kernel.bytes or 0, kernel.operations or 0
     floor = max(size / 4.2e12, operations / 51e12)
-    return profiles.RooflinePoint(
+    return rows.RooflinePoint(
         kernel.readable, "kernel", kernel.stage, size, operations, kernel.seconds, floor, "memory"
     )
 
 
-def _flames() -> Iterator[profiles.Flame]:
+def _flames() -> Iterator[rows.Flame]:
     for kind, scale in (("host", 1.0), ("device", 0.3)):
         for layer in range(30):
             for part, op, microseconds in (("self_attn", "aten::mm", 5200), ("mlp", "aten::mm", 6100)):
                 path = ("decode", f"t3.tfmr.layers.{layer}", part, op, "cudaLaunchKernel")
-                yield profiles.Flame(kind, path, microseconds * scale)
+                yield rows.Flame(kind, path, microseconds * scale)
         for step in range(10):
-            yield profiles.Flame(
-                kind, ("cfm", "flow.decoder.estimator", f"block {step}", "aten::conv1d"), 21_000 * scale
-            )
-        yield profiles.Flame(kind, ("vocoder", "mel2wav", "aten::weight_norm"), 30_000 * scale)
-        yield profiles.Flame(kind, ("decode", "sampler", "aten::sort"), 38_000 * scale)
+            yield rows.Flame(kind, ("cfm", "flow.decoder.estimator", f"block {step}", "aten::conv1d"), 21_000 * scale)
+        yield rows.Flame(kind, ("vocoder", "mel2wav", "aten::weight_norm"), 30_000 * scale)
+        yield rows.Flame(kind, ("decode", "sampler", "aten::sort"), 38_000 * scale)
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,8 @@ from ttsbench import bench, errors, profile_cell, records, utterance_cell, worke
 from ttsbench.jobs import PROFILE, Job, Window
 from ttsbench.optimizations import registry, vocoder
 from ttsbench.pipeline import Length, Pipeline
-from ttsbench.profiles import MISMATCH_MAX, Profile
+from ttsbench.profile_rows import MISMATCH_MAX
+from ttsbench.profiles import Profile
 from ttsbench.profiling import chrome, collect
 
 MakeJob = Callable[..., Job]

@@ -18,11 +18,17 @@ import pytest
 
 from ttsbench import records, worker
 from ttsbench.jobs import PROFILE, Job, Window
-from ttsbench.profiles import Flame, Gap, MemoryPoint, Profile
+from ttsbench.profile_rows import Flame, Gap, MemoryPoint
+from ttsbench.profiles import Profile
 from ttsbench.reports import profile_diff, profile_page, profile_plots, profile_text
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 DESKTOP, PHONE = 1280, 360
+
+
+def put(profile: Profile, folder: Path) -> Path:
+    """As the command writes it."""
+    return records.write_text_atomically(folder / profile_page.FILE, profile_page.page(profile))
 
 
 class Browser:
@@ -163,7 +169,7 @@ def browser(chromium: Browser) -> Browser:
 
 @pytest.fixture
 def written(make_profile: Callable[..., Profile], tmp_path: Path) -> Path:
-    return profile_page.write(make_profile(), tmp_path)
+    return put(make_profile(), tmp_path)
 
 
 def column(browser: Browser, table: str, number: int) -> list[str]:
@@ -344,7 +350,7 @@ class TestPage:
         self, browser: Browser, make_profile: Callable[..., Profile], tmp_path: Path, hostile: bool
     ) -> None:
         profile = renamed(make_profile(), "Kernel_without_any_place_to_break_it" * 12) if hostile else make_profile()
-        browser.open(profile_page.write(profile, tmp_path), PHONE)
+        browser.open(put(profile, tmp_path), PHONE)
         for tab in ("ops", "kernels", "modules", "families"):
             browser.click(f"#tab-{tab}")
             assert browser.run("document.documentElement.scrollWidth") <= PHONE, tab
@@ -371,7 +377,7 @@ class TestPage:
         self, browser: Browser, make_profile: Callable[..., Profile], tmp_path: Path
     ) -> None:
         hostile = "</script><script>window.hurt = 1</script><img src=x onerror='window.hurt = 2'>\u2028]]>{{ 7*7 }}"
-        browser.open(profile_page.write(renamed(make_profile(), hostile), tmp_path))
+        browser.open(put(renamed(make_profile(), hostile), tmp_path))
         assert browser.run("window.hurt") is None
         assert how_many(browser, "img") == 0
         assert browser.run("document.querySelector('h1').innerText").startswith("</script><script>window.hurt")
@@ -395,7 +401,7 @@ class TestPage:
         timeline = tuple(MemoryPoint(at / 1e3, at * 977 % 100_003, "decode") for at in range(200_000))
         assert profile.memory is not None
         memory = replace(profile.memory, timeline=timeline)
-        page = profile_page.write(replace(profile, kernels=kernels, gaps=gaps, flames=flames, memory=memory), tmp_path)
+        page = put(replace(profile, kernels=kernels, gaps=gaps, flames=flames, memory=memory), tmp_path)
         assert page.stat().st_size < 5_000_000
         browser.open(page)
         assert re.search(r"Kernels: the first \d+ of 5,000 rows", browser.run("document.body.textContent"))
@@ -406,7 +412,7 @@ class TestPage:
         self, browser: Browser, make_profile: Callable[..., Profile], tmp_path: Path
     ) -> None:
         profile = on_a_cpu(make_profile())
-        browser.open(profile_page.write(profile, tmp_path))
+        browser.open(put(profile, tmp_path))
         assert browser.run("document.querySelector('#answer-where .headline').innerText") == "The host"
         assert [id_ for id_ in ("roofline", "gaps", "memory") if how_many(browser, f"#{id_}")] == []
         assert how_many(browser, "[role=tab]") == 2
@@ -445,7 +451,7 @@ class TestRealProfile:
         cell = worker.run(job, tmp_path, lambda stage: None, {})
         assert cell.ok, cell.reason
         profile = records.from_json(Profile, cell.profile)
-        browser.open(profile_page.write(profile, tmp_path))
+        browser.open(put(profile, tmp_path))
         assert column(browser, "stages", 0) == [stage.name for stage in profile.stages]
         names = column(browser, "ops", 0)
         browser.click(header("ops", 2))
@@ -513,7 +519,8 @@ class TestDifference:
         header = replace(before.header, stack="<b>lean", unprofiled_wall_seconds=(0.9,))
         stages = tuple(replace(s, unprofiled_wall_seconds=s.unprofiled_wall_seconds * 0.7) for s in before.stages)
         found = profile_diff.difference(before, replace(before, header=header, stages=stages))
-        browser.open(profile_diff.write(found, tmp_path), PHONE)
+        profile_diff.write(found, tmp_path)
+        browser.open(tmp_path / profile_diff.FILE, PHONE)
         assert browser.run("document.querySelector('h1').innerText") == "upstream → <b>lean"
         assert column(browser, "stages", 0)[:2] == ["decode", "cfm"]
         assert column(browser, "stages", 1)[:2] == ["−176.40", "−99.30"]

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from ttsbench import profiles
+from ttsbench import profile_rows, profiles
 from ttsbench.cli import profile as profiling
 from ttsbench.errors import ExitCode
-from ttsbench.profiles import Finding, MemoryPoint, Profile, Reconciliation, Stage
+from ttsbench.profile_rows import MemoryPoint, Reconciliation, Stage
+from ttsbench.profiles import Finding, Profile
 from ttsbench.reports import profile_answers, profile_diff, profile_plots, profile_tables, profile_text
 
 MakeProfile = Callable[..., Profile]
@@ -131,10 +132,10 @@ class TestPlotData:
         points = [MemoryPoint(at / 100, 1000 + at % 7, "cfm") for at in range(50_000)]
         points[31_415] = replace(points[31_415], allocated_bytes=9999)
         points[27_182] = replace(points[27_182], allocated_bytes=1)
-        kept = profile_plots.thinned(tuple(points))
-        assert len(kept) <= profile_plots.TIMELINE_MAX + 2
+        kept = profile_rows.thinned(tuple(points))
+        assert len(kept) <= profile_rows.POINTS_MAX
         assert {points[0], points[-1], points[31_415], points[27_182]} <= set(kept)
-        assert kept == sorted(kept, key=lambda point: point.seconds)
+        assert list(kept) == sorted(kept, key=lambda point: point.seconds)
 
     def test_what_has_no_place_on_a_logarithmic_plot_is_not_drawn(self, make_profile: MakeProfile) -> None:
         profile = make_profile()
@@ -212,12 +213,12 @@ class TestDifference:
         same = profile_diff.markdown(profile_diff.difference(before, before))
         assert "| decode | 0.00 | – | 588.00 | 588.00 | 1.00× |" in same
 
-    def test_a_section_for_another_page_is_escaped(self, make_profile: MakeProfile) -> None:
+    def test_its_page_is_escaped(self, make_profile: MakeProfile) -> None:
         before = make_profile()
         op = replace(before.ops[0], name="<script>alert(1)</script>")
-        html = profile_diff.section(profile_diff.difference(before, replace(before, ops=(op,))))
+        html = profile_diff.page(profile_diff.difference(before, replace(before, ops=(op,))))
         assert "&lt;script&gt;alert(1)" in html
-        assert "<script" not in html
+        assert "<script>alert" not in html
         assert html.count("<table") == 3
 
 
@@ -236,3 +237,4 @@ def test_the_command_prints_the_difference_and_writes_its_page(
     assert f"{slower.name}" in told
     assert "+1,000.00" in told
     assert (folders[1] / profile_diff.FILE).stat().st_size > 1000
+    assert (folders[1] / profile_diff.TEXT_FILE).read_text().startswith("# ")

@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
-from ttsbench import profiles
-from ttsbench.profiles import UNATTRIBUTED, Ceilings, Profile
+from ttsbench import profile_rows, profiles
+from ttsbench.profile_rows import UNATTRIBUTED, Ceilings
+from ttsbench.profiles import Profile
 from ttsbench.profiling import (
     attribution,
     chrome,
@@ -248,9 +249,9 @@ def test_every_table_adds_up_to_the_raw_intervals() -> None:
     assert {row.table for row in profile.reconciliation} == {"stages", "ops", "modules", "kernels"}
     assert all(row.mismatch < 1e-9 for row in profile.reconciliation)
     assert sum(row.seconds for row in profile.families) == pytest.approx(77e-6)
-    off = profiles.Reconciliation("ops", 0.97, 1.0)
+    off = profile_rows.Reconciliation("ops", 0.97, 1.0)
     assert off.flagged
-    assert not profiles.Reconciliation("ops", 0.99, 1.0).flagged
+    assert not profile_rows.Reconciliation("ops", 0.99, 1.0).flagged
 
 
 def built(recorded: Recorded, twin: Recorded | None = None, **changes: Any) -> Profile:
@@ -282,7 +283,7 @@ def test_flames_hold_all_the_time_there_is() -> None:
     assert sum(flame.microseconds for flame in host) == pytest.approx(200)
     device = {flame.path: flame.microseconds for flame in found if flame.kind == "device"}
     assert device["decode", "t3", "tfmr", "layers.*", "mlp", "aten::mm", GEMM] == pytest.approx(60)
-    text = flames.collapsed(found, "device")
+    text = profile_files.collapsed(found, "device")
     assert f"decode;t3;tfmr;layers.*;mlp;aten::mm;{GEMM} 60\n" in text
 
 
@@ -326,7 +327,7 @@ def test_a_path_that_is_not_kept_is_counted_at_its_caller(monkeypatch: pytest.Mo
 )  # fmt: skip
 def test_kernels_are_told_by_their_names(name: str, family: str, readable: str) -> None:
     assert families.family(name) == family
-    assert families.family(name) in profiles.FAMILIES
+    assert families.family(name) in profile_rows.FAMILIES
     assert families.readable(name).startswith(readable)
 
 
@@ -481,7 +482,7 @@ def test_a_long_timeline_keeps_its_peaks() -> None:
     changes = [(float(moment), 1 if moment % 2 else -1) for moment in range(1, 10_000)]
     changes[5000] = (5001.0, 5000)
     found = memory.from_changes(changes, [(0.0, "decode"), (2e4, "end")], weights_bytes=10, kv_cache_bytes=None)
-    assert len(found.timeline) <= memory.POINTS_MAX
+    assert len(found.timeline) <= profile_rows.POINTS_MAX
     assert max(point.allocated_bytes for point in found.timeline) == found.peak_bytes > 5000
 
 
@@ -527,7 +528,9 @@ Change = Callable[[Profile], Profile]
 def upstream() -> Profile:
     """A profile with every fault."""
     stage: dict[str, Any] = {"wall_seconds": 0.2, "idle_seconds": 0.1, "host_bound_seconds": 0.1}
-    masks = profiles.ShapeCost("[2, 8, 564, 64] [2, 8, 564, 64] [2, 8, 564, 64] [2, 8, 1, 564]", 140, 0.1, 0.1, "cfm")
+    masks = profile_rows.ShapeCost(
+        "[2, 8, 564, 64] [2, 8, 564, 64] [2, 8, 564, 64] [2, 8, 1, 564]", 140, 0.1, 0.1, "cfm"
+    )
     return replace(
         built(eager()),
         header=replace(
@@ -537,18 +540,18 @@ def upstream() -> Profile:
             ),
         ),
         stages=(
-            profiles.Stage("decode", unprofiled_wall_seconds=0.5, share=0.5, **stage),
-            profiles.Stage("cfm", unprofiled_wall_seconds=0.3, share=0.3, syncs=144, **stage),
-            profiles.Stage("vocoder", unprofiled_wall_seconds=0.1, share=0.1, **stage),
-            profiles.Stage("watermark", wall_seconds=0.1, unprofiled_wall_seconds=0.1, share=0.1),
+            profile_rows.Stage("decode", unprofiled_wall_seconds=0.5, share=0.5, **stage),
+            profile_rows.Stage("cfm", unprofiled_wall_seconds=0.3, share=0.3, syncs=144, **stage),
+            profile_rows.Stage("vocoder", unprofiled_wall_seconds=0.1, share=0.1, **stage),
+            profile_rows.Stage("watermark", wall_seconds=0.1, unprofiled_wall_seconds=0.1, share=0.1),
         ),
         ops=(
-            profiles.Op("aten::sort", 32, 0.1, 0.1, stages={"decode": 32}),
-            profiles.Op("aten::_local_scalar_dense", 176, 0.1, 0.1, stages={"decode": 32, "cfm": 144}),
-            profiles.Op("aten::_weight_norm_interface", 82, 0.1, 0.1, stages={"vocoder": 82}),
-            profiles.Op("aten::scaled_dot_product_attention", 140, 0.1, 0.1, shapes=(masks,), stages={"cfm": 140}),
+            profile_rows.Op("aten::sort", 32, 0.1, 0.1, stages={"decode": 32}),
+            profile_rows.Op("aten::_local_scalar_dense", 176, 0.1, 0.1, stages={"decode": 32, "cfm": 144}),
+            profile_rows.Op("aten::_weight_norm_interface", 82, 0.1, 0.1, stages={"vocoder": 82}),
+            profile_rows.Op("aten::scaled_dot_product_attention", 140, 0.1, 0.1, shapes=(masks,), stages={"cfm": 140}),
         ),
-        decode=profiles.DecodeSteps(32, 0.025, 0.018, 0.005, 0.013, 0.012, 1290, 0, 1, 1, 1290, 1290, 1000),
+        decode=profile_rows.DecodeSteps(32, 0.025, 0.018, 0.005, 0.013, 0.012, 1290, 0, 1, 1, 1290, 1290, 1000),
     )
 
 
@@ -658,5 +661,5 @@ def test_the_summary_fits_a_terminal_and_says_what_to_change() -> None:
     assert "decode: cuda_graph" in told
     widest = profile_summary.stages(profile)
     assert max(sum(len(cell) + 1 for cell in row) for row in (widest.columns, *widest.rows)) <= 80
-    off = replace(profile, reconciliation=(profiles.Reconciliation("ops", 0.9, 1.0),))
+    off = replace(profile, reconciliation=(profile_rows.Reconciliation("ops", 0.9, 1.0),))
     assert "The table ops differs from the raw intervals by 10.0%" in "\n".join(profile_summary.cautions(off))

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ttsbench import __version__, bench, environment, profiles, records, utterance_cell
+from ttsbench import __version__, bench, environment, profile_rows, profiles, records, utterance_cell
 from ttsbench.bench import Found, Tell, count_hooks, settle, utterance_seed
 from ttsbench.errors import CellError, TtsbenchError
 from ttsbench.jobs import Job, Window
@@ -141,7 +141,7 @@ def profiled(
     )
 
 
-def allocated(pipeline: Pipeline, seed: int, tell: Tell) -> tuple[profiles.Memory | None, tuple[str, ...]]:
+def allocated(pipeline: Pipeline, seed: int, tell: Tell) -> tuple[profile_rows.Memory | None, tuple[str, ...]]:
     """The window once more, with the allocator's every move; without room for that, the reason."""
     from ttsbench.profiling import collect
 
@@ -240,7 +240,7 @@ def eager_twin(job: Job, tell: Tell, seed: int) -> tuple[Trace | None, dict[str,
         return None, {}, (f"no eager twin, so replayed kernels have no op and no module: {_first_line(error)}",)
 
 
-def measured_ceilings(job: Job, tell: Tell) -> tuple[profiles.Ceilings | None, tuple[str, ...]]:
+def measured_ceilings(job: Job, tell: Tell) -> tuple[profile_rows.Ceilings | None, tuple[str, ...]]:
     """What this card can do at best, in the precision that the stack allows; a CPU has no roofline."""
     if job.device == "cpu":
         return None, ("no roofline: copy bandwidth and matrix rate are measured on a GPU",)
@@ -254,7 +254,7 @@ def measured_ceilings(job: Job, tell: Tell) -> tuple[profiles.Ceilings | None, t
     except RuntimeError as error:  # no room for large products beside the pipeline
         return None, (f"no roofline: {_first_line(error)}",)
     notes = ("the rate of fp32 products is TF32's, which this stack allows",) if tf32 else ()
-    return profiles.Ceilings(found.copy_bytes_per_second, dict(found.matmul_flops_per_second)), notes
+    return profile_rows.Ceilings(found.copy_bytes_per_second, dict(found.matmul_flops_per_second)), notes
 
 
 @contextmanager

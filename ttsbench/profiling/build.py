@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from ttsbench.profiles import SCHEMA_VERSION, Ceilings, Header, Memory, Profile
+from ttsbench.profile_rows import Ceilings, Memory
+from ttsbench.profiles import SCHEMA_VERSION, Header, Profile
 from ttsbench.profiling import findings, flames, roofline, tables, timeline
 from ttsbench.profiling.attribution import Ran, attribute
 from ttsbench.profiling.trace import Trace

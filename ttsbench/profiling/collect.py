@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.profiler import ProfilerActivity, profile, record_function, schedule
 
-from ttsbench import profiles
+from ttsbench import profile_rows
 from ttsbench.errors import CellError
 from ttsbench.instruments.clock import Timeline
 from ttsbench.profiling import memory, trace
@@ -165,7 +165,7 @@ def compiled_paths(slots: Mapping[str, str]) -> tuple[str, ...]:
     )
 
 
-def memory_of(pipeline: Pipeline, seed: int) -> profiles.Memory:
+def memory_of(pipeline: Pipeline, seed: int) -> profile_rows.Memory:
     """What one more utterance allocates, by the allocator's own history, or by the profiler's events on a CPU."""
     marks = Marks(pipeline.device)
 

@@ -75,7 +75,7 @@ LENGTH_MAX = 60
 
 @functools.cache
 def family(name: str) -> str:
-    """One of `profiles.FAMILIES`."""
+    """One of `profile_rows.FAMILIES`."""
     return next((family for family, pattern in _COMPILED if pattern.search(name)), OTHER)
 
 

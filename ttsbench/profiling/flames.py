@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
-from ttsbench.profiles import UNATTRIBUTED, Flame
+from ttsbench.profile_rows import UNATTRIBUTED, Flame
 from ttsbench.profiling.attribution import NOBODY, Attributed, Ran
 from ttsbench.profiling.families import readable
 from ttsbench.profiling.tables import any_layer
@@ -80,13 +80,3 @@ def _kept(kind: str, seconds: Mapping[Path, float]) -> tuple[Flame, ...]:
         kept[above] = kept.get(above, 0.0) + taken
     ordered = sorted(kept.items(), key=lambda item: -item[1])
     return tuple(Flame(kind, path, taken * 1e6) for path, taken in ordered if taken > 0)
-
-
-def collapsed(found: Sequence[Flame], kind: str) -> str:
-    """One stack a line and its whole microseconds, as flame-graph tools read them."""
-    lines = (
-        ";".join(frame.replace(";", ",") for frame in flame.path) + f" {round(flame.microseconds)}"
-        for flame in found
-        if flame.kind == kind and round(flame.microseconds)
-    )
-    return "\n".join(lines) + "\n"

@@ -6,9 +6,8 @@ from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ttsbench.profiles import Memory, MemoryPart, MemoryPoint
+from ttsbench.profile_rows import Memory, MemoryPart, MemoryPoint, thinned
 
-POINTS_MAX = 1500
 # Actions of the caching allocator's history that change what is allocated.
 TAKEN, GIVEN_BACK = "alloc", "free_completed"
 DEFAULT_POOL = (0, 0)
@@ -57,7 +56,7 @@ def _memory(
         peak_bytes=peak,
         breakdown=tuple(MemoryPart(name, size) for name, size in parts.items() if size),
         stage_peaks=stage_peaks(points),
-        timeline=thinned(points),
+        timeline=thinned(tuple(points)),
         reserved_bytes=reserved,
     )
 
@@ -84,12 +83,3 @@ def stage_peaks(points: Sequence[MemoryPoint]) -> dict[str, int]:
         peaks[point.stage] = max(peaks.get(point.stage, before), point.allocated_bytes)
         before = point.allocated_bytes
     return peaks
-
-
-def thinned(points: Sequence[MemoryPoint]) -> tuple[MemoryPoint, ...]:
-    """The highest of each stretch, so that no peak is lost."""
-    if len(points) <= POINTS_MAX:
-        return tuple(points)
-    width = -(-len(points) // POINTS_MAX)
-    stretches = (points[start : start + width] for start in range(0, len(points), width))
-    return tuple(max(stretch, key=lambda point: point.allocated_bytes) for stretch in stretches)

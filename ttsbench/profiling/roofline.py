@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
-from ttsbench.profiles import Ceilings, Kernel, Roofline, RooflinePoint, Stage
+from ttsbench.profile_rows import Ceilings, Kernel, Roofline, RooflinePoint, Stage
 from ttsbench.profiling import families
 from ttsbench.profiling.attribution import Ran
 from ttsbench.profiling.costs import Cost

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 
-from ttsbench.profiles import (
+from ttsbench.profile_rows import (
     FAMILIES,
     UNATTRIBUTED,
     Coverage,

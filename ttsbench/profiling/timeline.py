@@ -6,7 +6,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from ttsbench.profiles import UNATTRIBUTED, Gap
+from ttsbench.profile_rows import UNATTRIBUTED, Gap
 from ttsbench.profiling.attribution import NOBODY, Attributed, Ran
 from ttsbench.profiling.families import readable
 from ttsbench.profiling.trace import CALL, OP, Host, is_sync
