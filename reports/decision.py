@@ -32,11 +32,6 @@ class Verdict(StrEnum):
     SAME = "same"
     INCONCLUSIVE = "inconclusive"
 
-    @property
-    def mirrored(self) -> Verdict:
-        """As it is with candidate and baseline in each other's place."""
-        return {Verdict.SLOWER: Verdict.FASTER, Verdict.FASTER: Verdict.SLOWER}.get(self, self)
-
 
 DIFFERENT = (Verdict.SLOWER, Verdict.FASTER)
 

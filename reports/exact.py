@@ -6,9 +6,11 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from typing import Any
 
 from ttsbench.records import Cell
+from ttsbench.reports.metrics import Metric
 
 
 class Change(StrEnum):
@@ -21,25 +23,10 @@ class Change(StrEnum):
 
 
 @dataclass(frozen=True)
-class Count:
-    """A number that two processes of the same code agree on."""
-
-    name: str
-    label: str
-    of: Callable[[Cell], float | None]
-    scale: float = 1.0
-    digits: int = 0
-
-    def text(self, value: float | None) -> str:
-        """As it stands in a table."""
-        return "–" if value is None else f"{value * self.scale:,.{self.digits}f}"
-
-
-@dataclass(frozen=True)
 class CountChange:
     """One count on both sides; unclear where the processes of one side do not agree."""
 
-    count: Count
+    count: Metric
     baseline: float | None
     candidate: float | None
     change: Change
@@ -66,16 +53,18 @@ def _allocated(cell: Cell) -> float | None:
 
 
 ACTIVITIES = {"decode_per_step": "step", "s3gen_per_call": "S3Gen", "per_call": "call", "per_step": "step"}
-COUNTS: tuple[Count, ...] = (
+_count = partial(Metric, digits=0)
+# Numbers that two processes of the same code agree on.
+COUNTS: tuple[Metric, ...] = (
     *(
-        Count(f"{part}.{what}", f"{label}/{where}", _in_evidence("activity", part, what))
+        _count(f"{part}.{what}", f"{label}/{where}", _in_evidence("activity", part, what))
         for part, where in ACTIVITIES.items()
         for what, label in (("launches", "launches"), ("graph_launches", "graphs"), ("waits", "syncs"))
     ),
-    Count("graph_breaks", "graph breaks", _in_evidence("compiler", "graph_breaks")),
-    Count("recompilations", "recompilations", _in_evidence("compiler", "recompilations_while_timing")),
-    Count("allocated_peak_bytes", "allocated MiB", _allocated, 1 / 2**20, 1),
-    Count("tokens", "tokens", _tokens),
+    _count("graph_breaks", "graph breaks", _in_evidence("compiler", "graph_breaks")),
+    _count("recompilations", "recompilations", _in_evidence("compiler", "recompilations_while_timing")),
+    Metric("allocated_peak_bytes", "allocated MiB", _allocated, 1 / 2**20, 1),
+    _count("tokens", "tokens", _tokens),
 )
 
 
@@ -91,11 +80,11 @@ def _changes(candidate: Sequence[Cell], baseline: Sequence[Cell]) -> Iterator[Co
             yield _change(count, ours, theirs)
 
 
-def _values(count: Count, cells: Iterable[Cell]) -> list[float]:
+def _values(count: Metric, cells: Iterable[Cell]) -> list[float]:
     return sorted({value for cell in cells if (value := count.of(cell)) is not None})
 
 
-def _change(count: Count, ours: Sequence[float], theirs: Sequence[float]) -> CountChange:
+def _change(count: Metric, ours: Sequence[float], theirs: Sequence[float]) -> CountChange:
     if len(ours) == len(theirs) == 1:
         change = Change.EQUAL if ours == theirs else Change.MORE if ours[0] > theirs[0] else Change.FEWER
         return CountChange(count, theirs[0], ours[0], change)

@@ -72,12 +72,6 @@ def rtf_corpus(cell: Cell) -> float | None:
     return sum(utterance.wall_seconds for utterance in cell.utterances) / audio_seconds if audio_seconds else None
 
 
-def residual_share(utterance: Utterance) -> float | None:
-    """What no stage accounts for, of the wall time."""
-    residual = stage_seconds("residual")(utterance)
-    return residual / utterance.wall_seconds if residual is not None and utterance.wall_seconds else None
-
-
 def _memory(field: str) -> Callable[[Cell], float | None]:
     return lambda cell: None if cell.memory is None else getattr(cell.memory, field)
 

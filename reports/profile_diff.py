@@ -181,12 +181,15 @@ def explanation(found: Difference) -> str:
     if abs(found.seconds) < NET_MIN * found.before_wall_seconds:
         return f"{walls}: the same within {NET_MIN:.0%}"
     speed = f"{ratio:.2f}× as long" if ratio > 1 else f"{1 / ratio:.2f}× as fast"
-    causes = [_cause(change, found) for change in found.stages[:NAMED_STAGES] if change.seconds * found.seconds > 0]
+    # Of the stages' own difference, as in their table: medians of stages do not add up to the median of walls.
+    net = sum(change.seconds for change in found.stages)
+    named = found.stages[:NAMED_STAGES] if net * found.seconds > 0 else ()
+    causes = [_cause(change, net) for change in named if change.seconds * net > 0]
     return f"{walls}, {speed}" + (f": {', '.join(causes)}" if causes else "")
 
 
-def _cause(change: Change, found: Difference) -> str:
-    return f"{change.name} {signed(change.seconds * 1e3, ',.1f')} ms ({change.seconds / found.seconds:.0%} of it)"
+def _cause(change: Change, net: float) -> str:
+    return f"{change.name} {signed(change.seconds * 1e3, ',.1f')} ms ({change.seconds / net:.0%} of it)"
 
 
 def markdown(found: Difference) -> str:

@@ -177,6 +177,16 @@ class TestDifference:
         )
         assert "the same within 1%" in profile_diff.explanation(profile_diff.difference(before, before))
 
+    def test_the_sentence_gives_a_stage_the_share_that_its_table_gives(self, make_profile: MakeProfile) -> None:
+        """Medians of stages do not add up to the median of walls."""
+        before = make_profile()
+        after = self.faster_decode(before)
+        walls = tuple(seconds * 0.9 for seconds in before.header.unprofiled_wall_seconds)
+        after = replace(after, header=replace(after.header, unprofiled_wall_seconds=walls))
+        found = profile_diff.difference(before, after)
+        assert "decode −488.0 ms (100% of it)" in profile_diff.explanation(found)
+        assert "| decode | −488.00 | +100.0% |" in profile_diff.markdown(found)
+
     def test_findings_that_came_and_went_are_named(self, make_profile: MakeProfile) -> None:
         before = make_profile()
         found = profile_diff.difference(before, self.faster_decode(before))
