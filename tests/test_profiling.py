@@ -271,6 +271,21 @@ def built(recorded: Recorded, twin: Recorded | None = None, **changes: Any) -> P
     return build(replace(recording, **changes))
 
 
+@pytest.mark.parametrize(
+    ("kernel", "precision"),
+    [
+        ("sm90_xmma_gemm_f32f32_f32f32_f32_nn_n_tilesize64", "fp32"),
+        ("sm80_xmma_fprop_implicit_gemm_tf32f32_tf32f32_f32_nhwckrsc_nchw", "tf32"),
+        ("void cutlass::Kernel2<cutlass_80_tensorop_s1688gemm_128x64>(Params)", "tf32"),
+    ],
+)
+def test_fp32_that_is_multiplied_as_tf32_is_held_against_tf32(kernel: str, precision: str) -> None:
+    cost = costs.Cost(8.0, 4.0, "fp32", product=True)
+    assert cost.in_precision_of(kernel).dtype == precision
+    assert replace(cost, dtype="bf16").in_precision_of(kernel).dtype == "bf16"
+    assert replace(cost, product=False).in_precision_of(kernel).dtype == "fp32"
+
+
 def test_a_profile_reads_back_as_it_was_written(tmp_path: Path) -> None:
     profile = built(eager())
     profiles.write(tmp_path, profile)

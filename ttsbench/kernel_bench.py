@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -21,12 +21,13 @@ from triton import TritonError
 from ttsbench import __version__, environment
 from ttsbench.kernel_cases import CASES, DTYPES, Case, Forward, Shape, Tensors
 from ttsbench.kernel_records import EAGER, OURS, SCHEMA_VERSION, Ceilings, KernelRun, Row
+from ttsbench.swapping import swapped
 
 CHECKS = 3
 LAUNCHES = 20
 SAMPLES, SAMPLES_QUICK = 50, 15
 COPY_BYTES = 2**30
-MATMUL_SIZE = {"fp32": 4096, "fp16": 8192, "bf16": 8192}
+MATMUL_SIZE = {"fp32": 4096, "tf32": 8192, "fp16": 8192, "bf16": 8192}
 QUICK_SHAPES = 2
 
 Call = Callable[[], Any]
@@ -266,6 +267,15 @@ def measure_ceilings() -> Ceilings:
     copied = statistics.median(eager_times(lambda: target.copy_(source), SAMPLES_QUICK))
     rates = {}
     for dtype, size in MATMUL_SIZE.items():
-        a, b = (torch.randn(size, size, device="cuda", dtype=DTYPES[dtype]) for _ in range(2))
-        rates[dtype] = 2 * size**3 / statistics.median(eager_times(lambda a=a, b=b: a @ b, SAMPLES_QUICK)) * 1e6  # type: ignore[misc]
+        a, b = (torch.randn(size, size, device="cuda", dtype=DTYPES.get(dtype, torch.float32)) for _ in range(2))
+        with tf32_allowed(dtype == "tf32"):
+            took = statistics.median(eager_times(lambda a=a, b=b: a @ b, SAMPLES_QUICK))  # type: ignore[misc]
+        rates[dtype] = 2 * size**3 / took * 1e6
     return Ceilings(2 * COPY_BYTES / copied * 1e6, rates, l2_bytes())
+
+
+@contextmanager
+def tf32_allowed(allowed: bool) -> Iterator[None]:
+    """In fp32 products of the block or not, whatever a stack has set for its own."""
+    with swapped(torch.backends.cuda.matmul, "allow_tf32", allowed):
+        yield

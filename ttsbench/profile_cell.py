@@ -8,10 +8,9 @@ from __future__ import annotations
 import os
 import statistics
 import time
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ttsbench import __version__, bench, environment, profile_rows, profiles, records, utterance_cell
 from ttsbench.bench import Found, Tell, count_hooks, settle, utterance_seed
@@ -20,7 +19,7 @@ from ttsbench.jobs import Job, Window
 from ttsbench.optimizations import registry
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
     from ttsbench.pipeline import Pipeline, Spoken
     from ttsbench.profiling.collect import Chrome
@@ -241,31 +240,14 @@ def eager_twin(job: Job, tell: Tell, seed: int) -> tuple[Trace | None, dict[str,
 
 
 def measured_ceilings(job: Job, tell: Tell) -> tuple[profile_rows.Ceilings | None, tuple[str, ...]]:
-    """What this card can do at best, in the precision that the stack allows; a CPU has no roofline."""
+    """What this card can do at best; a CPU has no roofline."""
     if job.device == "cpu":
         return None, ("no roofline: copy bandwidth and matrix rate are measured on a GPU",)
     from ttsbench import kernel_bench
 
     tell("measuring ceilings")
-    tf32 = "tf32" in (job.slots.get("dtype"), job.slots.get("s3gen_dtype"))
     try:
-        with tf32_allowed(tf32):
-            found = kernel_bench.measure_ceilings()
+        found = kernel_bench.measure_ceilings()
     except RuntimeError as error:  # no room for large products beside the pipeline
         return None, (f"no roofline: {_first_line(error)}",)
-    notes = ("the rate of fp32 products is TF32's, which this stack allows",) if tf32 else ()
-    return profile_rows.Ceilings(found.copy_bytes_per_second, dict(found.matmul_flops_per_second)), notes
-
-
-@contextmanager
-def tf32_allowed(allowed: bool) -> Iterator[None]:
-    """In products of the block, and only there."""
-    import torch
-
-    matmul: Any = torch.backends.cuda.matmul
-    before = matmul.allow_tf32
-    matmul.allow_tf32 = allowed or before
-    try:
-        yield
-    finally:
-        matmul.allow_tf32 = before
+    return profile_rows.Ceilings(found.copy_bytes_per_second, dict(found.matmul_flops_per_second)), ()

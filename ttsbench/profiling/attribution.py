@@ -144,7 +144,8 @@ def _share_costs(found: Attributed) -> None:
         whole = costs.of_op(found.trace.host[place])
         seconds = sum(ran.event.seconds for ran in kernels)
         for ran in kernels:
-            ran.cost = whole and whole.times(ran.event.seconds / seconds if seconds else 1 / len(kernels))
+            share = ran.event.seconds / seconds if seconds else 1 / len(kernels)
+            ran.cost = whole and whole.times(share).in_precision_of(ran.event.name)
 
 
 def lay_beside(ran: Sequence[Ran], twin: Sequence[Ran]) -> None:

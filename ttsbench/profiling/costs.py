@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ttsbench.profiling.trace import Host
 
@@ -20,6 +21,8 @@ BYTES = {
     "c10::Float8_e4m3fn": 1, "c10::Float8_e5m2": 1,
 }  # fmt: skip
 DTYPES = {"float": "fp32", "c10::Half": "fp16", "c10::BFloat16": "bf16", "double": "fp64"}
+# cuDNN's and cuBLAS's names, and the instruction that CUTLASS's are named after.
+TF32 = re.compile("tf32|s1688", re.IGNORECASE)
 # They read and write little of what they are given: an index chooses, or nothing is computed at all.
 CHOOSING = ("aten::index", "aten::index_select", "aten::gather", "aten::embedding", "aten::slice", "aten::select")
 WRITING = ("aten::fill_", "aten::zero_", "aten::arange", "aten::normal_", "aten::uniform_", "aten::exponential_")
@@ -38,6 +41,11 @@ class Cost:
     def times(self, share: float) -> Cost:
         """A part of it."""
         return Cost(self.bytes * share, self.operations * share, self.dtype, self.product)
+
+    def in_precision_of(self, kernel: str) -> Cost:
+        """fp32 that is multiplied as TF32, as convolutions are unless somebody forbids it: the kernel's name tells."""
+        rounded = self.dtype == "fp32" and self.product and TF32.search(kernel)
+        return replace(self, dtype="tf32") if rounded else self
 
 
 @dataclass(frozen=True, slots=True)
