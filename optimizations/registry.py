@@ -159,6 +159,14 @@ SLOTS: tuple[Slot, ...] = (
         ),
     ),
     Slot(
+        "linear",
+        "the products of a step with T3's weights, as far as no other slot does them",
+        (
+            Option("eager", "as PyTorch does, by cuBLAS"),
+            Option("triton", "our kernel for few rows", families=LLAMA_LAYERS, needs_cuda=True),
+        ),
+    ),
+    Slot(
         "quantize",
         "T3's linear layers with fewer bits",
         (
@@ -326,11 +334,11 @@ SLOTS: tuple[Slot, ...] = (
     ),
 )
 
-IN_LAYERS = ("mlp", "norm", "rope")
+IN_LAYERS = ("mlp", "norm", "rope", "linear")
 BY_NAME: Mapping[str, Slot] = {slot.name: slot for slot in SLOTS}
 # Those that a forward of the backbone alone has: without steps, and with.
 OF_A_FORWARD = ("dtype", "attention", "mlp", "norm", "rope", "qkv", "quantize", "compile", ON_MISSING)
-OF_STEPS = (*OF_A_FORWARD[:-2], "decode", "cache", *OF_A_FORWARD[-2:])
+OF_STEPS = (*OF_A_FORWARD[:-2], "linear", "decode", "cache", *OF_A_FORWARD[-2:])
 
 
 def complete(slots: Mapping[str, str]) -> dict[str, str]:

@@ -108,6 +108,18 @@ def _precision_rules(chosen: Mapping[str, str]) -> tuple[Rule, ...]:
             "qkv: fused reads the weights as they are; with quantize use qkv: separate",
         ),
         (
+            chosen["quantize"] != "off" and chosen["linear"] == "triton",
+            "linear: triton reads the weights as they are; with quantize use linear: eager",
+        ),
+        (
+            dtype in AMP and chosen["linear"] == "triton",
+            f"linear: triton multiplies in the weights' own precision; with dtype: {dtype} use linear: eager",
+        ),
+        (
+            chosen["compile"] != "off" and not static and chosen["linear"] == "triton",
+            "linear: triton with compile needs cache: static; over a growing one only parts of a step are compiled",
+        ),
+        (
             dtype in AMP and static,
             f"dtype: {dtype} needs cache: dynamic; under autocast keys and values change their type on the way",
         ),

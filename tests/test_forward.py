@@ -106,6 +106,7 @@ EXACT = [
     (ONE, {"rope": "triton"}),
     (ONE, {"qkv": "fused"}),
     (STEPS, {"decode": "lean", "cache": "static", "attention": "triton", "qkv": "fused"}),
+    (STEPS, {"decode": "lean", "linear": "triton"}),
 ]
 
 
@@ -120,7 +121,7 @@ def test_an_option_takes_effect_and_changes_nothing(
     assert got.shape == (shape.rows, shape.steps or shape.positions, 128)
     assert float((got - expected).norm() / expected.norm()) < 1e-5
     evidence = attested(pipeline)
-    for slot in set(slots) & {"mlp", "norm", "rope", "qkv"}:
+    for slot in set(slots) & {"mlp", "norm", "rope", "qkv", "linear"}:
         assert evidence[slot]["replaced"] > 0
         assert evidence[slot]["calls"] > 0
     if "cache" in slots:

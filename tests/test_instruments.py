@@ -334,11 +334,12 @@ def test_the_instruments_agree_with_a_real_gpu() -> None:
     import torch
 
     torch.empty(1024 * MIB, dtype=torch.uint8, device="cuda:0")  # freed at once: an earlier peak
+    held = torch.cuda.memory_allocated("cuda:0")  # by other tests
     with memory.measure("cuda:0") as peaks:
         torch.empty(256 * MIB, dtype=torch.uint8, device="cuda:0")
     found = peaks.result(weights_bytes=0, kv_cache_bytes=None)
     assert found.allocated_peak_bytes is not None
-    assert 256 * MIB <= found.allocated_peak_bytes < 512 * MIB
+    assert 256 * MIB <= found.allocated_peak_bytes - held < 512 * MIB
     assert found.device_bytes is not None
     assert found.device_bytes > 256 * MIB
     assert found.process_bytes is None or found.process_bytes > 256 * MIB

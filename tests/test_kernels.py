@@ -17,6 +17,7 @@ from transformers.models.llama.modeling_llama import LlamaRMSNorm, apply_rotary_
 
 from ttsbench import environment
 from ttsbench.optimizations.kernels import sampler
+from ttsbench.optimizations.kernels.few_rows import few_rows, few_rows_reference
 from ttsbench.optimizations.kernels.gate_up import fp32_products, gate_up, gate_up_reference
 from ttsbench.optimizations.kernels.rms_norm import (
     add_rms_norm,
@@ -157,6 +158,45 @@ class TestGateUp:
             gate_up(make(2, 15), make(4, 16), make(4, 16))
         with pytest.raises(ValueError, match="differ in dtype"):
             gate_up(make(2, 16, dtype=torch.bfloat16), make(4, 16), make(4, 16))
+
+
+class TestFewRows:
+    @DTYPES
+    @pytest.mark.parametrize(
+        ("rows", "depth", "width"), [(1, 96, 33), (2, 1024, 7), (2, 1030, 5), (3, 4096, 2), (8, 130, 70), (9, 64, 3)]
+    )
+    @torch.inference_mode()
+    def test_agrees_with_float64(self, make: Make, rows: int, depth: int, width: int, dtype: torch.dtype) -> None:
+        x, weight, bias = make(rows, depth, dtype=dtype), make(width, depth) / depth**0.5, make(width, dtype=dtype)
+        for shift in (bias, None):
+            exact = few_rows_reference(*wide(x, weight.to(dtype), *(() if shift is None else (shift,))))
+            assert_close(few_rows(x, weight.to(dtype), shift), exact, dtype)
+
+    def test_reads_slices_where_they_lie(self, make: Make) -> None:
+        x, bias = make(2, 3, 80)[:, 1, 7:71], make(20)[::2]
+        for weight in (make(10, 70)[:, :64], make(64, 10).t()):
+            assert_close(few_rows(x, weight, bias), few_rows_reference(*wide(x, weight, bias)), torch.float32)
+
+    def test_keeps_the_leading_dimensions(self, make: Make) -> None:
+        assert few_rows(make(2, 1, 16), make(4, 16)).shape == (2, 1, 4)
+        assert few_rows(make(5, 7, 16), make(4, 16)).shape == (5, 7, 4)
+
+    def test_nothing_in_nothing_out(self, make: Make) -> None:
+        assert few_rows(make(0, 16), make(4, 16)).shape == (0, 4)
+        assert few_rows(make(2, 16), make(0, 16)).shape == (2, 0)
+        assert few_rows(make(2, 0), make(4, 0), make(4)).shape == (2, 4)
+
+    def test_a_wanted_gradient_is_refused_instead_of_lost(self, make: Make) -> None:
+        with pytest.raises(RuntimeError, match="few_rows has no backward pass"):
+            few_rows(make(2, 16), make(4, 16, grad=True))
+
+    def test_unlike_inputs_are_refused(self, make: Make) -> None:
+        with pytest.raises(ValueError, match="not as wide"):
+            few_rows(make(2, 15), make(4, 16))
+        with pytest.raises(ValueError, match="differ in dtype"):
+            few_rows(make(2, 16, dtype=torch.bfloat16), make(4, 16))
+        with pytest.raises(ValueError, match="bias does not fit"):
+            few_rows(make(2, 16), make(4, 16), make(3))
 
 
 class TestRmsNorm:
@@ -525,6 +565,7 @@ class TestGraphs:
             lambda: rms_norm(x, weight),
             lambda: add_rms_norm(x, gate, weight)[0],
             lambda: gate_up(x, up, up),
+            lambda: few_rows(x, up),
             lambda: rope(q, q, angle, angle)[0],
             lambda: step_attention(q, q, q, cache, cache, position, (angle, angle), 0.125),
         )
@@ -559,6 +600,7 @@ class TestGraphs:
             (add_rms_norm, (x, x, weight)),
             (gate_up, (x, wide_weight, wide_weight)),
             (gate_up, (x.repeat(20, 1), wide_weight, wide_weight)),
+            (few_rows, (x, wide_weight, make(64))),
             (rope, (q, q, angle, angle)),
             (partial(step_attention, turn=None, scale=0.125), (one, one, one, cache, cache, position)),
         )

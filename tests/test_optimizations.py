@@ -119,6 +119,7 @@ EXACT = [
     {**GRAPH, "attention": "triton"},
 ]
 KERNELS = [{"mlp": "triton"}, {"mlp": "triton_fused"}, {"norm": "triton"}, {"rope": "triton"}, {"qkv": "fused"}]
+KERNELS += [{"linear": "triton"}, {"linear": "triton", "qkv": "fused", "mlp": "triton_fused"}]
 KERNELS += [{slot: "liger"} for slot in ("mlp", "norm", "rope")] if ON_GPU else []
 
 
@@ -166,10 +167,11 @@ def test_kernels_take_effect_and_compute_what_eager_computes(make: Make, slots: 
             pipeline.decode_only(0, 3, 6)
         taken.append(torch.cat(logits).double())
     assert quality.relative_error(taken[1], taken[0]) < 1e-5
-    [(slot, option)] = slots.items()
+    slot, option = next(iter(slots.items()))
     found = bench.slot_module(slot).attest(other, option)
     layers = len(other.tts.t3.tfmr.layers)
-    assert found["replaced"] == (2 * layers + 1 if slot == "norm" else layers)
+    left_to_linear = 2 if "qkv" in slots else 7
+    assert found["replaced"] == {"norm": 2 * layers + 1, "linear": left_to_linear * layers + 1}.get(slot, layers)
     with pytest.raises(CellError, match=f"{option} was asked for; 0 modules were replaced"):
         bench.slot_module(slot).attest(reference, option)
 
@@ -497,6 +499,9 @@ def test_a_larger_request_gets_more_memory_and_a_smaller_one_none(make: Make) ->
         ({"attention": "triton", "rope": "triton", "decode": "lean", "cache": "static"}, "chatterbox", "no part"),
         ({"qkv": "fused", "quantize": "int8", "dtype": "bf16"}, "chatterbox", "use qkv: separate"),
         ({"qkv": "fused"}, "turbo", "is for chatterbox"),
+        ({"linear": "triton", "quantize": "int8", "dtype": "bf16"}, "chatterbox", "use linear: eager"),
+        ({"linear": "triton", "dtype": "amp_bf16", "decode": "lean"}, "chatterbox", "use linear: eager"),
+        ({"linear": "triton", "compile": "default", "decode": "lean"}, "chatterbox", "needs cache: static"),
     ],
     ids=str,
 )
@@ -594,6 +599,7 @@ def test_gpu_backends_of_sdpa_are_the_ones_seen(make: Make, option: str) -> None
         {"compile": "default"},
         {"compile": "default", "mlp": "triton", "norm": "triton"},
         {"compile": "default", "mlp": "triton_fused", "qkv": "fused", "attention": "triton"},
+        {"compile": "default", "mlp": "triton_fused", "qkv": "fused", "attention": "triton", "linear": "triton"},
     ],
     ids=str,
 )

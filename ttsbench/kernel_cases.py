@@ -14,7 +14,7 @@ from liger_kernel.transformers.rope import liger_rotary_pos_emb
 from torch.nn import functional
 
 from ttsbench.kernel_records import EAGER, OURS
-from ttsbench.optimizations.kernels import gate_up, rms_norm, rope, sampler, silu_mul, step_attention
+from ttsbench.optimizations.kernels import few_rows, gate_up, rms_norm, rope, sampler, silu_mul, step_attention
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 # Of ‖out − reference‖ over ‖reference‖. Contenders may round after each operation, not only at the end.
@@ -76,6 +76,13 @@ def rows_and_projections(dims: tuple[int, ...], dtype: torch.dtype, generator: t
     rows, depth, width = dims
     weights = (normal(generator, width, depth, dtype=dtype, scale=depth**-0.5) for _ in range(2))
     return (normal(generator, rows, depth, dtype=dtype), *weights)
+
+
+def rows_and_a_layer(dims: tuple[int, ...], dtype: torch.dtype, generator: torch.Generator) -> Tensors:
+    """For a linear layer: rows, its weight and its bias."""
+    rows, depth, width = dims
+    weight = normal(generator, width, depth, dtype=dtype, scale=depth**-0.5)
+    return normal(generator, rows, depth, dtype=dtype), weight, normal(generator, width, dtype=dtype)
 
 
 def heads_and_angles(dims: tuple[int, ...], dtype: torch.dtype, generator: torch.Generator) -> Tensors:
@@ -210,6 +217,23 @@ GATE_UP = Case(
     flops=lambda dims: 4 * dims[0] * dims[1] * dims[2],
 )
 
+FEW_ROWS = Case(
+    name="few_rows",
+    inputs=rows_and_a_layer,
+    contenders={EAGER: few_rows.few_rows_reference, OURS: few_rows.few_rows},
+    shapes=(
+        Shape("T3 query", (2, 1024, 1024)),
+        Shape("T3 down", (2, 4096, 1024)),
+        Shape("T3 head", (2, 1024, 8194)),
+        Shape("T3 query", (1, 1024, 1024)),
+        Shape("Spark down", (1, 4864, 896)),
+        Shape("beyond L2", (2, 4096, 32768)),
+    ),
+    small=(Shape("small", (2, 70, 33)), Shape("small", (5, 130, 7))),
+    exact=widened(few_rows.few_rows_reference),
+    flops=lambda dims: 2 * dims[0] * dims[1] * dims[2],
+)
+
 RMS_NORM = Case(
     name="rms_norm",
     inputs=rows_and_weight,
@@ -283,6 +307,7 @@ CASES: Mapping[str, Case] = {
         SILU_MUL,
         replace(SILU_MUL, name="silu_mul_grad", gradient=True),
         GATE_UP,
+        FEW_ROWS,
         RMS_NORM,
         replace(RMS_NORM, name="rms_norm_grad", gradient=True),
         ADD_RMS_NORM,

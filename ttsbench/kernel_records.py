@@ -13,6 +13,7 @@ KERNELS = (
     "silu_mul",
     "silu_mul_grad",
     "gate_up",
+    "few_rows",
     "rms_norm",
     "rms_norm_grad",
     "add_rms_norm",

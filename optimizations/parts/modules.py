@@ -42,8 +42,8 @@ def replace_forward(
 
 
 def attest_replaced(pipeline: Pipeline, slot: str, option: str) -> dict[str, Any]:
-    """What of the backbone's modules was replaced."""
-    forwards = (module.__dict__.get("forward") for module in pipeline.tts.t3.tfmr.modules())
+    """What of T3's modules was replaced."""
+    forwards = (module.__dict__.get("forward") for module in pipeline.tts.t3.modules())
     # What was compiled is called by the compiled one's count.
     found = [(getattr(forward, "wrapped", forward), forward) for forward in forwards]
     ours = [(forward, outer) for forward, outer in found if isinstance(forward, Replaced) and forward.slot == slot]

@@ -11,7 +11,7 @@ PATTERNS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("copy", (r"^mem(cpy|set)\b", "copy_kernel", "copy_device", "CatArrayBatchedCopy", r"fused_cat_\d", "nchwToNhwc",
               "nhwcToNchw")),
     ("triton", ("rms_norm_(forward|backward)_kernel", r"swiglu_\w*kernel", "^_?triton_rope", r"silu_mul_\w+_kernel",
-                r"gate_up_\w+_rows_kernel", "^_rope_kernel", "^_sampler_kernel", "^_step_attention_kernel")),
+                r"gate_up_\w+_rows_kernel", "^_(few_rows|rope|sampler|step_attention)_kernel")),
     # Inductor names a kernel after all that it stands between, products and attention too; its kind says what it does.
     ("elementwise", ("^triton_poi_",)),
     ("normalization", (r"^triton_(red|per)_\w*rsqrt", r"^triton_(red|per)_\w*softmax")),

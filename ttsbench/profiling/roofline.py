@@ -20,7 +20,7 @@ LAUNCH_SECONDS = 5e-6
 FALL_BACK = "fp32"
 UNTOLD_SHARE_MAX = 0.02
 PRODUCTS = ("gemm", "attention", "convolution")
-OUR_PRODUCTS = ("gate_up", "step_attention")
+OUR_PRODUCTS = ("gate_up", "few_rows", "step_attention")
 HOST_BOUND_SHARE_MIN = BUSY_SHARE_MAX = 0.5
 
 
