@@ -13,6 +13,7 @@ from ttsbench.reports.profile_tables import own_seconds
 
 # From here on the device's work is most of what there is to shorten.
 BUSY_ENOUGH = 0.7
+MOST = 0.5
 NAMED_STAGES = 3
 
 
@@ -78,6 +79,10 @@ def _where(profile: Profile) -> tuple[str, str]:
     detail = f"kernels fill {share:.0%} of the wall without the profiler; {profiled}{(idle - waiting) / span:.0%}"
     if share >= BUSY_ENOUGH:
         return "The GPU", detail
+    apart = [stage for stage in profile.stages if not stage.busy_seconds + stage.idle_seconds]
+    if (without := sum(stage.share for stage in apart)) >= MOST:
+        named = " and ".join(stage.name for stage in sorted(apart, key=lambda stage: -stage.share)[:NAMED_STAGES])
+        return "The host", f"{without:.0%} of the wall is {named}, where nothing runs on the GPU; {detail}"
     return ("The host" if waiting > idle / 2 else "Neither: the GPU idles with work launched"), detail
 
 

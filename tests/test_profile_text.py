@@ -41,6 +41,12 @@ class TestAnswers:
         profile = make_profile(stages=(Stage("decode", 1.3, 1.0, 1.0, busy, idle, waiting),))
         assert answer(profile, "where").headline == who
 
+    def test_where_most_of_the_wall_needs_no_gpu_it_is_the_host(self, make_profile: MakeProfile) -> None:
+        decode, watermark = Stage("decode", 0.4, 0.4, 0.4, 0.3, 0.1, 0.0), Stage("watermark", 0.6, 0.6, 0.6)
+        found = answer(make_profile(stages=(decode, watermark)), "where")
+        assert found.headline == "The host"
+        assert found.detail.startswith("60% of the wall is watermark, where nothing runs on the GPU; kernels fill 26% ")
+
     def test_a_cpu_is_the_host(self, make_profile: MakeProfile) -> None:
         profile = make_profile()
         profile = replace(profile, header=replace(profile.header, device="cpu"))
