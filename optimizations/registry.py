@@ -32,6 +32,9 @@ class Option:
     needs_package: str = ""
     needs_capability: tuple[int, int] = (0, 0)
     how_to_get: str = ""
+    # Of one that captures or compiles: which option does the same work eagerly, and whether Inductor is at work.
+    eager: str = ""
+    inductor: bool = False
 
 
 @dataclass(frozen=True)
@@ -78,11 +81,16 @@ def _flash_attention_2(summary: str) -> Option:
     )
 
 
+def _by_inductor(name: str, summary: str, *, eager: str = "off", needs_cuda: bool = False) -> Option:
+    """torch.compile."""
+    return Option(name, summary, needs_cuda=needs_cuda, eager=eager, inductor=True)
+
+
 INDUCTOR = (
     Option("off", "as the package does"),
-    Option("default", "Inductor"),
-    Option("reduce-overhead", "Inductor, in CUDA graphs of its own", needs_cuda=True),
-    Option("max-autotune", "Inductor, kernels chosen by timing, in CUDA graphs of its own", needs_cuda=True),
+    _by_inductor("default", "Inductor"),
+    _by_inductor("reduce-overhead", "Inductor, in CUDA graphs of its own", needs_cuda=True),
+    _by_inductor("max-autotune", "Inductor, kernels chosen by timing, in CUDA graphs of its own", needs_cuda=True),
 )
 ROUNDING = (
     Option("fp16", "weights and activations in half precision"),
@@ -196,7 +204,7 @@ SLOTS: tuple[Slot, ...] = (
         (
             Option("upstream", "the package's own loop"),
             Option("lean", "our loop over the same backbone: no progress bar, no hidden states, one backend"),
-            Option("cuda_graph", "our loop, each step captured once and replayed", needs_cuda=True),
+            Option("cuda_graph", "our loop, each step captured once and replayed", needs_cuda=True, eager="lean"),
         ),
     ),
     Slot(
@@ -265,8 +273,13 @@ SLOTS: tuple[Slot, ...] = (
         "CUDA graphs of S3Gen's flow: the encoder, and the whole Euler solve",
         (
             Option("off", "every operation launched by itself"),
-            Option("exact", "one graph for each length", needs_cuda=True),
-            Option("bucket", "one graph for lengths within 2.56 s of each other, the rest masked", needs_cuda=True),
+            Option("exact", "one graph for each length", needs_cuda=True, eager="off"),
+            Option(
+                "bucket",
+                "one graph for lengths within 2.56 s of each other, the rest masked",
+                needs_cuda=True,
+                eager="off",
+            ),
         ),
     ),
     Slot(
@@ -292,8 +305,13 @@ SLOTS: tuple[Slot, ...] = (
         (
             Option("upstream", "82 weight norms computed at every call"),
             Option("folded", "weight norms computed once"),
-            Option("compile", "folded, and torch.compile on the convolutions"),
-            Option("graph", "folded, and a CUDA graph of the convolutions for each length", needs_cuda=True),
+            _by_inductor("compile", "folded, and torch.compile on the convolutions", eager="folded"),
+            Option(
+                "graph",
+                "folded, and a CUDA graph of the convolutions for each length",
+                needs_cuda=True,
+                eager="folded",
+            ),
         ),
     ),
     Slot(
@@ -355,9 +373,20 @@ def changes_output(slots: Mapping[str, str]) -> tuple[str, ...]:
 def compiles(slots: Mapping[str, str]) -> bool:
     """Whether anything of this stack is put through a compiler, whose cache a second start finds."""
     chosen = complete(slots)
-    inductor = chosen["vocoder"] == "compile" or any(chosen[slot] != "off" for slot in ("compile", "s3gen_compile"))
     triton = any(chosen[slot] in ("triton", "triton_fused", "liger") for slot in ("attention", "sampler", *IN_LAYERS))
-    return inductor or triton
+    return triton or bool(by_inductor(slots))
+
+
+def by_inductor(slots: Mapping[str, str]) -> tuple[str, ...]:
+    """The slots whose option is torch.compile's work."""
+    return tuple(name for name, option in complete(slots).items() if BY_NAME[name].option(option).inductor)
+
+
+def eager_twin(slots: Mapping[str, str]) -> dict[str, str] | None:
+    """The same stack without graphs and compilers; None where it has none."""
+    chosen = complete(slots)
+    eager = {name: BY_NAME[name].option(option).eager or option for name, option in chosen.items()}
+    return None if eager == chosen else eager
 
 
 def precision(slots: Mapping[str, str], stored: str) -> str:

@@ -177,8 +177,8 @@ def test_what_is_compiled_gets_no_label(pipeline: Pipeline, monkeypatch: pytest.
 
 def test_the_twin_runs_the_same_stack_without_graphs_and_compilers(make: MakeJob) -> None:
     graphed = {**MENDED, "decode": "cuda_graph", "compile": "default", "s3gen_graph": "exact", "vocoder": "graph"}
-    assert profile_cell.eager_slots(graphed) == registry.complete(MENDED)
-    assert profile_cell.eager_slots(MENDED) is None
+    assert registry.eager_twin(graphed) == registry.complete(MENDED)
+    assert registry.eager_twin(MENDED) is None
     job = profile_cell.bounded(make(slots={"vocoder": "compile"}), STEPS)
     twin, classes, notes = profile_cell.eager_twin(job, lambda stage: None, 0)
     assert notes == ()
@@ -196,11 +196,12 @@ def test_every_option_that_captures_or_compiles_has_an_eager_twin() -> None:
         or slot.name in ("compile", "s3gen_compile", "s3gen_graph")
         or option.name == "compile"
     } - {(slot, "off") for slot in ("compile", "s3gen_compile", "s3gen_graph")}
-    told = {(slot, option) for slot, twins in profile_cell.EAGER.items() for option in twins}
+    told = {(slot.name, option.name) for slot in registry.SLOTS for option in slot.options if option.eager}
     assert hiding == told
-    for slot, twins in profile_cell.EAGER.items():
-        for twin in twins.values():
-            registry.BY_NAME[slot].option(twin)
+    for slot, option in told:
+        registry.BY_NAME[slot].option(registry.BY_NAME[slot].option(option).eager)
+    inductor = {(slot.name, option.name) for slot in registry.SLOTS for option in slot.options if option.inductor}
+    assert inductor == {(slot, option) for slot, option in told if slot.endswith("compile") or option == "compile"}
 
 
 def test_a_twin_that_cannot_run_is_told_and_costs_nothing_else(make: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:

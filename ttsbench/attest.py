@@ -14,19 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from ttsbench.instruments.driver import is_graph_launch, is_launch, is_wait
+
 if TYPE_CHECKING:
     from ttsbench.pipeline import Pipeline
 
 SHORT, LONG = 1, 9
-LAUNCHES = (
-    "cudaLaunchKernel",
-    "cudaLaunchKernelExC",
-    "cudaLaunchCooperativeKernel",
-    "cuLaunchKernel",
-    "cuLaunchKernelEx",
-)
-GRAPH_LAUNCHES = ("cudaGraphLaunch",)
-WAITS = ("cudaStreamSynchronize", "cudaDeviceSynchronize", "cudaEventSynchronize")
 
 
 @dataclass(frozen=True)
@@ -54,9 +47,9 @@ class Activity:
     def per(self, count: int) -> dict[str, float]:
         """Launches, graph launches, waits, kernels and the time in them, divided by a number of steps."""
         sums = {
-            "launches": sum(self.host[name] for name in LAUNCHES),
-            "graph_launches": sum(self.host[name] for name in GRAPH_LAUNCHES),
-            "waits": sum(self.host[name] for name in WAITS),
+            "launches": self._calls(is_launch),
+            "graph_launches": self._calls(is_graph_launch),
+            "waits": self._calls(is_wait),
             "kernels": sum(self.device.values()),
             "operators": sum(n for name, n in self.host.items() if name.startswith("aten::")),
         }
@@ -64,6 +57,9 @@ class Activity:
         return {name: round(total / count, 2) for name, total in sums.items()} | {
             "device_busy_ms": round(busy_ms / count, 3)
         }
+
+    def _calls(self, of_kind: Callable[[str], bool]) -> int:
+        return sum(count for name, count in self.host.items() if of_kind(name))
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,6 @@ from ttsbench.jobs import Job, Window
 from ttsbench.optimizations import registry
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from ttsbench.pipeline import Pipeline, Spoken
     from ttsbench.profiling.collect import Chrome
     from ttsbench.profiling.trace import Trace
@@ -28,14 +26,6 @@ if TYPE_CHECKING:
 TRACE = "trace.json.gz"
 WARMUPS_MIN = 2
 UNPROFILED_REPEATS = 3
-# What captures or compiles, and the option that does the same work eagerly.
-EAGER = {
-    "decode": {"cuda_graph": "lean"},
-    "compile": {"default": "off", "reduce-overhead": "off", "max-autotune": "off"},
-    "s3gen_compile": {"default": "off", "reduce-overhead": "off", "max-autotune": "off"},
-    "s3gen_graph": {"exact": "off", "bucket": "off"},
-    "vocoder": {"graph": "folded", "compile": "folded"},
-}
 
 
 def measure(job: Job, folder: Path, tell: Tell, ladder: dict[str, float]) -> Found:
@@ -214,16 +204,9 @@ def keep_trace(chrome: Chrome, folder: Path, asked: Window) -> tuple[tuple[str, 
     return tuple(files[:1] if TRACE in files else ()), tuple(note for note in dict.fromkeys(notes) if note)
 
 
-def eager_slots(slots: Mapping[str, str]) -> dict[str, str] | None:
-    """The same stack without graphs and compilers; None where it has none."""
-    chosen = registry.complete(slots)
-    eager = {slot: EAGER.get(slot, {}).get(option, option) for slot, option in chosen.items()}
-    return None if eager == chosen else eager
-
-
 def eager_twin(job: Job, tell: Tell, seed: int) -> tuple[Trace | None, dict[str, str], tuple[str, ...]]:
     """The window of the stack's eager twin, with the classes of its modules; where it cannot run, the reason."""
-    slots = eager_slots(job.slots)
+    slots = registry.eager_twin(job.slots)
     if slots is None:
         return None, {}, ()
     from ttsbench.profiling import collect

@@ -12,9 +12,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
+from ttsbench.instruments.driver import is_graph_launch
 from ttsbench.profiling import costs
 from ttsbench.profiling.costs import Cost
-from ttsbench.profiling.trace import CALL, COPY, MODULE_KIND, OP, Device, Host, Trace, is_graph_launch
+from ttsbench.profiling.trace import CALL, COPY, MODULE_KIND, OP, Device, Host, Trace
 
 NOBODY = -1
 # The op of kernels that Python launches by itself, as Triton's are.

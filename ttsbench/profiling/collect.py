@@ -22,6 +22,7 @@ from torch.profiler import ProfilerActivity, profile, record_function, schedule
 from ttsbench import profile_rows
 from ttsbench.errors import CellError
 from ttsbench.instruments.clock import Timeline
+from ttsbench.optimizations import registry
 from ttsbench.profiling import memory, trace
 from ttsbench.profiling.trace import MARK, MODULE, Trace
 
@@ -30,9 +31,8 @@ if TYPE_CHECKING:
 
 SHARED_MEMORY = Path("/dev/shm")
 HISTORY_MAX = 2_000_000
-# Which modules a slot's option has compiled or captured whole.
+# Which modules a slot has compiled whole.
 COMPILED_BY = {"compile": "t3.tfmr", "s3gen_compile": "s3gen.flow.decoder.estimator", "vocoder": "s3gen.mel2wav"}
-COMPILING = {"vocoder": ("compile",)}
 
 Chrome = dict[str, Any]
 
@@ -158,11 +158,7 @@ def named_modules(pipeline: Pipeline) -> Iterator[tuple[str, Any]]:
 
 def compiled_paths(slots: Mapping[str, str]) -> tuple[str, ...]:
     """Below these a compiler has been at work."""
-    return tuple(
-        path
-        for slot, path in COMPILED_BY.items()
-        if slots[slot] != "off" and slots[slot] in COMPILING.get(slot, (slots[slot],))
-    )
+    return tuple(path for slot, path in COMPILED_BY.items() if slot in registry.by_inductor(slots))
 
 
 def memory_of(pipeline: Pipeline, seed: int) -> profile_rows.Memory:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 
+from ttsbench.instruments.driver import is_graph_launch, is_launch, is_wait
 from ttsbench.profile_rows import (
     FAMILIES,
     UNATTRIBUTED,
@@ -24,7 +25,7 @@ from ttsbench.profile_rows import (
 from ttsbench.profiling import families, timeline
 from ttsbench.profiling.attribution import NOBODY, Attributed, Ran
 from ttsbench.profiling.timeline import GAP_SECONDS_MIN, Wait
-from ttsbench.profiling.trace import CALL, COPY, MODULE_KIND, OP, Host, is_graph_launch, is_launch, is_sync
+from ttsbench.profiling.trace import CALL, COPY, MODULE_KIND, OP, Host
 
 SHAPES_MAX = 8
 SHAPE_TEXT_MAX = 200
@@ -89,7 +90,7 @@ def driver_calls(found: Attributed) -> dict[str, Counter[str]]:
         if event.kind == CALL and stage is not None and not inner:
             calls[stage]["graph_launches"] += is_graph_launch(event.name)
             calls[stage]["launches"] += is_launch(event.name)
-            calls[stage]["syncs"] += is_sync(event.name)
+            calls[stage]["syncs"] += is_wait(event.name)
     return calls
 
 

@@ -6,10 +6,11 @@ from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from ttsbench.instruments.driver import is_wait
 from ttsbench.profile_rows import UNATTRIBUTED, Gap
 from ttsbench.profiling.attribution import NOBODY, Attributed, Ran
 from ttsbench.profiling.families import readable
-from ttsbench.profiling.trace import CALL, OP, Host, is_sync
+from ttsbench.profiling.trace import CALL, OP, Host
 
 GAP_SECONDS_MIN = 1e-6
 GAPS_MAX = 50
@@ -83,7 +84,7 @@ class _Activity:
         self._events: list[Host] = []
         until: dict[object, float] = {}
         for event in host:
-            counts = event.kind == OP or (event.kind == CALL and is_sync(event.name))
+            counts = event.kind == OP or (event.kind == CALL and is_wait(event.name))
             if counts and event.start >= until.get(event.thread, float("-inf")):
                 self._events.append(event)
                 until[event.thread] = event.end

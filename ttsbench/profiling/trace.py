@@ -22,9 +22,6 @@ KERNEL, COPY, FILL = "kernel", "copy", "fill"
 # Chrome trace category → what it is to us.
 HOST_KINDS = {"cpu_op": OP, "cuda_runtime": CALL, "cuda_driver": CALL, "python_function": PYTHON}
 DEVICE_KINDS = {"kernel": KERNEL, "gpu_memcpy": COPY, "gpu_memset": FILL}
-LAUNCHES = ("LaunchKernel", "LaunchCooperativeKernel")
-GRAPH_LAUNCHES = ("GraphLaunch",)
-SYNCS = ("StreamSynchronize", "DeviceSynchronize", "EventSynchronize", "CtxSynchronize")
 
 
 @dataclass(slots=True)
@@ -110,21 +107,6 @@ class Trace:
             if stage != END:
                 walls[stage] = walls.get(stage, 0.0) + (ended - began) * 1e-6
         return walls
-
-
-def is_launch(name: str) -> bool:
-    """Whether this call of the driver launches one kernel."""
-    return any(part in name for part in LAUNCHES)
-
-
-def is_graph_launch(name: str) -> bool:
-    """Whether it launches a whole graph."""
-    return any(part in name for part in GRAPH_LAUNCHES)
-
-
-def is_sync(name: str) -> bool:
-    """Whether the host waits in it for the device."""
-    return any(part in name for part in SYNCS)
 
 
 def parse(chrome: Mapping[str, Any]) -> Trace:
