@@ -153,14 +153,17 @@ def overhead(
 @app.command(epilog="Example: ttsbench kernels rms_norm gate_up --quick --output runs/kernels")
 def kernels(
     names: Annotated[list[str], typer.Argument(metavar="NAME", help="Only these; all when none is given.")] = [],  # noqa: B006
+    dtypes: Annotated[list[str], typer.Option("--dtype", metavar="DTYPE", help="fp32, fp16 or bf16; repeatable. All "
+                                              "when none is given.")] = [],  # noqa: B006
     output: Annotated[Path | None, typer.Option(metavar="DIR", help="Write table.md, CSV, JSON and a plot.")] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="bf16 only, two shapes each, fewer repeats.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="bf16 unless --dtype is given, two shapes each, fewer "
+                                        "repeats.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress; only the result.")] = False,
-) -> None:
+) -> None:  # fmt: skip
     """Check our Triton kernels against float64, and time them against eager, compiled and Liger twins."""
     from ttsbench.cli import kernels as comparison
 
-    sys.exit(comparison.compare(names, output=output, quick=quick, quiet=quiet))
+    sys.exit(comparison.compare(names, dtypes, output=output, quick=quick, quiet=quiet))
 
 
 STEPS = 32

@@ -6,31 +6,38 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from ttsbench import environment, kernel_records, records
+from ttsbench import environment, kernel_records, records, runner
 from ttsbench.cli import console, listing
 from ttsbench.errors import ExitCode, UsageError
 from ttsbench.kernel_records import OURS, KernelRun, Row
 from ttsbench.reports import kernels as report
 
 
-def compare(names: Sequence[str], *, output: Path | None, quick: bool, quiet: bool) -> ExitCode:
-    """Checks and times the kernels of these names, or all."""
+@runner.at_work()
+def compare(
+    names: Sequence[str], dtypes: Sequence[str], *, output: Path | None, quick: bool, quiet: bool
+) -> ExitCode:  # fmt: skip
+    """Checks and times the kernels of these names, or all; what was measured before a signal is shown and kept."""
     for name in names:
         listing.require("kernel", name, kernel_records.KERNELS)
+    for name in dtypes:
+        listing.require("dtype", name, kernel_records.DTYPES)
     if output is not None:
         make_folder(output)
-    if environment.machine().cuda_problem:
+    interpreted = bool(environment.machine().cuda_problem)
+    if interpreted:
         os.environ.setdefault("TRITON_INTERPRET", "1")  # read when triton is imported
     from ttsbench import kernel_bench
 
     chosen = [name for name in kernel_records.KERNELS if name in names or not names]
-    found = kernel_bench.run(chosen, quick=quick, told=(lambda row: None) if quiet else tell)
+    in_these = tuple(dtypes) or (("bf16",) if quick and not interpreted else kernel_records.DTYPES)
+    found = kernel_bench.run(chosen, dtypes=in_these, quick=quick, told=(lambda row: None) if quiet else tell)
     for table in report.tables(found):
         console.show_table(table)
     console.lines(list(found.notes))
     if output is not None:
         write(found, output)
-    return verdict(found)
+    return verdict(found) if found.complete else ExitCode.INTERRUPTED
 
 
 def tell(row: Row) -> None:

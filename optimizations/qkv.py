@@ -6,6 +6,7 @@ whatever else reads them reads the same numbers.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -37,10 +38,12 @@ class OneProduct:
         self._weight = self._side_by_side([projection.weight for projection in projections])
         biases = [projection.bias for projection in projections]
         self._bias = None if biases[0] is None else self._side_by_side(biases)
+        # What slot `linear` exchanges.
+        self.multiply: Callable[..., torch.Tensor] = functional.linear
 
     def __call__(self, hidden_states: torch.Tensor) -> Projected:
         """Query, key and value."""
-        projected = functional.linear(hidden_states, self._weight, self._bias)
+        projected = self.multiply(hidden_states, self._weight, self._bias)
         return torch.split(projected, self._widths, dim=-1)
 
     def _side_by_side(self, parameters: list[torch.Tensor]) -> torch.Tensor:

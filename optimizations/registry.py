@@ -168,7 +168,7 @@ SLOTS: tuple[Slot, ...] = (
     ),
     Slot(
         "linear",
-        "the products of a step with T3's weights, as far as no other slot does them",
+        "the products of a step with T3's weights",
         (
             Option("eager", "as PyTorch does, by cuBLAS"),
             Option("triton", "our kernel for few rows", families=LLAMA_LAYERS, needs_cuda=True),

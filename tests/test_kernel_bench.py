@@ -19,7 +19,7 @@ import torch
 from ttsbench import environment, kernel_bench, kernel_cases
 from ttsbench.cli import app
 from ttsbench.errors import ExitCode
-from ttsbench.kernel_records import KERNELS, Ceilings, KernelRun, Row
+from ttsbench.kernel_records import DTYPES, KERNELS, Ceilings, KernelRun, Row
 from ttsbench.reports import kernels as report
 
 ON_CPU = pytest.mark.skipif(environment.machine().has_cuda, reason="this is about machines without a GPU")
@@ -49,6 +49,7 @@ def plant(monkeypatch: pytest.MonkeyPatch, name: str, contender: str, forward: C
 
 def test_the_names_are_those_of_the_cases() -> None:
     assert tuple(kernel_cases.CASES) == KERNELS
+    assert tuple(kernel_cases.DTYPES) == DTYPES
 
 
 def test_an_unknown_name_is_refused_with_the_nearest_before_anything_heavy_is_imported(tmp_path: Path) -> None:
@@ -63,6 +64,36 @@ def test_an_unknown_name_is_refused_with_the_nearest_before_anything_heavy_is_im
     assert "there is no kernel 'rms_nrom'; did you mean 'rms_norm'? (allowed: add_rms_norm, " in ended.stderr
     assert ended.stdout.strip() == "False"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_only_the_dtypes_that_are_asked_for(kernels: Kernels) -> None:
+    code, _, err = kernels("rope", "--dtype", "bf61")
+    assert code == ExitCode.USAGE
+    assert "'bf61'" in err
+    assert "bf16" in err
+    code, out, _ = kernels("rope", "--dtype", "fp16", "-q")
+    assert code == ExitCode.OK
+    assert "fp16" in out
+    assert "bf16" not in out
+
+
+def test_what_was_measured_before_somebody_stopped_it_is_kept(
+    kernels: Kernels, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    whole = kernel_bench.row_of
+
+    def stop_at_the_third(case: Any, shape: Any, dtype: str, *rest: Any, **named: Any) -> Any:
+        if dtype == "fp16":
+            raise KeyboardInterrupt
+        return whole(case, shape, dtype, *rest, **named)
+
+    monkeypatch.setattr(kernel_bench, "row_of", stop_at_the_third)
+    code, out, _ = kernels("rope", "-q", "--output", str(tmp_path))
+    assert code == ExitCode.INTERRUPTED
+    assert "stopped after 2 rows" in out
+    written = json.loads((tmp_path / "kernels.json").read_text())
+    assert not written["complete"]
+    assert {row["dtype"] for row in written["rows"]} == {"fp32"}
 
 
 def test_a_folder_that_cannot_be_made_is_refused_first(kernels: Kernels, tmp_path: Path) -> None:

@@ -33,22 +33,30 @@ QUICK_SHAPES = 2
 Call = Callable[[], Any]
 
 
-def run(names: Sequence[str], *, quick: bool, told: Callable[[Row], None]) -> KernelRun:
-    """All rows of these kernels, each told as soon as it is there."""
+def run(
+    names: Sequence[str], *, dtypes: Sequence[str], quick: bool, told: Callable[[Row], None]
+) -> KernelRun:  # fmt: skip
+    """All rows of these kernels, each told as soon as it is there; those that there are, where somebody stops it."""
     machine = environment.machine()
     device = environment.resolve_device("auto", machine)
     ceilings = measure_ceilings() if machine.has_cuda else None
-    rows = []
-    for row in measure([CASES[name] for name in names], device, quick=quick):
-        told(row)
-        rows.append(row)
+    rows, complete = [], True
+    try:
+        for row in measure([CASES[name] for name in names], device, dtypes, quick=quick):
+            told(row)
+            rows.append(row)
+    except KeyboardInterrupt:
+        complete = False
+    notes = () if machine.has_cuda else without_gpu(machine.cuda_problem)
+    stopped = () if complete else (f"stopped after {len(rows)} rows; the others were not measured",)
     return KernelRun(
         schema_version=SCHEMA_VERSION,
         ttsbench_version=__version__,
         environment=environment.fingerprint(device),
         rows=tuple(rows),
         ceilings=ceilings,
-        notes=() if machine.has_cuda else without_gpu(machine.cuda_problem),
+        notes=(*notes, *stopped),
+        complete=complete,
     )
 
 
@@ -60,10 +68,9 @@ def without_gpu(problem: str) -> tuple[str, ...]:
     )
 
 
-def measure(cases: Sequence[Case], device: str, *, quick: bool) -> Iterator[Row]:
+def measure(cases: Sequence[Case], device: str, dtypes: Sequence[str], *, quick: bool) -> Iterator[Row]:
     """Kernel by kernel, shape by shape; contenders of one shape and dtype follow each other."""
     on_gpu = device != "cpu"
-    dtypes = ("bf16",) if quick and on_gpu else tuple(DTYPES)
     for case in cases:
         shapes = (case.shapes[:QUICK_SHAPES] if quick else case.shapes) if on_gpu else case.small
         for shape in shapes:

@@ -22,6 +22,7 @@ KERNELS = (
     "sampler_llama",
     "sampler_gpt2",
 )
+DTYPES = ("fp32", "fp16", "bf16")
 EAGER, OURS = "eager", "triton"
 
 # graph: one launch of many in a CUDA graph. cold: the same after the L2 was flushed. eager: with the host's share.
@@ -103,3 +104,4 @@ class KernelRun:
     rows: tuple[Row, ...]
     ceilings: Ceilings | None = None
     notes: tuple[str, ...] = ()
+    complete: bool = True

@@ -15,14 +15,14 @@ class Counted:
     """In another's place, counting its calls; a compiled or captured step calls it while it is made, and not after."""
 
     def __init__(self, call: Callable[..., Any]) -> None:
-        self._call = call
+        self.call = call
         self.calls = 0
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """The call. A compiler would take a changing count for a reason to compile again."""
         if not torch.compiler.is_compiling():
             self.calls += 1
-        return self._call(*args, **kwargs)
+        return self.call(*args, **kwargs)
 
 
 class Replaced(Counted):
@@ -41,13 +41,15 @@ def replace_forward(
         module.forward = Replaced(slot, computing(module))
 
 
-def attest_replaced(pipeline: Pipeline, slot: str, option: str) -> dict[str, Any]:
-    """What of T3's modules was replaced."""
+def attest_replaced(
+    pipeline: Pipeline, slot: str, option: str, also: Iterable[Counted] = ()
+) -> dict[str, Any]:  # fmt: skip
+    """What of T3's modules was replaced, and what that is no module."""
     forwards = (module.__dict__.get("forward") for module in pipeline.tts.t3.modules())
     # What was compiled is called by the compiled one's count.
     found = [(getattr(forward, "wrapped", forward), forward) for forward in forwards]
     ours = [(forward, outer) for forward, outer in found if isinstance(forward, Replaced) and forward.slot == slot]
-    calls = [forward.calls or outer.calls for forward, outer in ours]
+    calls = [forward.calls or outer.calls for forward, outer in ours] + [counted.calls for counted in also]
     return attest_calls(slot, option, calls, wanted=option != BY_DEFAULT)
 
 
