@@ -230,6 +230,18 @@ def export(
     exporting.export(run, formats, output)
 
 
+@app.command(epilog="Example: ttsbench history runs --output trends")
+def history(
+    folder: Annotated[Path, typer.Argument(metavar="[FOLDER]", help="A folder of runs.")] = Path("runs"),
+    output: Annotated[Path | None, typer.Option(metavar="DIR", help="For history.md, its plots and the store; the "
+                                                "folder itself if left out.")] = None,
+) -> None:  # fmt: skip
+    """Draw how figures went over many runs, and say between which commits one stepped; advisory, so it ends with 0."""
+    from ttsbench.cli import history as trends
+
+    trends.show(folder, output)
+
+
 @app.command(epilog="Example: ttsbench selftest --quick")
 def selftest(
     quick: Annotated[bool, typer.Option("--quick", help="100 comparisons a row in the place of 1,000.")] = False,

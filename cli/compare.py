@@ -19,7 +19,7 @@ from ttsbench.reports.formats import registry
 from ttsbench.reports.sides import Side
 from ttsbench.reports.verdicts import Compared, Report
 
-CODES = {
+FAILURES = {
     Verdict.SLOWER: ExitCode.SLOWER,
     verdicts.QUALITY: ExitCode.QUALITY,
     Verdict.INCONCLUSIVE: ExitCode.INCONCLUSIVE,
@@ -86,7 +86,7 @@ def exit_code(report: Report, fail_on: Sequence[str]) -> ExitCode:
     """The gravest of what was found and what counts; everything does where nothing is named."""
     found = {reason for one in report.compared for reason, _ in verdicts.complaints(one)}
     counts = fail_on or verdicts.REASONS
-    return next((CODES[reason] for reason in verdicts.REASONS if reason in found and reason in counts), ExitCode.OK)
+    return next((FAILURES[reason] for reason in verdicts.REASONS if reason in found and reason in counts), ExitCode.OK)
 
 
 def read_side(name: str) -> Side:

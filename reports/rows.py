@@ -8,8 +8,7 @@ import io
 from dataclasses import dataclass
 from typing import Any
 
-# What a spreadsheet takes for a formula at the beginning of a cell.
-FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+from ttsbench.reports.plain import in_cell
 
 
 @dataclass(frozen=True)
@@ -25,13 +24,8 @@ def as_csv(rows: Rows) -> bytes:
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(rows.columns)
-    writer.writerows([harmless(value) for value in row] for row in rows.values)
+    writer.writerows([in_cell(value) for value in row] for row in rows.values)
     return file.getvalue().encode(errors="replace")
-
-
-def harmless(value: Any) -> Any:
-    """A text that no spreadsheet runs."""
-    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA_STARTS) else value
 
 
 def storable(value: Any) -> Any:
