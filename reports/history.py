@@ -23,6 +23,9 @@ from ttsbench.reports.metrics import Metric
 from ttsbench.reports.rows import Rows, as_parquet
 
 COMMIT_DIGITS = 7
+# What lies beyond was measured by no machine, and cannot be drawn.
+FIGURE_MAX = 1e18
+YEARS = range(2000, 2200)
 REBUILD = "Move it away, and it is made again from the runs that are still there"
 
 
@@ -104,7 +107,7 @@ COLUMNS = tuple(field.name for field in dataclasses.fields(Entry))
 
 
 def entries(run: Run, stamp: Stamp) -> list[Entry]:
-    """All figures of a run that have a logarithm."""
+    """All figures of a run that have a logarithm and can be drawn."""
     own = run.environment.get("ttsbench")
     git = own if isinstance(own, dict) else {}
     machine, work = sides.fingerprints(run)
@@ -113,7 +116,8 @@ def entries(run: Run, stamp: Stamp) -> list[Entry]:
         commit=str(git.get("git_commit") or ""), dirty=bool(git.get("git_dirty")), machine=machine,
         machine_name=sides.machine_name(run), work=work,
     )  # fmt: skip
-    return [_entry(about, figure) for figure in figures(run) if figure.median > 0] or [about]
+    drawable = [figure for figure in figures(run) if figure.low > 0 and figure.high < FIGURE_MAX]
+    return [_entry(about, figure) for figure in drawable] or [about]
 
 
 def _entry(about: Entry, figure: Figure) -> Entry:
@@ -123,8 +127,10 @@ def _entry(about: Entry, figure: Figure) -> Entry:
 def _when(run: Run) -> str:
     try:
         found = datetime.fromisoformat(run.started_utc)
+        if found.year not in YEARS:
+            raise ValueError
     except ValueError:
-        raise RecordError(f"it says that it began at {run.started_utc!r:.40}, which is no time") from None
+        raise RecordError(f"it says that it began at {run.started_utc!r:.40}, which cannot be") from None
     return (found if found.tzinfo else found.replace(tzinfo=UTC)).astimezone(UTC).isoformat()
 
 

@@ -326,7 +326,7 @@ name: x
 model: {family: fake, fake: {process_noise: 0.002, call_noise: 0.002}}
 workload: {texts: [a], length: {fixed: 25}}
 stacks: {upstream: {}}
-measure: {repeats: 3, warmup: 0}
+measure: {repeats: 3, warmup: 1}
 """
 
 

@@ -38,6 +38,7 @@ HOSTILE = (
     "line\r\n::error::planted",
     "]]>&amp;\"'--><!-- x",
     "x" * 3000,
+    "a\u2028# b\x85| c",
 )
 Make = Callable[..., Compared]
 
@@ -296,6 +297,13 @@ def test_a_comment_that_would_be_refused_is_cut(make: Make) -> None:
     assert "1991 more; the job summary has them all" in commands
 
 
+def test_the_gravest_annotation_is_not_among_those_left_out(make: Make) -> None:
+    still_open = [make("open", 1.029)] * 20
+    commands = files(Report((*still_open, make("slow", 1.1))), "github")[1].decode().splitlines()
+    assert commands[0].startswith("::error title=ttsbench%3A slower::slow: ")
+    assert len(commands) == github.ANNOTATIONS_MAX
+
+
 def test_annotations_are_one_line_each_and_escaped(make: Make) -> None:
     [line] = files(Report((make("a%b\n::set-output name=x::y", 1.1),)), "github")[1].decode().splitlines()
     assert line.startswith("::error title=ttsbench%3A slower::a%25b%0A::set-output name=x::y: RTF")
@@ -309,7 +317,9 @@ def test_nothing_typed_breaks_a_file(make: Make, name: str, tmp_path: Path) -> N
     check_bencher(files(hostile, "bencher")[0])
     comment, commands = (data.decode() for data in files(hostile, "github"))
     check_comment(comment)
-    assert all(re.match("::(error|warning) title=[^:,]*::", line) for line in commands.splitlines())
+    assert all(re.match("::(error|warning) title=[^:,]*::", line) for line in commands.split("\n")[:-1])
+    rows_ = [line for line in comment.split("\n") if line.startswith("| ")]
+    assert {len(re.findall(r"(?<!\\)\|", line)) for line in rows_} <= {8}
     lines = list(csv.reader(io.StringIO(text(hostile, "csv"), newline="")))
     assert {len(line) for line in lines} == {len(lines[0])}
     assert not any(cell.startswith("=") for line in lines for cell in line)

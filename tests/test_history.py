@@ -143,12 +143,22 @@ def test_broken_runs_are_left_out_with_a_note(stepped: Path, keep: Keep, capsys:
     (stepped / "run-002" / "run.json").write_text('{"schema_version": 99}')
     run = records.read_run(stepped / "run-004")
     records.write_run(stepped / "run-004", dataclasses.replace(run, started_utc="yesterday"))
+    records.write_run(stepped / "run-005", dataclasses.replace(run, started_utc="0001-01-01T00:00:00+14:00"))
     out = told(stepped, capsys)
     assert "run-001 is left out" in out
     assert "run-002 is left out" in out
-    assert "run-004 is left out: it says that it began at 'yesterday', which is no time" in out
+    assert "run-004 is left out: it says that it began at 'yesterday', which cannot be" in out
+    assert "run-005 is left out" in out
     assert "run-001 is left out" in (stepped / "history.md").read_text()
-    assert pandas.read_parquet(stepped / "history.parquet").run.nunique() == 9
+    assert pandas.read_parquet(stepped / "history.parquet").run.nunique() == 8
+
+
+def test_figures_of_no_machine_are_left_out(keep: Keep, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for number, seconds in enumerate((0.5, 1e306, 0.0, 1e-300)):
+        keep(number, seconds)
+    told(tmp_path / "runs", capsys)
+    runs = pandas.read_parquet(tmp_path / "runs" / "history.parquet").query("metric == 'rtf'").run
+    assert list(runs) == ["run-000", "run-003"]
 
 
 def test_machines_and_work_are_never_joined(keep: Keep, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

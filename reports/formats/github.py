@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from ttsbench.reports import markdown, verdicts
@@ -38,7 +38,7 @@ def comment(report: Report) -> str:
         f"- {markdown.escape(name)}: **{HEADINGS[verdicts.gravest([one])]}**"
         for name, one in zip(verdicts.names(report), report.compared, strict=True)
     ]
-    drawn = [line for table in found for line in ("", *markdown.render(replace(table, notes=())).splitlines())]
+    drawn = [line for table in found for line in ("", *markdown.render(replace(table, notes=())).split("\n"))]
     notes = [*(note for table in found for note in table.notes), *report.notes]
     folded = [f"- {markdown.escape(note[:NOTE_MAX])}" for note in notes]
     whole = "\n".join([*opening, *_fitting([*said, *drawn], BYTES_MAX // 2), *_folded(folded), ""])
@@ -69,27 +69,28 @@ def unlinked(text: str) -> str:
 
 
 def commands(report: Report, fail_on: Collection[str]) -> str:
-    """A line per figure that changed, grave ones first; what counts as a failure is an error."""
-    told = list(_annotated(report, fail_on))
-    shown = [line for level in LEVELS for line in _first([line for line in told if line[0] == level])]
-    return "".join(f"::{level} title={_property(title)}::{_data(text)}\n" for level, title, text in shown)
+    """A line per figure that changed or stays open, the gravest first; what counts as a failure is an error."""
+    found = [
+        (reason, f"{name}: {told}")
+        for name, one in zip(verdicts.names(report), report.compared, strict=True)
+        for reason, told in verdicts.complaints(one)
+    ]
+    found.sort(key=lambda complaint: verdicts.REASONS.index(complaint[0]))
+    lines = [(ERROR if reason in fail_on else WARNING, HEADINGS[reason], told) for reason, told in found]
+    shown = [line for level in LEVELS for line in _first([line for line in lines if line[0] == level])]
+    return "".join(
+        f"::{level} title={_property(f'ttsbench: {title}')}::{_data(told)}\n" for level, title, told in shown
+    )
 
 
 Annotation = tuple[str, str, str]
-
-
-def _annotated(report: Report, fail_on: Collection[str]) -> Iterator[Annotation]:
-    for name, one in zip(verdicts.names(report), report.compared, strict=True):
-        for reason, told in verdicts.complaints(one):
-            level = ERROR if reason in fail_on else WARNING
-            yield level, f"ttsbench: {HEADINGS[reason]}", f"{name}: {told}"
 
 
 def _first(lines: Sequence[Annotation]) -> list[Annotation]:
     if len(lines) <= ANNOTATIONS_MAX:
         return list(lines)
     kept, left = lines[: ANNOTATIONS_MAX - 1], len(lines) - ANNOTATIONS_MAX + 1
-    return [*kept, (lines[0][0], "ttsbench", f"{left} more; the job summary has them all")]
+    return [*kept, (lines[0][0], "and more", f"{left} more; the job summary has them all")]
 
 
 def _data(text: str) -> str:
