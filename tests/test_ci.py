@@ -271,6 +271,22 @@ def test_a_gate_without_a_verdict_says_why_and_keeps_its_code(tmp_path: Path, co
     assert "\x1b" not in job.summary
 
 
+def test_a_long_comment_with_long_last_words_is_not_refused(tmp_path: Path) -> None:
+    python = tmp_path / "python"
+    python.write_text(f"""#!{sys.executable}
+import sys
+from pathlib import Path
+[output] = [word.partition("=")[2] for word in sys.argv if word.startswith("--output=")]
+Path(output, "comment.md").write_text("x" * {github.BYTES_MAX // 2 + github.BYTES_MAX // 3})
+print("\\n".join(["y" * 9000] * 99))
+sys.exit(6)
+""")
+    python.chmod(0o755)
+    job = run_action(tmp_path / "job", {"scenario": "quickstart", "python": str(python)})
+    assert job.code == 6
+    assert github.BYTES_MAX // 2 < len(job.summary) < 65_000
+
+
 def test_a_python_that_is_not_there_is_no_regression(tmp_path: Path) -> None:
     job = run_action(tmp_path / "job", {"scenario": "quickstart", "python": str(tmp_path / "none")})
     assert job.code not in (0, 1)
