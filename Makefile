@@ -10,10 +10,12 @@ UV := .venv/.uv-$(UV_VERSION)-python-$(PYTHON_VERSION)
 READY := .venv/.ready-$(UV_VERSION)-python-$(PYTHON_VERSION)
 
 .DEFAULT_GOAL := help
-.PHONY: help bench test lint typecheck lock overhead clean
+.PHONY: help setup bench test lint typecheck lock overhead clean
 
 help: ## List what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(READY) ## Set up .venv
 
 bench: $(READY) ## Compare three stacks on any machine, within minutes
 	@$(BIN)/ttsbench run quickstart

@@ -42,6 +42,11 @@ Overrides = Annotated[
     list[str],
     typer.Option("--set", metavar="KEY=VALUE", help="Override one value, e.g. measure.repeats=3. Repeatable."),
 ]
+Formats = Annotated[
+    list[str],
+    typer.Option("--format", metavar="NAME", help="Also, in DIR: csv, parquet, junit, github, action-benchmark or "
+                                                  "bencher. Repeatable."),
+]  # fmt: skip
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A folder below runs/, or its run.json.")]
 
 
@@ -207,11 +212,37 @@ def compare(
                                                "left out. Repeatable.")] = [],  # noqa: B006
     allow_mismatch: Annotated[bool, typer.Option("--allow-mismatch", help="Compare all the same, marked so.")] = False,
     output: Annotated[Path | None, typer.Option(metavar="DIR", help="Write comparison.md and comparison.json.")] = None,
+    formats: Formats = [],  # noqa: B006
 ) -> None:  # fmt: skip
     """Decide whether stacks or runs are slower, faster or the same; exit code 1 means slower, 3 that it stays open."""
     from ttsbench.cli import compare as comparing
 
-    sys.exit(comparing.compare(runs, fail_on=fail_on, allow_mismatch=allow_mismatch, output=output))
+    sys.exit(comparing.compare(runs, fail_on=fail_on, allow_mismatch=allow_mismatch, output=output, formats=formats))
+
+
+@app.command(epilog="Example: ttsbench export runs/quickstart-20261120T180000Z --format csv --format bencher")
+def export(
+    run: RunFolder,
+    formats: Annotated[list[str], typer.Option("--format", metavar="NAME", help="csv, parquet, action-benchmark or "
+                                               "bencher. Repeatable.")],
+    output: Annotated[Path | None, typer.Option(metavar="DIR", help="The run's own folder if left out.")] = None,
+) -> None:  # fmt: skip
+    """Write a run's figures, one per stack and metric, for other tools."""
+    from ttsbench.cli import exporting
+
+    exporting.export(run, formats, output)
+
+
+@app.command(epilog="Example: ttsbench history runs --output trends")
+def history(
+    folder: Annotated[Path, typer.Argument(metavar="[FOLDER]", help="A folder of runs.")] = Path("runs"),
+    output: Annotated[Path | None, typer.Option(metavar="DIR", help="For history.md, its plots and the store; the "
+                                                "folder itself if left out.")] = None,
+) -> None:  # fmt: skip
+    """Draw how figures went over many runs, and say between which commits one stepped; advisory, so it ends with 0."""
+    from ttsbench.cli import history as trends
+
+    trends.show(folder, output)
 
 
 @app.command(epilog="Example: ttsbench selftest --quick")

@@ -8,27 +8,38 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ttsbench import journal, records
-from ttsbench.cli import console, listing
+from ttsbench.cli import console, exporting, listing
 from ttsbench.cli.campaign import read_run
 from ttsbench.cli.kernels import make_folder
 from ttsbench.errors import ExitCode, NotComparableError, RecordError, UsageError
 from ttsbench.records import Run
 from ttsbench.reports import comparison, sides, verdicts
 from ttsbench.reports.decision import Verdict
+from ttsbench.reports.formats import registry
 from ttsbench.reports.sides import Side
 from ttsbench.reports.verdicts import Compared, Report
 
-SLOWER, QUALITY, INCONCLUSIVE = "slower", "quality", "inconclusive"
-# In the order in which one of them decides on the exit code.
-FAILURES = {SLOWER: ExitCode.SLOWER, QUALITY: ExitCode.QUALITY, INCONCLUSIVE: ExitCode.INCONCLUSIVE}
+FAILURES = {
+    Verdict.SLOWER: ExitCode.SLOWER,
+    verdicts.QUALITY: ExitCode.QUALITY,
+    Verdict.INCONCLUSIVE: ExitCode.INCONCLUSIVE,
+}
 
 
-def compare(names: Sequence[str], *, fail_on: Sequence[str], allow_mismatch: bool, output: Path | None) -> ExitCode:
+def compare(
+    names: Sequence[str],
+    *,
+    fail_on: Sequence[str],
+    allow_mismatch: bool,
+    output: Path | None,
+    formats: Sequence[str] = (),
+) -> ExitCode:
     """The first is the baseline of all others; one run alone has its own."""
     for name in fail_on:
-        listing.require("reason to fail", name, tuple(FAILURES))
+        listing.require("reason to fail", name, verdicts.REASONS)
     if output is not None:
         make_folder(output)
+    exporting.check(formats, registry.COMPARISON, output)
     with no_garbage_due():
         given = [read_side(name) for name in names]
     report = compared(given, allow_mismatch=allow_mismatch)
@@ -36,12 +47,16 @@ def compare(names: Sequence[str], *, fail_on: Sequence[str], allow_mismatch: boo
         console.show_table(table)
     console.lines([f"note: {note}" for note in report.notes])
     if output is not None:
-        records.write_text_atomically(output / "comparison.md", verdicts.to_markdown(report))
-        records.write_text_atomically(
-            output / "comparison.json", records.dump(verdicts.to_data(report), indent=1) + "\n"
-        )
-        console.lines([f"written to {output}"])
-    return exit_code(report, fail_on or tuple(FAILURES))
+        write(report, output, formats, fail_on=fail_on)
+    return exit_code(report, fail_on)
+
+
+def write(report: Report, folder: Path, formats: Sequence[str] = (), *, fail_on: Sequence[str] = ()) -> None:
+    """Every file of a comparison: those that are always written, and the formats asked for."""
+    for name in dict.fromkeys((*registry.ALWAYS, *formats)):
+        for file, data in registry.of_comparison(report, name, fail_on or verdicts.REASONS).items():
+            records.write_atomically(folder / file, data)
+    console.lines([f"written to {folder}"])
 
 
 def compared(given: Sequence[Side], *, allow_mismatch: bool) -> Report:
@@ -68,13 +83,10 @@ def compared(given: Sequence[Side], *, allow_mismatch: bool) -> Report:
 
 
 def exit_code(report: Report, fail_on: Sequence[str]) -> ExitCode:
-    """The gravest of what was found and what counts."""
-    found = {
-        SLOWER: any(one.found.verdict is Verdict.SLOWER for one in report.compared),
-        QUALITY: any(one.faults for one in report.compared),
-        INCONCLUSIVE: any(one.found.verdict is Verdict.INCONCLUSIVE for one in report.compared),
-    }
-    return next((code for name, code in FAILURES.items() if found[name] and name in fail_on), ExitCode.OK)
+    """The gravest of what was found and what counts; everything does where nothing is named."""
+    found = {reason for one in report.compared for reason, _ in verdicts.complaints(one)}
+    counts = fail_on or verdicts.REASONS
+    return next((FAILURES[reason] for reason in verdicts.REASONS if reason in found and reason in counts), ExitCode.OK)
 
 
 def read_side(name: str) -> Side:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import importlib.util
-import io
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from ttsbench import profile_rows
 from ttsbench.profile_rows import Flame
 from ttsbench.profiles import Profile
+from ttsbench.reports.rows import Rows, as_csv, as_parquet, can_write_parquet
 
 # Figures that follow from others and stand beside them.
 DERIVED = {
@@ -41,20 +39,12 @@ TABLES: dict[str, tuple[type, Callable[[Profile], Iterable[Any]]]] = {
 BY_SHAPE = "ops_by_shape"
 
 
-@dataclasses.dataclass(frozen=True)
-class Rows:
-    """A table for other tools: values in the units that the columns name."""
-
-    columns: tuple[str, ...]
-    values: tuple[tuple[Any, ...], ...]
-
-
 def files(profile: Profile) -> dict[str, bytes]:
     """Every file by its name: each table that has rows as CSV and, where pyarrow is installed, as Parquet."""
     tables = {name: rows for name in TABLES if (rows := table(profile, name)).values}
     tables[BY_SHAPE] = by_shape(profile)
     found = {f"{name}.csv": as_csv(rows) for name, rows in tables.items()}
-    if importlib.util.find_spec("pyarrow") is not None:
+    if can_write_parquet():
         found |= {f"{name}.parquet": as_parquet(rows) for name, rows in tables.items()}
     stacks = {f"stacks-{kind}.txt": collapsed(profile.flames, kind) for kind in ("host", "device")}
     return found | {name: text.encode() for name, text in stacks.items() if text.strip()}
@@ -72,26 +62,6 @@ def by_shape(profile: Profile) -> Rows:
     columns = tuple(f.name for f in dataclasses.fields(profile_rows.ShapeCost))
     costs = ((op.name, cost) for op in profile.ops for cost in op.shapes)
     return Rows(("op", *columns), tuple((op, *(getattr(cost, c) for c in columns)) for op, cost in costs))
-
-
-def as_csv(rows: Rows) -> bytes:
-    """With the columns' names in the first line."""
-    file = io.StringIO()
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(rows.columns)
-    writer.writerows(rows.values)
-    return file.getvalue().encode()
-
-
-def as_parquet(rows: Rows) -> bytes:
-    """With types, which a CSV loses."""
-    import pyarrow
-    from pyarrow import parquet
-
-    columns = zip(*rows.values, strict=True) if rows.values else ((),) * len(rows.columns)
-    file = io.BytesIO()
-    parquet.write_table(pyarrow.table(dict(zip(rows.columns, map(list, columns), strict=True))), file)
-    return file.getvalue()
 
 
 def collapsed(found: Sequence[Flame], kind: str) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ttsbench import records
 from ttsbench.errors import UsageError, suggest
 from ttsbench.records import Cell, Run
 from ttsbench.reports.markdown import flatten
@@ -152,6 +154,22 @@ def _work(run: Run) -> dict[str, Any]:
     if model.get("family") == "fake":
         model = {"family": "fake"}
     return {"model": model, "workload": run.scenario_understood.get("workload")}
+
+
+def fingerprints(run: Run) -> tuple[str, str]:
+    """Of the machine and of the work; runs that agree in both may be compared."""
+    machine = {name: _at(run.environment, name) for name in SAME_MACHINE}
+    first, second = (records.dump(dict(sorted(flatten(part)))) for part in (machine, _work(run)))
+    return _digest(first), _digest(second)
+
+
+def machine_name(run: Run) -> str:
+    """As people call it."""
+    return str(_at(run.environment, "gpu.name") or _at(run.environment, "cpu.model") or "an unknown machine")
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode(errors="replace")).hexdigest()[:16]
 
 
 def _at(data: Mapping[str, Any], dotted: str) -> Any:

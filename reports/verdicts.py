@@ -17,12 +17,16 @@ from ttsbench.reports.exact import Change
 from ttsbench.reports.metrics import Metric
 from ttsbench.reports.pairing import Pair
 from ttsbench.reports.sides import Match
+from ttsbench.reports.statistics import finite
 from ttsbench.reports.tables import Table
 
 SCHEMA_VERSION = 1
 FIGURES = {metric.name: metric for metric in comparison.GATING}
 COLUMNS = ("stack", "figure", "baseline", "candidate", "ratio", "95 %", "verdict")
 REASONS_MAX = 3
+QUALITY = "quality"
+# Why a comparison may fail, the gravest first.
+REASONS = (Verdict.SLOWER, QUALITY, Verdict.INCONCLUSIVE)
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,24 @@ class Compared:
         cells = [cell for pair in self.match.pairing.pairs for cell in pair.candidate]
         return tuple(dict.fromkeys(fault for cell in cells for fault in cell.faults))
 
+    def values(self, metric: Metric) -> list[float]:
+        """The candidate's, of each process that counts."""
+        return finite(metric.of(cell) for pair in self.match.pairing.valid for cell in pair.candidate)
+
+    def middles(self, metric: Metric) -> tuple[float | None, float | None]:
+        """The medians of baseline and candidate."""
+        valid = self.match.pairing.valid
+        return middle(metric, valid, "baseline"), middle(metric, valid, "candidate")
+
+    def told(self, name: str) -> str:
+        """One figure in a line."""
+        metric, judgement = FIGURES[name], self.found.judgements[name]
+        before, after = map(metric.text, self.middles(metric))
+        ratio, interval = _interval(judgement)
+        return f"{metric.label} {before} → {after}, ratio {ratio} ({interval}): {judgement.verdict}" + (
+            f", {judgement.reason}" if judgement.reason else ""
+        )
+
 
 @dataclass(frozen=True)
 class Report:
@@ -51,6 +73,35 @@ class Report:
     compared: tuple[Compared, ...]
     notes: tuple[str, ...] = ()
     mismatches: tuple[str, ...] = ()
+
+
+def names(report: Report, length_max: int = 1000) -> list[str]:
+    """The candidates', each unlike the others: two runs may have a stack of one name."""
+    found: list[str] = []
+    for one in report.compared:
+        short, number = one.name[:length_max], 1
+        name = short
+        while name in found:
+            number += 1
+            name = f"{short[: length_max - 8]} #{number}"
+        found.append(name)
+    return found
+
+
+def complaints(one: Compared) -> list[tuple[str, str]]:
+    """Which reasons to fail hold for a candidate, each with what there is to say of it; the gravest first."""
+    judged = [(judgement.verdict, one.told(name)) for name, judgement in one.found.judgements.items()]
+    if not judged:
+        judged = [(Verdict.INCONCLUSIVE, "; ".join(notes(one)) or "there is no figure")]
+    found = [*judged, *((QUALITY, fault) for fault in one.faults)]
+    return [(reason, told) for reason in REASONS for kind, told in found if kind == reason]
+
+
+def gravest(compared: Sequence[Compared]) -> str:
+    """What a reader has to know first: a reason to fail, or the verdict."""
+    held = {reason for one in compared for reason, _ in complaints(one)}
+    said = {one.found.verdict for one in compared}
+    return next(kind for kind in (*REASONS, Verdict.FASTER, Verdict.SAME) if kind in held | said)
 
 
 def tables(report: Report) -> list[Table]:
@@ -76,7 +127,7 @@ def _rows(one: Compared) -> Iterator[tuple[str, ...]]:
             yield (one.match.candidate, change.count.label, *counts, "", "", str(change.change))
     for name, judgement in one.found.judgements.items():
         metric = FIGURES[name]
-        middles = [metric.text(middle(metric, one.match.pairing.valid, side)) for side in ("baseline", "candidate")]
+        middles = map(metric.text, one.middles(metric))
         yield (one.match.candidate, metric.label, *middles, *_interval(judgement), str(judgement.verdict))
     if not one.found.judgements:
         yield (one.match.candidate, "–", "–", "–", "–", "–", str(Verdict.INCONCLUSIVE))

@@ -111,8 +111,13 @@ class Job:
     @property
     def file_stem(self) -> str:
         """Names the job's files: letters and a length that every file system takes, and no other cell's."""
-        plain = re.sub(r"[^A-Za-z0-9_.=+-]", "_", self.key)[:FILE_STEM_MAX]
-        return plain if plain == self.key else f"{plain}-{hashlib.sha256(self.key.encode()).hexdigest()[:8]}"
+        return file_stem(self.key)
+
+
+def file_stem(name: str) -> str:
+    """A name as a file's, with a hash where letters had to be replaced."""
+    plain = re.sub(r"[^A-Za-z0-9_.=+-]", "_", name)[:FILE_STEM_MAX]
+    return plain if plain == name else f"{plain}-{hashlib.sha256(name.encode(errors='replace')).hexdigest()[:8]}"
 
 
 def digest(jobs: Sequence[Job]) -> str:

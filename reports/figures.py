@@ -1,0 +1,83 @@
+"""A run as figures for other tools: one row per stack, point and metric, over the processes that count."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from ttsbench.records import Cell, Run
+from ttsbench.reports import metrics, statistics
+from ttsbench.reports.comparison import GATING, gating
+from ttsbench.reports.metrics import Metric
+from ttsbench.reports.pairing import spoiled_by
+from ttsbench.reports.rows import Rows
+from ttsbench.reports.sides import timed
+from ttsbench.reports.tables import point_name
+
+# Beside what verdicts are about, the two parts that most of the time goes to.
+PARTS = (metrics.DECODE, metrics.S3GEN)
+METRICS = {metric.name: metric for metric in (*GATING, *PARTS)}
+# Of the values as they stand in a record.
+UNITS = {
+    metrics.RTF.name: "s/s",
+    metrics.TTFA.name: "s",
+    metrics.FORWARD.name: "s",
+    metrics.PEAK_MEMORY.name: "bytes",
+    metrics.ENERGY.name: "J/s",
+    metrics.DECODE.name: "s/token",
+    metrics.S3GEN.name: "s",
+}
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One metric of one stack at one point: the median of the processes' medians, and the least and greatest."""
+
+    stack: str
+    point: str
+    metric: str
+    unit: str
+    median: float
+    low: float
+    high: float
+    spread: float | None
+    processes: int
+
+    @property
+    def name(self) -> str:
+        """Of what it is a figure."""
+        return f"{self.stack} ({self.point})" if self.point else self.stack
+
+
+def figures(run: Run) -> list[Figure]:
+    """Every figure that a run has; what spoils a pair leaves a process out here too."""
+    return list(_figures(run))
+
+
+def _figures(run: Run) -> Iterator[Figure]:
+    groups: dict[tuple[str, str], list[Cell]] = {}
+    for cell in timed(run):
+        if not spoiled_by(cell):
+            groups.setdefault((cell.stack, point_name(cell.point)), []).append(cell)
+    for (stack, point), cells in groups.items():
+        for metric in (*gating(cells), *PARTS):
+            if (found := _over_processes(metric, cells)) is not None:
+                spread = found.spread if math.isfinite(found.spread) else None
+                yield Figure(
+                    stack, point, metric.name, UNITS[metric.name], found.median, found.low, found.high, spread,
+                    found.processes,
+                )  # fmt: skip
+
+
+def _over_processes(metric: Metric, cells: Sequence[Cell]) -> statistics.Estimate | None:
+    return statistics.estimate(metric.of(cell) for cell in cells)
+
+
+COLUMNS = tuple(field.name for field in dataclasses.fields(Figure))
+
+
+def rows(found: Sequence[Figure]) -> Rows:
+    """As a table."""
+    return Rows(COLUMNS, tuple(dataclasses.astuple(figure) for figure in found))

@@ -1,0 +1,240 @@
+"""Runs over time: a small store of their figures, and the series in it with what became of each."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import shlex
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from ttsbench.errors import RecordError
+from ttsbench.records import Run
+from ttsbench.reports import changes, sides
+from ttsbench.reports.changes import Change, Trend
+from ttsbench.reports.comparison import GATING
+from ttsbench.reports.figures import METRICS, Figure, figures
+from ttsbench.reports.metrics import Metric
+from ttsbench.reports.rows import Rows, as_parquet
+
+COMMIT_DIGITS = 7
+# What lies beyond was measured by no machine, and cannot be drawn.
+FIGURE_MAX = 1e18
+YEARS = range(2000, 2200)
+REBUILD = "Move it away, and it is made again from the runs that are still there"
+
+
+@dataclass(frozen=True)
+class Stamp:
+    """A run's record as it lay there when it was read; where it is the same, nothing has to be read again."""
+
+    run: str
+    bytes: int
+    modified_ns: int
+
+
+@dataclass(frozen=True)
+class Entry(Stamp):
+    """A figure of a run, of when, of which commit and from which machine; without a metric, a run that has none."""
+
+    started: str
+    scenario: str
+    overrides: str
+    commit: str
+    dirty: bool
+    machine: str
+    machine_name: str
+    work: str
+    stack: str = ""
+    point: str = ""
+    metric: str = ""
+    unit: str = ""
+    median: float = 0.0
+    low: float = 0.0
+    high: float = 0.0
+    spread: float | None = None
+    processes: int = 0
+
+    @property
+    def stamp(self) -> Stamp:
+        """Of the run."""
+        return Stamp(self.run, self.bytes, self.modified_ns)
+
+    @property
+    def time(self) -> datetime:
+        """When the run began."""
+        return datetime.fromisoformat(self.started)
+
+    @property
+    def code(self) -> str:
+        """Its commit, with a mark where something differed from it."""
+        return self.commit[:COMMIT_DIGITS] + "+" * self.dirty
+
+
+@dataclass(frozen=True)
+class Series:
+    """One metric of one stack at one point, of one machine and one work, over time."""
+
+    entries: tuple[Entry, ...]
+
+    @property
+    def metric(self) -> Metric:
+        """Which figure."""
+        return METRICS[self.entries[0].metric]
+
+    @property
+    def name(self) -> str:
+        """Of what it is a series."""
+        first = self.entries[0]
+        return f"{first.stack} ({first.point})" if first.point else first.stack
+
+    @cached_property
+    def trend(self) -> Trend:
+        """What became of it."""
+        return changes.trend([entry.median for entry in self.entries])
+
+    def around(self, change: Change) -> tuple[Entry, Entry]:
+        """The last entry before it, and the first after."""
+        return self.entries[change.index - 1], self.entries[change.index]
+
+
+COLUMNS = tuple(field.name for field in dataclasses.fields(Entry))
+
+
+def entries(run: Run, stamp: Stamp) -> list[Entry]:
+    """All figures of a run that have a logarithm and can be drawn."""
+    own = run.environment.get("ttsbench")
+    git = own if isinstance(own, dict) else {}
+    machine, work = sides.fingerprints(run)
+    about = Entry(
+        **dataclasses.asdict(stamp), started=_when(run), scenario=run.scenario, overrides=json.dumps(run.overrides),
+        commit=str(git.get("git_commit") or ""), dirty=bool(git.get("git_dirty")), machine=machine,
+        machine_name=sides.machine_name(run), work=work,
+    )  # fmt: skip
+    drawable = [figure for figure in figures(run) if figure.low > 0 and figure.high < FIGURE_MAX]
+    return [_entry(about, figure) for figure in drawable] or [about]
+
+
+def _entry(about: Entry, figure: Figure) -> Entry:
+    return dataclasses.replace(about, **dataclasses.asdict(figure))
+
+
+def _when(run: Run) -> str:
+    try:
+        found = datetime.fromisoformat(run.started_utc)
+        if found.year not in YEARS:
+            raise ValueError
+    except ValueError:
+        raise RecordError(f"it says that it began at {run.started_utc!r:.40}, which cannot be") from None
+    return (found if found.tzinfo else found.replace(tzinfo=UTC)).astimezone(UTC).isoformat()
+
+
+def read(path: Path) -> list[Entry]:
+    """The store; nothing where there is none yet."""
+    import pandas
+
+    if not path.exists():
+        return []
+    try:
+        frame = pandas.read_parquet(path)
+        if tuple(frame.columns) != COLUMNS:
+            raise RecordError(f"{path} was written by another version of ttsbench", mend=REBUILD)
+        rows = frame.to_dict("records")
+        found = [Entry(**{str(name): _value(value) for name, value in row.items()}) for row in rows]
+        found.sort(key=lambda entry: (entry.time, entry.run))
+    except (OSError, TypeError, ValueError) as error:  # pyarrow's own errors are among them
+        raise RecordError(f"{path} cannot be read: {error}", mend=REBUILD) from None
+    return found
+
+
+def _value(value: Any) -> Any:
+    """A spread that is missing comes back as NaN."""
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def as_file(found: Sequence[Entry]) -> bytes:
+    """The store, to be written."""
+    return as_parquet(Rows(COLUMNS, tuple(dataclasses.astuple(entry) for entry in found)))
+
+
+def series(found: Iterable[Entry]) -> list[Series]:
+    """What may be laid on one line, in the order of time; other machines and other work have lines of their own."""
+    groups: dict[tuple[str, ...], list[Entry]] = {}
+    for entry in sorted(found, key=lambda entry: (entry.time, entry.run)):
+        if entry.metric in METRICS:
+            key = (entry.scenario, entry.machine, entry.work, entry.stack, entry.point, entry.metric)
+            groups.setdefault(key, []).append(entry)
+    return [Series(tuple(groups[key])) for key in sorted(groups)]
+
+
+@dataclass(frozen=True)
+class Step:
+    """What changed in one stack between two runs that follow each other, and the command that finds the commit."""
+
+    name: str
+    before: Entry
+    after: Entry
+    figures: tuple[str, ...]
+    bisect: str = ""
+
+    def __str__(self) -> str:
+        changed = ", ".join(self.figures)
+        return f"{self.name}: {changed} from {self.after.run} on ({_commits(self.before, self.after)})"
+
+
+def steps(found: Iterable[Series]) -> list[Step]:
+    """Of all series; figures of one stack that changed at one place are one step."""
+    places: dict[tuple[Stamp, ...], dict[str, list[tuple[Series, Change]]]] = {}
+    for one in found:
+        for change in one.trend.changes:
+            before, after = one.around(change)
+            places.setdefault((before.stamp, after.stamp), {}).setdefault(one.name, []).append((one, change))
+    return [_step(name, changed) for stacks in places.values() for name, changed in stacks.items()]
+
+
+def _step(name: str, changed: Sequence[tuple[Series, Change]]) -> Step:
+    before, after = changed[0][0].around(changed[0][1])
+    figures = tuple(f"{one.metric.label} {signed(change.ratio)}" for one, change in changed)
+    slower = next((one.metric for one, change in changed if change.ratio > 1 and one.metric in GATING), None)
+    command = bisect_command(before, after, slower) if slower is not None and _apart(before, after) else ""
+    # A line break in a name would end the command early.
+    return Step(name, before, after, figures, command if command.isprintable() else "")
+
+
+def drifts(found: Iterable[Series]) -> list[str]:
+    """Series that wander off without a step."""
+    return [
+        f"{one.name}: {one.metric.label} drifts, {signed(one.trend.drift)} over {len(one.entries)} runs"
+        for one in found
+        if one.trend.drift != 1
+    ]
+
+
+def _commits(before: Entry, after: Entry) -> str:
+    if _apart(before, after):
+        return f"{before.code}..{after.code}"
+    if before.commit and before.commit == after.commit:
+        return f"{before.code} before and {after.code} after: the cause is not in a commit"
+    return "the commits are not known"
+
+
+def _apart(before: Entry, after: Entry) -> bool:
+    return bool(before.commit and after.commit) and before.commit != after.commit
+
+
+def bisect_command(before: Entry, after: Entry, metric: Metric) -> str:
+    """What finds the commit within the range."""
+    good, bad = before.commit[:COMMIT_DIGITS], after.commit[:COMMIT_DIGITS]
+    words = ["ttsbench", "bisect", after.scenario, "--good", good, "--bad", bad, "--stack", after.stack]
+    settings = [word for override in json.loads(after.overrides) for word in ("--set", override)]
+    return shlex.join([*words, "--metric", metric.name, *settings])
+
+
+def signed(ratio: float) -> str:
+    """As a share of what it was."""
+    return f"{ratio - 1:+.1%}".replace("-", "−").replace("%", " %")
