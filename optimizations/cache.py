@@ -102,7 +102,8 @@ class StaticBackbone:
         self.values: list[torch.Tensor] = []
         self.position = torch.zeros(1, dtype=torch.long, device=tfmr.device)
         self._read = 0
-        # A slot that compiles puts its own in these places.
+        # Slots that capture or compile put their own in these places.
+        self.read: Callable[[torch.Tensor], torch.Tensor] = self.read_eagerly
         self.forward_one: Callable[..., torch.Tensor] = self._forward_one
         self.on_new_memory: Callable[[list[torch.Tensor]], None] = lambda memory: None
 
@@ -117,8 +118,12 @@ class StaticBackbone:
         self._reserve(rows, prompt + limit, embeds.dtype)
         self._read = prompt
         self.position.fill_(prompt)
-        positions = torch.arange(prompt, device=embeds.device)
-        return self._layers(embeds, positions, prompt)
+        return self.read(embeds)
+
+    def read_eagerly(self, embeds: torch.Tensor) -> torch.Tensor:
+        """Hidden states of so many first positions."""
+        prompt = embeds.size(1)
+        return self._layers(embeds, torch.arange(prompt, device=embeds.device), prompt)
 
     def step(self, embed: torch.Tensor) -> torch.Tensor:
         """Reads one position and moves on."""

@@ -216,6 +216,19 @@ SLOTS: tuple[Slot, ...] = (
         ),
     ),
     Slot(
+        "prompt",
+        "how T3 reads what comes before the first token",
+        (
+            Option("eager", "every operation launched by itself"),
+            Option(
+                "cuda_graph",
+                "captured once for lengths within 64 positions of each other, the rest filled up",
+                needs_cuda=True,
+                eager="eager",
+            ),
+        ),
+    ),
+    Slot(
         "sampler",
         "from logits to a token",
         (

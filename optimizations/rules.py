@@ -72,6 +72,10 @@ def _loop_rules(chosen: Mapping[str, str], *, watches: bool) -> tuple[Rule, ...]
             upstream and chosen["sampler"] != "upstream",
             f"sampler: {chosen['sampler']} needs decode: lean or cuda_graph; the package's own loop draws by itself",
         ),
+        (
+            chosen["prompt"] == "cuda_graph" and not static,
+            "prompt: cuda_graph needs cache: static; a cache that grows has other memory for each prompt",
+        ),
         (graph and not static, "decode: cuda_graph needs cache: static; a cache that grows cannot be captured"),
         (
             graph and chosen["sampler"] == "upstream",

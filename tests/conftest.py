@@ -264,6 +264,25 @@ def load_tiny() -> Callable[..., Any]:
 
 
 @pytest.fixture
+def late(monkeypatch: pytest.MonkeyPatch) -> type:
+    """A captured graph as far as a CPU can play one: recording runs nothing, a replay works on the static inputs."""
+    from ttsbench.optimizations.parts import graphs
+
+    class LateRecording:
+        def __init__(self, work: Any, inputs: tuple[Any, ...], pool: Any) -> None:
+            self._work, self._inputs = work, inputs
+            self._output: Any = None
+
+        def replay(self) -> Any:
+            result = self._work(*self._inputs)
+            self._output = result if self._output is None else self._output.copy_(result)
+            return self._output
+
+    monkeypatch.setattr(graphs, "CudaRecording", LateRecording)
+    return LateRecording
+
+
+@pytest.fixture
 def make_stop_likely() -> Callable[[Any], None]:
     """So likely that speech ends by itself, long before the limit."""
     import torch

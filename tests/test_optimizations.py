@@ -42,10 +42,11 @@ class CalledEveryTime:
 
 
 @pytest.fixture(autouse=True)
-def graphs_without_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+def graphs_without_a_gpu(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
     """The loop around the graphs is the same; only capturing and the GPU's random stream are not there."""
     if ON_GPU:
         return
+    request.getfixturevalue("late")
 
     def capture(self: cuda_graph.GraphLoop, rows: int, span: int) -> Any:
         taken = self._taken.setdefault(rows, torch.empty(rows, self.model.t3.speech_head.out_features))
@@ -117,6 +118,8 @@ EXACT = [
     {**GRAPH, "attention": "eager"},
     {"decode": "lean", "cache": "static", "attention": "triton"},
     {**GRAPH, "attention": "triton"},
+    {"decode": "lean", "cache": "static", "prompt": "cuda_graph"},
+    {**GRAPH, "prompt": "cuda_graph"},
 ]
 KERNELS = [{"mlp": "triton"}, {"mlp": "triton_fused"}, {"norm": "triton"}, {"rope": "triton"}, {"qkv": "fused"}]
 KERNELS += [{"linear": "triton"}, {"linear": "triton", "qkv": "fused", "mlp": "triton_fused"}]
@@ -174,6 +177,23 @@ def test_kernels_take_effect_and_compute_what_eager_computes(make: Make, slots: 
     assert found["replaced"] == {"norm": 2 * layers + 1, "linear": left_to_linear * layers + 1}.get(slot, layers)
     with pytest.raises(CellError, match=f"{option} was asked for; 0 modules were replaced"):
         bench.slot_module(slot).attest(reference, option)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_replayed_prompt_serves_other_lengths_and_is_seen(make: Make, family: str) -> None:
+    slots = {"decode": "lean", "cache": "static"}
+    pipeline, eager = make(family, **slots, prompt="cuda_graph"), make(family, **slots)
+    for text_index, count in ((0, 6), (1, 6), (0, 600), (0, 6)):  # the third needs more memory than the first had
+        both = [one.decode_only(text_index, 3, count) and one._tokens.tolist() for one in (pipeline, eager)]
+        assert both[0] == both[1]
+    found = bench.slot_module("prompt").attest(pipeline, "cuda_graph")
+    assert (found["replays"], found["captured"], found["held"]) == (
+        4,
+        2,
+        ["(2, 64)" if family != "turbo" else "(1, 448)"],
+    )
+    with pytest.raises(CellError, match="prompt: cuda_graph was asked for, and method is what ran"):
+        bench.slot_module("prompt").attest(eager, "cuda_graph")
 
 
 def test_a_graph_serves_other_weights_and_temperatures_without_a_new_capture(make: Make) -> None:
@@ -496,6 +516,7 @@ def test_a_larger_request_gets_more_memory_and_a_smaller_one_none(make: Make) ->
         ({"attention": "sdpa_flash", "dtype": "bf16", "decode": "lean", "cache": "static"}, "turbo", "takes no mask"),
         ({"analyzer": "off"}, "chatterbox", "is for multilingual"),
         ({"attention": "triton"}, "chatterbox", "needs cache: static"),
+        ({"prompt": "cuda_graph", "decode": "lean"}, "chatterbox", "needs cache: static"),
         ({"attention": "triton", "rope": "triton", "decode": "lean", "cache": "static"}, "chatterbox", "no part"),
         ({"qkv": "fused", "quantize": "int8", "dtype": "bf16"}, "chatterbox", "use qkv: separate"),
         ({"qkv": "fused"}, "turbo", "is for chatterbox"),
@@ -600,6 +621,7 @@ def test_gpu_backends_of_sdpa_are_the_ones_seen(make: Make, option: str) -> None
         {"compile": "default", "mlp": "triton", "norm": "triton"},
         {"compile": "default", "mlp": "triton_fused", "qkv": "fused", "attention": "triton"},
         {"compile": "default", "mlp": "triton_fused", "qkv": "fused", "attention": "triton", "linear": "triton"},
+        {"compile": "default", "mlp": "triton_fused", "prompt": "cuda_graph"},
     ],
     ids=str,
 )

@@ -101,24 +101,6 @@ def upstream(load_tiny: Callable[..., Any]) -> Callable[..., Heard]:
     return answer
 
 
-class LateRecording:
-    """A captured graph as far as a CPU can play one: recording runs nothing, a replay works on the static inputs."""
-
-    def __init__(self, work: graphs.Work, inputs: tuple[torch.Tensor, ...], pool: Any) -> None:
-        self._work, self._inputs = work, inputs
-        self._output: torch.Tensor | None = None
-
-    def replay(self) -> torch.Tensor:
-        result = self._work(*self._inputs)
-        self._output = result if self._output is None else self._output.copy_(result)
-        return self._output
-
-
-@pytest.fixture
-def late(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(graphs, "CudaRecording", LateRecording)
-
-
 @pytest.fixture
 def flash_attn(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The package's two functions in plain PyTorch, refusing what its kernels refuse; hands out who was called."""
@@ -364,7 +346,7 @@ def test_flash_attention_runs_in_the_estimator_and_says_what_the_encoder_runs(
     assert evidence["flow_encoder_modules"] == 6
 
 
-def test_flash_attention_in_a_bucket_masks_by_lengths(make: Make, flash_attn: list[str], late: None) -> None:
+def test_flash_attention_in_a_bucket_masks_by_lengths(make: Make, flash_attn: list[str], late: type) -> None:
     vocode(make(s3gen_dtype="bf16", s3gen_attention="flash_attention_2", s3gen_graph="bucket"))
     assert set(flash_attn) == {"various"}
 
@@ -425,12 +407,15 @@ def test_the_noise_is_drawn_outside_the_graph(make: Make) -> None:
     assert not torch.equal(first, other)
 
 
-def test_a_graph_that_recorded_the_first_noise_is_noticed(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_graph_that_recorded_the_first_noise_is_noticed(
+    make: Make, late: type, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The planted failure: values baked in at capture. Two seeds must not sound alike."""
 
-    class Baked(LateRecording):
+    class Baked(late):  # type: ignore[misc]
         def replay(self) -> torch.Tensor:
-            return self._output if self._output is not None else super().replay()
+            replayed: torch.Tensor = self._output if self._output is not None else super().replay()
+            return replayed
 
     monkeypatch.setattr(graphs, "CudaRecording", Baked)
     pipeline = make(s3gen_attention="sdpa", s3gen_graph="exact")
@@ -518,7 +503,7 @@ def test_a_vocoder_with_a_norm_left_is_refused(make: Make) -> None:
 
 
 def test_compiled_code_is_called_and_serves_other_lengths(
-    make: Make, upstream: Callable[..., Heard], late: None
+    make: Make, upstream: Callable[..., Heard], late: type
 ) -> None:
     """One compilation for all lengths, in a graph as outside of one."""
     pipeline = make(s3gen_attention="sdpa", s3gen_graph="bucket", s3gen_compile="default")

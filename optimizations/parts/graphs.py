@@ -43,7 +43,8 @@ class Graphs:
 
     def __init__(self) -> None:
         self._held: OrderedDict[Hashable, tuple[CudaRecording, tuple[torch.Tensor, ...]]] = OrderedDict()
-        self._pool = torch.cuda.graph_pool_handle() if torch.cuda.is_available() else None
+        self._pool: Any = None
+        self.forget()
         self.captures = 0
         self.replays = 0
 
@@ -57,6 +58,11 @@ class Graphs:
             held.copy_(given)
         self.replays += 1
         return recording.replay().clone()
+
+    def forget(self) -> None:
+        """Whatever was captured; and the pool, which takes no new graph when its last one is gone."""
+        self._held.clear()
+        self._pool = torch.cuda.graph_pool_handle() if torch.cuda.is_available() else None
 
     def _capture(self, key: Hashable, work: Work, inputs: tuple[torch.Tensor, ...]) -> None:
         while len(self._held) >= GRAPHS_MAX:
