@@ -180,18 +180,23 @@ class Quality:
 
 @dataclass(frozen=True)
 class Seams:
-    """How far a stream is from the same tokens and noise at once, in log mel: at its seams, and away from them."""
+    """How far a stream is from the same tokens and noise at once, in log mel: at its seams, and away from all of them.
+
+    Seams of growing chunks lie early, where windows knew little of what follows; so each is laid beside its own chunks.
+    """
 
     text_index: int
     seams: int
     at_seams: float
+    # In the two chunks that meet at a seam, and in all of the utterance.
+    beside: float
     away: float
     wave_snr_db: float
 
     @property
     def seam_ratio(self) -> float:
-        """1 where seams cannot be told from the rest."""
-        return self.at_seams / self.away if self.seams and self.away else 1.0
+        """1 where seams cannot be told from the sound around them."""
+        return self.at_seams / self.beside if self.seams and self.beside else 1.0
 
 
 @dataclass(frozen=True)

@@ -68,7 +68,7 @@ def prepare(job: Job, tell: Tell, ladder: dict[str, float]) -> Pipeline:
     """The model as the cell asks for it, with the stack applied; each step is timed."""
     tell("importing")
     with step(ladder, "import"):
-        from ttsbench import checkpoint, preload, voice
+        from ttsbench import checkpoint, preload, text_length, voice
         from ttsbench.pipeline import Length, Pipeline
 
         preload.quiet()
@@ -78,6 +78,7 @@ def prepare(job: Job, tell: Tell, ladder: dict[str, float]) -> Pipeline:
         weights = checkpoint.locate(*job.checkpoint)
         # The cold ladder loads as a user would; elsewhere weights that are about to be overwritten are not drawn first.
         tts = checkpoint.load(weights, job.family, job.device, draw_first=job.kind == COLD)
+    text_length.refuse_long_texts(tts, job.texts, job.language)
     with step(ladder, "voice"):
         bench.slot_module("resample").install(tts, registry.complete(job.slots)["resample"])
         reference = voice.prepare(tts, wav=job.voice_wav, synthetic_seconds=job.voice_seconds, clip=job.clip_voice)
