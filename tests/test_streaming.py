@@ -18,7 +18,7 @@ from ttsbench.instruments.clock import Timeline
 from ttsbench.pipeline import SPEECH_TOKENS, Length, Pipeline, Spoken
 from ttsbench.records import RESIDUAL
 from ttsbench.reports import continuity
-from ttsbench.streaming import designs, seams
+from ttsbench.streaming import designs, desks, seams
 from ttsbench.streaming.designs import Piece, Revocode, Windowed
 from ttsbench.streaming.listener import Listener
 from ttsbench.streaming.marking import Marking
@@ -49,6 +49,13 @@ def make(load_tiny: Callable[..., Any]) -> Make:
         return pipeline
 
     return make
+
+
+def beside(pipeline: Pipeline) -> Pipeline:
+    """With S3Gen in a thread of its own, as on a GPU."""
+    assert pipeline.streamer is not None
+    pipeline.streamer._desk, pipeline.streamer.in_turn = desks.Beside(pipeline.device), ""
+    return pipeline
 
 
 @pytest.fixture(scope="module", params=["chatterbox", "turbo"])
@@ -91,7 +98,8 @@ def test_from_given_noise_s3gen_makes_what_upstream_makes_of_the_same(model: Any
     state, source, starts = noise.mel(-prompt, frames), noise.source(0, frames), noise.phases()
 
     def randn_like(like: torch.Tensor, **_: Any) -> torch.Tensor:
-        return {80: state, source.size(1): source}.get(like.size(1), torch.zeros_like(like)).clone()
+        given: dict[int, torch.Tensor] = {80: state, source.size(1): source}
+        return given.get(like.size(1), torch.zeros_like(like)).clone()
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch, "randn_like", randn_like)
@@ -243,7 +251,7 @@ def test_a_stream_speaks_the_tokens_that_one_shot_speaks(
     make: Make, family: str, slots: dict[str, str], design: str
 ) -> None:
     wanted = make(family, **slots).speak(0, 3)
-    pipeline = make(family, stream=design, **slots)
+    pipeline = beside(make(family, stream=design, **slots))
     spoken = pipeline.speak(0, 3)
     assert torch.equal(spoken.tokens, wanted.tokens)
     assert spoken.streamed is not None
@@ -262,8 +270,7 @@ def test_a_stream_is_the_same_every_time(make: Make) -> None:
 
 
 def test_in_turn_or_at_once_the_sound_is_the_same(make: Make) -> None:
-    beside, in_turn = make(stream="windowed"), make(stream="windowed", streaming=replace(EQUAL, overlap=False))
-    one, other = beside.speak(0, 3), in_turn.speak(0, 3)
+    one, other = beside(make(stream="windowed")).speak(0, 3), make(stream="windowed").speak(0, 3)
     assert torch.equal(one.wave, other.wave)
     assert one.streamed is not None
     assert other.streamed is not None
@@ -276,23 +283,20 @@ def test_in_turn_or_at_once_the_sound_is_the_same(make: Make) -> None:
     ("slots", "told"),
     [
         ({"dtype": "tf32"}, "TF32"), ({"s3gen_dtype": "tf32"}, "TF32"), ({"attention": "sdpa_math"}, "backends"),
-        ({"s3gen_compile": "reduce-overhead"}, "Inductor"), ({}, ""),
+        ({"s3gen_compile": "reduce-overhead"}, "Inductor"), ({}, "share the cores"),
     ],
 )  # fmt: skip
 def test_what_is_set_for_the_whole_process_makes_them_take_turns(make: Make, slots: dict[str, str], told: str) -> None:
-    from ttsbench.streaming import desks
-
     pipeline = make()
     pipeline.slots = {**pipeline.slots, **slots}
     desk, reason = desks.desk(pipeline)
     assert told in reason
-    assert isinstance(desk, desks.InTurn if told else desks.Beside)
+    assert isinstance(desk, desks.InTurn)
 
 
 def test_in_turn_s3gen_runs_outside_of_t3s_autocast(make: Make) -> None:
-    pipeline = make(stream="windowed", streaming=replace(EQUAL, overlap=False), dtype="amp_bf16")
-    plain = make(stream="windowed", dtype="amp_bf16")
-    assert torch.equal(pipeline.speak(0, 3).wave, plain.speak(0, 3).wave)
+    in_turn, other = make(stream="windowed", dtype="amp_bf16"), beside(make(stream="windowed", dtype="amp_bf16"))
+    assert torch.equal(in_turn.speak(0, 3).wave, other.speak(0, 3).wave)
 
 
 def test_sound_comes_long_before_the_end(make: Make) -> None:
@@ -312,9 +316,10 @@ def test_sound_comes_long_before_the_end(make: Make) -> None:
     assert list(spoken.streamed.token_counts) == sorted(spoken.streamed.token_counts)
 
 
-@pytest.mark.parametrize("overlap", [True, False])
-def test_stages_of_a_stream_and_what_overlaps_make_the_wall(make: Make, overlap: bool) -> None:
-    pipeline = make(stream="windowed", streaming=replace(EQUAL, overlap=overlap))
+@pytest.mark.parametrize("at_once_", [True, False])
+def test_stages_of_a_stream_and_what_overlaps_make_the_wall(make: Make, at_once_: bool) -> None:
+    pipeline = make(stream="windowed")
+    pipeline = beside(pipeline) if at_once_ else pipeline
     pipeline.speak(0, 1)
     timeline = Timeline(pipeline.device)
     _, wall_seconds = pipeline.speak_timed(0, 3, timeline)
@@ -335,7 +340,7 @@ def test_a_natural_end_is_heard_as_one_shot_has_it(make: Make, make_stop_likely:
 
 
 def test_an_error_in_the_other_thread_reaches_the_caller(make: Make) -> None:
-    pipeline = make(stream="windowed")
+    pipeline = beside(make(stream="windowed"))
     assert pipeline.streamer is not None
 
     def broken(*_: Any, **__: Any) -> Any:
@@ -417,7 +422,7 @@ def test_a_sliced_wave_is_shown_for_what_it_is(
     take = Listener.take
 
     def in_slices(self: Listener, samples: torch.Tensor) -> float:
-        return [take(self, part) for part in samples.split(4800)][-1]
+        return [take(self, part) for part in torch.split(samples, 4800)][-1]
 
     monkeypatch.setattr(Listener, "take", in_slices)
     with swapped(streamer, "_make", Sliced):
@@ -455,7 +460,7 @@ def test_two_voices_at_once_never_mix(model: Any) -> None:
 
 
 def test_two_listeners_at_once_hear_what_each_hears_alone(make: Make) -> None:
-    pipeline = make(stream="windowed", length=Length(40))
+    pipeline = beside(make(stream="windowed", length=Length(40)))
     streamer = pipeline.streamer
     assert streamer is not None
     own = pipeline.tts.conds
@@ -494,7 +499,7 @@ class Doubling:
 def test_each_chunk_is_marked_whole() -> None:
     wave = torch.rand(20_000)
     mark = Marking(Doubling())
-    marked = torch.cat([mark(part) for part in wave.split((3840, 961, 7000, 8199))])
+    marked = torch.cat([mark(part) for part in torch.split(wave, [3840, 961, 7000, 8199])])
     assert torch.equal(marked, 2 * wave)
 
 
