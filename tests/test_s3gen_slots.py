@@ -415,7 +415,7 @@ def test_one_graph_serves_all_windows_of_a_stream(make: Make, family: str) -> No
     speech = torch.randint(0, 6561, (60,), generator=torch.Generator().manual_seed(7)).tolist()
     waves, pipelines = [], [make(family, s3gen_attention="sdpa", s3gen_graph=graph) for graph in ("off", "bucket")]
     for pipeline in pipelines:
-        streaming, synthesis = Streaming(prompt_tokens=10), Synthesis(pipeline.tts.s3gen)
+        streaming, synthesis = Streaming(first_tokens=8, growth=1.0, prompt_tokens=10), Synthesis(pipeline.tts.s3gen)
         waves.append(seams.chunked(Windowed(synthesis, pipeline.tts.conds.gen, 1, streaming), speech, streaming)[0])
     assert off_by(waves[1], waves[0]) < 1e-4
     solve, encode = installed(pipelines[1])["s3gen_graph"]

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from ttsbench import records
 from ttsbench.records import Cell, Chunk, Seams, Streamed, Utterance, Voice
-from ttsbench.reports import continuity, markdown, metrics, samples, stream_plot, streaming, tables
+from ttsbench.reports import continuity, markdown, metrics, samples, sides, stream_plot, streaming, tables
 from ttsbench.reports.continuity import Playback
 
 Make = Callable[..., Any]
@@ -200,7 +200,7 @@ def test_a_stream_survives_its_record(tmp_path: Any, make_streams: Make) -> None
 
 
 def test_a_record_of_the_version_before_streams_still_reads(tmp_path: Any, make_run: Make) -> None:
-    data = records.to_json(make_run())
+    data = records.to_json(make_run(scenario_understood={"workload": {"set": "10s"}}))
     for cell in data["cells"]:
         for field in ("seams", "voice"):
             del cell[field]
@@ -210,6 +210,9 @@ def test_a_record_of_the_version_before_streams_still_reads(tmp_path: Any, make_
     read = records.read_run(tmp_path)
     assert read.schema_version == records.SCHEMA_VERSION
     assert read.cells == make_run().cells
+    # Work of which nothing was said is compared with work that says it has no streams and clips no reference.
+    now = make_run(scenario_understood={"workload": {"set": "10s", "streaming": None, "clip_voice": False}})
+    assert sides.mismatches([read, now]) == []
     assert continuity.played(read.cells[0].utterances[0]) is None
 
 

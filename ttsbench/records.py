@@ -313,16 +313,23 @@ def to_json(record: Any) -> Json:
     return dataclasses.asdict(record)
 
 
+def _with_whole_references(data: Json) -> Json:
+    """Before references could be clipped none was: such work is the same as that which says so."""
+    understood = data.get("scenario_understood")
+    workload = understood.get("workload") if isinstance(understood, dict) else None
+    if not isinstance(understood, dict) or not isinstance(workload, dict):
+        return data
+    told = {"streaming": None, "clip_voice": False, **workload}
+    return {**data, "scenario_understood": {**understood, "workload": told}}
+
+
 # From the version a file was written in to the next; each takes and returns plain data.
 MIGRATIONS: dict[int, Callable[[Json], Json]] = {
     1: lambda data: {
         **data,
         "schema_version": 2,
     },  # cells gained fields that may be missing
-    2: lambda data: {
-        **data,
-        "schema_version": 3,
-    },  # utterances may have a stream, and cells seams and a voice
+    2: lambda data: _with_whole_references({**data, "schema_version": 3}),  # and utterances may have a stream
 }
 
 
