@@ -314,6 +314,7 @@ def test_sound_comes_long_before_the_end(make: Make) -> None:
     assert arrivals[-1] == wall_seconds
     assert spoken.streamed.token_counts[-1] <= TOKENS
     assert list(spoken.streamed.token_counts) == sorted(spoken.streamed.token_counts)
+    assert spoken.streamed.token_seconds[-1] <= spoken.streamed.decode_ended_seconds
 
 
 @pytest.mark.parametrize("at_once_", [True, False])
@@ -515,7 +516,7 @@ def test_the_mark_of_a_stream_can_be_read(make: Make) -> None:
 
 def test_tokens_that_came_early_must_be_those_of_the_utterance(model: Any) -> None:
     stream = Stream(Windowed(model.synthesis, model.conds.gen, 1, EQUAL), EQUAL, Listener(), lambda s: s, model.t3)
-    stream.receive(torch.tensor([[1, 2, 3]]))
+    stream.receive(torch.tensor([[1, 2, 3]]), 0.0)
     with pytest.raises(CellError, match="came early"):
         stream.finish([1, 2, 4, 5])
 
@@ -523,8 +524,8 @@ def test_tokens_that_came_early_must_be_those_of_the_utterance(model: Any) -> No
 def test_special_tokens_and_those_beyond_the_stop_are_not_spoken(model: Any) -> None:
     stream = Stream(Windowed(model.synthesis, model.conds.gen, 1, EQUAL), EQUAL, Listener(), lambda s: s, model.t3)
     stop = model.t3.hp.stop_speech_token
-    stream.receive(torch.tensor([[1, SPEECH_TOKENS + 1 if stop != SPEECH_TOKENS + 1 else SPEECH_TOKENS, 2]]))
-    stream.receive(torch.tensor([[3, stop, 4, 5]]))
+    stream.receive(torch.tensor([[1, SPEECH_TOKENS + 1 if stop != SPEECH_TOKENS + 1 else SPEECH_TOKENS, 2]]), 0.0)
+    stream.receive(torch.tensor([[3, stop, 4, 5]]), 0.0)
     stream.finish([1, 2, 3])
     assert sum(chunk.tokens for chunk in stream.chunks) == 3
 

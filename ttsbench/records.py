@@ -62,7 +62,7 @@ class Streamed:
     # Until the voice was at hand, from the cache or prepared anew.
     voice_seconds: float
     chunks: tuple[Chunk, ...]
-    # When tokens reached the host, and how many there were by then.
+    # When T3 handed tokens over, and how many there were by then.
     token_seconds: tuple[float, ...] = ()
     token_counts: tuple[int, ...] = ()
 

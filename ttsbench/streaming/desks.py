@@ -75,7 +75,7 @@ class _InTurnHand:
 
     def take(self, drawn: torch.Tensor) -> None:
         with self._outside_of_t3():
-            self._stream.receive(drawn)
+            self._stream.receive(drawn, self._stream.now())
 
     def finish(self, tokens: torch.Tensor) -> None:
         self._stream.finish(tokens.tolist())
@@ -138,7 +138,8 @@ class _BesideHand:
         self._begun: list[Future[None]] = []
 
     def take(self, drawn: torch.Tensor) -> None:
-        self._begun.append(self._desk.begin(lambda: self._stream.receive(drawn)))
+        seconds = self._stream.now()
+        self._begun.append(self._desk.begin(lambda: self._stream.receive(drawn, seconds)))
 
     def finish(self, tokens: torch.Tensor) -> None:
         self._begun.append(self._desk.begin(lambda: self._stream.finish(tokens.tolist())))
