@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ttsbench.records import Cell, Run, Utterance
+from ttsbench.reports import continuity
 from ttsbench.reports.metrics import STAGES
 from ttsbench.reports.rows import Rows, as_csv
 
@@ -15,6 +16,11 @@ UTTERANCE_FIELDS = (
 FORWARD_FIELDS = (
     "rows", "positions", "steps", "repeat", "wall_seconds", "host_seconds", "device_seconds", "tokens_per_second",
     "peak_allocated_bytes",
+)  # fmt: skip
+# Empty for an utterance that came all at once and was not asked to be told as a stream.
+STREAM_FIELDS = (
+    "design", "chunks", "flow_frames_per_second", "vocoder_frames_per_second", "overlap_share", "underrun_seconds",
+    "prebuffer_seconds", "late_chunks", "voice_seconds", "consumer_seconds", "chunk_arrivals_seconds",
 )  # fmt: skip
 CELL_FIELDS = ("stack", "point", "process", "order")
 
@@ -29,8 +35,15 @@ def samples(run: Run) -> str:
         )
         return as_csv(Rows((*CELL_FIELDS, *FORWARD_FIELDS), tuple(forwards))).decode()
     stage_columns = (f"{stage}_{clock}_seconds" for stage in STAGES for clock in ("host", "device"))
-    utterances = ((*_of_cell(cell), *_of_utterance(utterance)) for cell in run.cells for utterance in cell.utterances)
-    return as_csv(Rows((*CELL_FIELDS, *UTTERANCE_FIELDS, *stage_columns), tuple(utterances))).decode()
+    streams = any(utterance.stream is not None for cell in run.cells for utterance in cell.utterances)
+    of_a_stream = _of_stream if streams else lambda utterance: ()
+    columns = (*CELL_FIELDS, *UTTERANCE_FIELDS, *stage_columns, *(STREAM_FIELDS if streams else ()))
+    utterances = (
+        (*_of_cell(cell), *_of_utterance(utterance), *of_a_stream(utterance))
+        for cell in run.cells
+        for utterance in cell.utterances
+    )
+    return as_csv(Rows(columns, tuple(utterances))).decode()
 
 
 def _of_cell(cell: Cell) -> tuple[Any, ...]:
@@ -41,3 +54,20 @@ def _of_utterance(utterance: Utterance) -> tuple[Any, ...]:
     times = [utterance.stages.get(stage) for stage in STAGES]
     clocks = (v for t in times for v in ((t.host_seconds, t.device_seconds) if t else (None, None)))
     return (*(getattr(utterance, field) for field in UTTERANCE_FIELDS), *clocks)
+
+
+def _of_stream(utterance: Utterance) -> tuple[Any, ...]:
+    stream, playback = utterance.stream, continuity.played(utterance)
+    if stream is None:
+        return (None,) * len(STREAM_FIELDS)
+    return (
+        stream.design,
+        len(stream.chunks),
+        continuity.flow_frames_per_second(stream),
+        continuity.vocoder_frames_per_second(stream),
+        continuity.overlap_share(stream),
+        *(getattr(playback, field, None) for field in ("underrun_seconds", "prebuffer_seconds", "late_chunks")),
+        stream.voice_seconds,
+        stream.consumer_seconds,
+        ";".join(f"{chunk.arrived_seconds:.6f}" for chunk in stream.chunks),
+    )
