@@ -14,7 +14,7 @@ from ttsbench.errors import ExitCode, NoRecordError, NotComparableError, RecordE
 from ttsbench.journal import Header, Journal
 from ttsbench.plan import Plan
 from ttsbench.reports import ablation as ablations
-from ttsbench.reports import markdown, samples, tables
+from ttsbench.reports import figures, markdown, report_page, samples, tables
 from ttsbench.scenarios import ablation, schema
 from ttsbench.scenarios.schema import Scenario
 
@@ -175,7 +175,7 @@ def carry_out(folder: Path, book: Journal, planned: Plan, *, quiet: bool) -> Exi
 def conclude(folder: Path, run: records.Run) -> ExitCode:
     """Prints the results, and says by the exit code whether they are whole."""
     console.show_run(run)
-    console.lines([f"{folder}/report.md"])
+    console.lines([f"{folder}/{report_page.FILE}", f"{folder}/report.md"])
     if run.status == "interrupted":
         console.lines([f"stopped; go on with: ttsbench run --resume {folder}"])
         return ExitCode.INTERRUPTED
@@ -191,16 +191,23 @@ def write_results(folder: Path, status: str) -> records.Run:
     run = runner.assemble(header, cells, status)
     try:
         records.write_run(folder, run)
-        records.write_text_atomically(folder / "samples.csv", samples.samples(run))
-        records.write_text_atomically(folder / "report.md", markdown.report(run))
-        if (found := ablations.ablation(run)) is not None:
-            records.write_text_atomically(folder / ablations.PLOT, ablations.waterfall(found))
+        for name, text in documents(folder, run).items():
+            records.write_text_atomically(folder / name, text)
     except OSError as error:
         raise UsageError(
             f"the results cannot be written to {folder}: {error.strerror}",
             mend=f"The journal is whole; make room, then: ttsbench run --resume {folder}",
         ) from None
     return run
+
+
+def documents(folder: Path, run: records.Run) -> dict[str, str]:
+    """By the name of its file, each document that a run leaves beside its record."""
+    found = {"samples.csv": samples.samples(run)}
+    plots = figures.figures(run)
+    if (taken_apart := ablations.ablation(run)) is not None:
+        found[ablations.PLOT] = ablations.waterfall(taken_apart)
+    return found | plots | {"report.md": markdown.report(run, plots), report_page.FILE: report_page.page(run, folder)}
 
 
 def show_plan(scenario: Scenario, planned: Plan) -> None:
@@ -217,9 +224,12 @@ def show_plan(scenario: Scenario, planned: Plan) -> None:
     console.lines([f"about {console.duration(planned.estimated_seconds)} in all"])
 
 
-def show(path: Path, *, evidence: bool) -> None:
+def show(path: Path, *, evidence: bool, html: Path | None = None) -> None:
     """A run's tables again, from its record alone; from its journal, if a kill left nothing else."""
     run = read_run(path)
+    if html is not None:
+        write_page(path if path.is_dir() else path.parent, run, html)
+        return
     if any(cell.profile for cell in run.cells):
         show_profiles(run)
         return
@@ -232,6 +242,15 @@ def show(path: Path, *, evidence: bool) -> None:
             console.show_table(table)
         for cell in run.cells:
             console.lines([f"{cell.key} ({cell.kind} {cell.process + 1}): {records.dump(cell.evidence)}"])
+
+
+def write_page(folder: Path, run: records.Run, file: Path) -> None:
+    """The run's page, made again."""
+    try:
+        records.write_text_atomically(file, report_page.page(run, folder.absolute(), file.absolute().parent))
+    except OSError as error:
+        raise UsageError(f"{file} cannot be written: {error.strerror}") from None
+    console.lines([str(file)])
 
 
 def show_profiles(run: records.Run) -> None:

@@ -11,9 +11,10 @@ from ttsbench import journal, records
 from ttsbench.cli import console, listing
 from ttsbench.cli.campaign import read_run
 from ttsbench.cli.kernels import make_folder
+from ttsbench.cli.profiles_beside import between_profiles
 from ttsbench.errors import ExitCode, NotComparableError, RecordError, UsageError
 from ttsbench.records import Run
-from ttsbench.reports import comparison, sides, verdicts
+from ttsbench.reports import comparison, comparison_page, sides, verdicts
 from ttsbench.reports.decision import Verdict
 from ttsbench.reports.sides import Side
 from ttsbench.reports.verdicts import Compared, Report
@@ -36,12 +37,20 @@ def compare(names: Sequence[str], *, fail_on: Sequence[str], allow_mismatch: boo
         console.show_table(table)
     console.lines([f"note: {note}" for note in report.notes])
     if output is not None:
-        records.write_text_atomically(output / "comparison.md", verdicts.to_markdown(report))
-        records.write_text_atomically(
-            output / "comparison.json", records.dump(verdicts.to_data(report), indent=1) + "\n"
-        )
+        write(report, output)
         console.lines([f"written to {output}"])
     return exit_code(report, fail_on or tuple(FAILURES))
+
+
+def write(report: Report, folder: Path) -> None:
+    """Every file of a comparison, each whole or not at all."""
+    files = {
+        "comparison.md": verdicts.to_markdown(report),
+        "comparison.json": records.dump(verdicts.to_data(report), indent=1) + "\n",
+        comparison_page.FILE: comparison_page.page(report),
+    }
+    for name, text in files.items():
+        records.write_text_atomically(folder / name, text)
 
 
 def compared(given: Sequence[Side], *, allow_mismatch: bool) -> Report:
@@ -54,17 +63,22 @@ def compared(given: Sequence[Side], *, allow_mismatch: bool) -> Report:
         )
     baseline, *candidates = given
     if candidates:
-        matches = [match for candidate in candidates for match in sides.between(candidate, baseline)]
+        matches = [(match, candidate) for candidate in candidates for match in sides.between(candidate, baseline)]
     elif len(baseline.runs) == 1 and not baseline.stack:
-        matches = sides.within(baseline.runs[0])
+        matches = [(match, baseline) for match in sides.within(baseline.runs[0])]
     else:
         raise UsageError("there is nothing to compare with", mend="Give a baseline and then candidates, or one run")
     if not matches:
         raise UsageError("nothing is on both sides", mend="Name stacks, as in RUN:STACK; ttsbench show RUN lists them")
     remarks = dict.fromkeys(remark for side in given for run in side.runs for remark in sides.remarks(run))
     lonely = [note for candidate in candidates for note in sides.lonely(candidate, baseline)]
-    found = [Compared(match, comparison.whole(match.pairing)) for match in matches]
-    return Report(tuple(found), (*lonely, *remarks), tuple(mismatches))
+    found = [
+        Compared(match, comparison.whole(match.pairing), between_profiles(match, candidate, baseline))
+        for match, candidate in matches
+    ]
+    others = sides.environments(run for side in given for run in side.runs)
+    names = tuple(f"{side.label}:{side.stack}" if side.stack else side.label for side in given)
+    return Report(tuple(found), (*lonely, *remarks), tuple(mismatches), tuple(others), names)
 
 
 def exit_code(report: Report, fail_on: Sequence[str]) -> ExitCode:
@@ -89,7 +103,7 @@ def read_side(name: str) -> Side:
             raise RecordError(f"{path} holds no run", mend="Name a run folder, or a folder of run folders")
     else:
         runs = [read_run(path)]
-    return Side(path.name or str(path), tuple(sorted(runs, key=_made)), stack)
+    return Side(path.name or str(path), tuple(sorted(runs, key=_made)), stack, path)
 
 
 def is_run(folder: Path) -> bool:

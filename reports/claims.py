@@ -56,7 +56,7 @@ def overview(run: Run) -> list[Table]:
     found = findings(run)
     if not found:
         return []
-    rows = tuple((_named(f), f.claimed, f.ours, f.verdict) for f in found)
+    rows = tuple((named(f), f.claimed, f.ours, f.verdict) for f in found)
     return [Table("Claims", ("claim", "claimed", "ours", "verdict"), rows, tuple(f.sentence for f in found))]
 
 
@@ -185,5 +185,6 @@ _UNITS = {
 }
 
 
-def _named(finding: Finding) -> str:
+def named(finding: Finding) -> str:
+    """Its id, and where it is about one of several points, which."""
     return f"{finding.claim['id']}, {finding.point}" if finding.point else str(finding.claim["id"])

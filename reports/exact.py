@@ -54,6 +54,7 @@ def _allocated(cell: Cell) -> float | None:
 
 ACTIVITIES = {"decode_per_step": "step", "s3gen_per_call": "S3Gen", "per_call": "call", "per_step": "step"}
 _count = partial(Metric, digits=0)
+ALLOCATED = Metric("allocated_peak_bytes", "allocated MiB", _allocated, 1 / 2**20, 1)
 # Numbers that two processes of the same code agree on.
 COUNTS: tuple[Metric, ...] = (
     *(
@@ -63,7 +64,7 @@ COUNTS: tuple[Metric, ...] = (
     ),
     _count("graph_breaks", "graph breaks", _in_evidence("compiler", "graph_breaks")),
     _count("recompilations", "recompilations", _in_evidence("compiler", "recompilations_while_timing")),
-    Metric("allocated_peak_bytes", "allocated MiB", _allocated, 1 / 2**20, 1),
+    ALLOCATED,
     _count("tokens", "tokens", _tokens),
 )
 

@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Collection, Iterable
 
 from ttsbench.records import Run
-from ttsbench.reports import ablation, claims, forwards, tables
+from ttsbench.reports import ablation, claims, figures, forwards, tables
+from ttsbench.reports.plain import printable
 from ttsbench.reports.tables import Table
 
+MARKUP = re.compile(r"[\\`*_|\[\]<>#~$&]")
 # What stands first: the figures of utterances or of forwards, then what others claim of them.
 OVERVIEWS = (tables.overview, forwards.overview, claims.overview)
 
 
-def report(run: Run) -> str:
-    """The whole document."""
+def report(run: Run, plots: Collection[str] = ()) -> str:
+    """The whole document, with those plots that lie beside it."""
     parts = [
         f"# {escape(run.scenario)}",
-        f"Run `{run.run_id}`, {run.status}, {run.started_utc} to {run.finished_utc}, ttsbench {run.ttsbench_version}.",
+        f"Run {escape(lede(run))}.",
         *(render(table) for build in OVERVIEWS for table in build(run)),
+        *(f"![{figures.title(name)}]({name})" for name in plots),
         *_ablation(run),
-        *_section("Not measured", [f"{where}: **{what}**, {why}" for where, what, why in tables.failures(run)]),
+        *_section("Not measured", _failures(run)),
         *_section("Quality failed", [escape(fault) for fault in tables.faults(run)]),
-        *_section("Warnings", tables.warnings(run)),
+        *_section("Warnings", [escape(warning) for warning in tables.warnings(run)]),
         *(
             render(table)
             for build in (tables.quality, tables.stages, tables.detail, tables.memory, tables.ladder)
@@ -32,6 +36,15 @@ def report(run: Run) -> str:
         *_section("Ran on", _environment_lines(run)),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def lede(run: Run) -> str:
+    """Which run this is, of when, and whether it is whole."""
+    return f"{run.run_id}, {run.status}, {run.started_utc} to {run.finished_utc}, ttsbench {run.ttsbench_version}"
+
+
+def _failures(run: Run) -> list[str]:
+    return [f"{escape(where)}: **{escape(what)}**, {escape(why)}" for where, what, why in tables.failures(run)]
 
 
 def _ablation(run: Run) -> list[str]:
@@ -50,10 +63,8 @@ def render(table: Table) -> str:
 
 
 def escape(text: str) -> str:
-    """Nothing that a user typed becomes markup."""
-    for mark in ("\\", "`", "*", "_", "|", "[", "]", "<", ">", "#"):
-        text = text.replace(mark, "\\" + mark)
-    return text.replace("\n", " ").replace("\r", " ")
+    """Nothing that a user typed becomes markup, not even a formula or another letter."""
+    return printable(re.sub(MARKUP, r"\\\g<0>", re.sub(r"[\r\n]+", " ", text)))
 
 
 def _row(cells: Iterable[str]) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 from ttsbench.records import Cell, Run
 from ttsbench.reports.metrics import STAGES
+from ttsbench.reports.plain import in_cell
 
 UTTERANCE_FIELDS = (
     "text_index", "repeat", "seed", "wall_seconds", "audio_seconds", "rtf", "tokens", "tokens_sha256",
@@ -39,11 +40,12 @@ def samples(run: Run) -> str:
             times = [utterance.stages.get(stage) for stage in STAGES]
             writer.writerow(
                 _of_cell(cell)
-                + [getattr(utterance, field) for field in UTTERANCE_FIELDS]
+                + [in_cell(getattr(utterance, field)) for field in UTTERANCE_FIELDS]
                 + [v for t in times for v in ((t.host_seconds, t.device_seconds) if t else (None, None))]
             )
     return file.getvalue()
 
 
 def _of_cell(cell: Cell) -> list[Any]:
-    return [cell.stack, ";".join(f"{key}={value}" for key, value in cell.point.items()), cell.process, cell.order]
+    point = ";".join(f"{key}={value}" for key, value in cell.point.items())
+    return [in_cell(cell.stack), in_cell(point), cell.process, cell.order]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from ttsbench.errors import UsageError, suggest
@@ -17,6 +18,7 @@ SAME_MACHINE = (
     "device", "gpu.name", "gpu.driver", "gpu.cuda_driver", "gpu.power_limit_watts", "gpu.mig", "cpu.model",
     "cpu.usable", "packages.torch", "torch_build.cuda",
 )  # fmt: skip
+MISSING = "–"
 TWO_SERIES = "made one after the other: what happened in between is in the difference, and not in the interval"
 WHOLE_SERIES = "a run counts as one: its processes share what befell it"
 
@@ -28,6 +30,7 @@ class Side:
     label: str
     runs: tuple[Run, ...]
     stack: str = ""
+    path: Path = Path()
 
     def cells(self) -> dict[str, list[list[Cell]]]:
         """For each cell's key, the timed rows of every run; the key is the point alone where one stack is meant."""
@@ -139,9 +142,24 @@ def mismatches(runs: Iterable[Run]) -> list[str]:
     return list(told)
 
 
+def environments(runs: Iterable[Run]) -> list[tuple[str, str, str]]:
+    """What else of the fingerprint is another than the first run's: its name and both values, each pair once."""
+    first, *others = runs
+    told: dict[tuple[str, str, str], None] = {}
+    theirs = dict(flatten(first.environment))
+    for other in others:
+        if other.environment == first.environment:
+            continue
+        ours = dict(flatten(other.environment))
+        names = [name for name in dict.fromkeys((*theirs, *ours)) if name not in SAME_MACHINE]
+        found = [(name, theirs.get(name, MISSING), ours.get(name, MISSING)) for name in names]
+        told |= dict.fromkeys(row for row in found if row[1] != row[2])
+    return list(told)
+
+
 def _different(one: Mapping[str, Any], other: Mapping[str, Any], names: Sequence[str]) -> Iterator[str]:
     for name in names:
-        theirs, ours = (data.get(name, _at(data, name)) for data in (one, other))
+        theirs, ours = (data.get(name, at(data, name)) for data in (one, other))
         if theirs != ours:
             yield f"{name}: {theirs!s:.60} against {ours!s:.60}"
 
@@ -154,7 +172,8 @@ def _work(run: Run) -> dict[str, Any]:
     return {"model": model, "workload": run.scenario_understood.get("workload")}
 
 
-def _at(data: Mapping[str, Any], dotted: str) -> Any:
+def at(data: Mapping[str, Any], dotted: str) -> Any:
+    """What stands under a dotted name; None where nothing does."""
     found: Any = data
     for name in dotted.split("."):
         found = found.get(name) if isinstance(found, Mapping) else None
