@@ -255,8 +255,10 @@ def main() -> None:
 
 def tell(problem: object, code: ExitCode) -> ExitCode:
     """One line for people, where there is anyone to read it."""
+    from ttsbench.reports.plain import printable
+
     with suppress(OSError):
-        typer.echo(f"ttsbench: {problem}", err=True)
+        typer.echo(printable(f"ttsbench: {problem}"), err=True)
     return code
 
 
