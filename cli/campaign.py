@@ -239,7 +239,8 @@ def show(path: Path, *, evidence: bool, html: Path | None = None) -> None:
         console.lines([f"{run.status}; go on with: ttsbench run --resume {folder}"])
     if evidence:
         for table in (*tables.quality(run), *tables.stages(run), *tables.memory(run), *tables.ladder(run)):
-            console.show_table(table)
+            if table.rows:
+                console.show_table(table)
         for cell in run.cells:
             console.lines([f"{cell.key} ({cell.kind} {cell.process + 1}): {records.dump(cell.evidence)}"])
 

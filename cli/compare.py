@@ -63,7 +63,12 @@ def compared(given: Sequence[Side], *, allow_mismatch: bool) -> Report:
         )
     baseline, *candidates = given
     if candidates:
-        matches = [(match, candidate) for candidate in candidates for match in sides.between(candidate, baseline)]
+        several = len(candidates) > 1
+        matches = [
+            (sides.named_after(candidate, match) if several else match, candidate)
+            for candidate in candidates
+            for match in sides.between(candidate, baseline)
+        ]
     elif len(baseline.runs) == 1 and not baseline.stack:
         matches = [(match, baseline) for match in sides.within(baseline.runs[0])]
     else:

@@ -79,6 +79,8 @@ def note(text: str) -> None:
 
 def show_table(table: Table, *, of_words: bool = False) -> None:
     """One table, its notes below it, dimmed. Figures are never broken or cut and stand right; words are what wraps."""
+    if table.title:
+        OUT.print(words(table.title))
     for part in [table] if of_words else fitting.fitted(table, OUT.width):
         console = OUT if of_words else Out(highlight=False, width=max(OUT.width, fitting.width_needed(part)))
         console.print(_drawn(part, of_words=of_words))
@@ -87,8 +89,7 @@ def show_table(table: Table, *, of_words: bool = False) -> None:
 
 
 def _drawn(table: Table, *, of_words: bool) -> RichTable:
-    title = words(table.title) if table.title else None
-    rich = RichTable(title=title, title_justify="left", pad_edge=False, box=None, padding=(0, 1, 0, 0))
+    rich = RichTable(pad_edge=False, box=None, padding=(0, 1, 0, 0))
     for number, column in enumerate(table.columns):
         left = of_words or number == 0
         wraps = number == len(table.columns) - 1 if of_words else number == 0

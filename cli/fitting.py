@@ -26,7 +26,7 @@ def fitted(table: Table, width: int) -> list[Table]:
         if parts[-1] and sum(widths[other] + 1 for other in parts[-1]) + wide + 1 > room:
             parts.append([])
         parts[-1].append(number)
-    return [_only(table, columns, first=columns is parts[0]) for columns in parts]
+    return [_only(table, columns) for columns in parts]
 
 
 def width_needed(table: Table) -> int:
@@ -67,8 +67,8 @@ def _lines(text: str) -> list[str]:
     return [line.rstrip() for line in found if line]
 
 
-def _only(table: Table, columns: list[int], *, first: bool) -> Table:
-    """The labels and these columns; the title stands above the first part only."""
+def _only(table: Table, columns: list[int]) -> Table:
+    """The labels and these columns."""
     kept = (0, *columns)
     rows = tuple(tuple(row[number] for number in kept) for row in table.rows)
-    return Table(table.title if first else "", tuple(table.columns[number] for number in kept), rows)
+    return Table(table.title, tuple(table.columns[number] for number in kept), rows)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ttsbench.errors import RecordError
 from ttsbench.records import Cell, Run
 from ttsbench.reports import metrics, tables
 from ttsbench.reports.metrics import Metric
@@ -62,8 +63,23 @@ def overview(run: Run) -> list[Table]:
 
 def findings(run: Run) -> list[Finding]:
     """Every claim at every point that it is about."""
-    claims = run.scenario_understood.get("claims", ())
+    claims = run.scenario_understood.get("claims") or ()
+    if not isinstance(claims, list | tuple) or not all(map(_is_claim, claims)):
+        raise RecordError(f"{run.run_id} holds claims that are none", mend="Its record is broken; run it again")
     return [_judged(run, claim, stacks) for claim in claims for stacks in _points(run, claim.get("at") or {})]
+
+
+def _is_claim(given: Any) -> bool:
+    """As a scenario has them; a record may have been written by anybody."""
+    return (
+        isinstance(given, dict)
+        and all(isinstance(given.get(name), str) for name in ("id", "stack", "metric", "kind"))
+        and given["metric"] in METRICS
+        and given["kind"] in _KINDS
+        and isinstance(given.get("at") or {}, dict)
+        and isinstance(given.get("high" if given["kind"] == "value" else "low"), int | float)
+        and isinstance(given.get("high", 0.0) or 0.0, int | float)
+    )
 
 
 def _points(run: Run, at: Mapping[str, Any]) -> Iterator[list[StackResult]]:

@@ -54,7 +54,7 @@ def svg(draw: Callable[[], Figure]) -> str:
 
     drawn = StringIO()
     with matplotlib.rc_context(SETTINGS), warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)
+        warnings.simplefilter("ignore")
         draw().savefig(drawn, format="svg", metadata={"Date": None}, transparent=True)
     return drawn.getvalue()
 

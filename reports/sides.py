@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +96,11 @@ def between(candidate: Side, baseline: Side) -> list[Match]:
         for key in theirs
         if key in ours
     ]  # fmt: skip
+
+
+def named_after(side: Side, match: Match) -> Match:
+    """With the candidate's run in its name, where several runs have a stack of that name."""
+    return match if side.stack else replace(match, candidate=f"{side.label}:{match.candidate}")
 
 
 def lonely(candidate: Side, baseline: Side) -> list[str]:

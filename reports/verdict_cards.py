@@ -18,7 +18,7 @@ class Card:
     """`headline` is the one thing to remember, `sentence` what each figure says."""
 
     candidate: str
-    baseline: str
+    against: str
     point: str
     verdict: Verdict
     headline: str
@@ -33,7 +33,7 @@ def card(one: Compared) -> Card:
     """Of one candidate."""
     return Card(
         candidate=one.match.candidate,
-        baseline=one.match.baseline,
+        against=words.other(one.match),
         point=one.match.point,
         verdict=one.found.verdict,
         headline=headline(one),
@@ -46,21 +46,21 @@ def card(one: Compared) -> Card:
 
 
 def headline(one: Compared) -> str:
-    """In few words, by the figure that speaks of speed; a memory that grew is told where speed is not worse."""
-    found = one.found.judgements
-    decisive = {name: judgement for name, judgement in found.items() if judgement.verdict is one.found.verdict}
-    name, judgement = next(iter(decisive.items()), ("", None))
+    """In few words, by the first figure that the verdict comes from; with a question mark where it stays open."""
+    found, verdict = one.found.judgements.items(), one.found.verdict
+    decisive = [item for item in found if verdict in (item[1].verdict, Verdict.INCONCLUSIVE)]
+    name, judgement = next(iter(decisive), ("", None))
     if judgement is None or not math.isfinite(judgement.ratio):
         return UNDECIDED
     ratio = judgement.ratio
-    if one.found.verdict is Verdict.SAME:
+    if verdict is Verdict.SAME:
         return NO_DIFFERENCE
     if name not in words.TIMES:
         figure = words.named(words.FIGURES[name])
         told = f"{abs(ratio - 1):.0%} {'more' if ratio > 1 else 'less'} {figure}"
     else:
         told = f"{1 / ratio:.2f}× as fast" if ratio <= 1 else f"{ratio:.2f}× as long"
-    return told if judgement.decided else f"{told}?"
+    return told if verdict is not Verdict.INCONCLUSIVE else f"{told}?"
 
 
 def _memory(one: Compared) -> str:

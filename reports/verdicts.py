@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
@@ -52,11 +53,15 @@ class Compared:
         """What came of it, in words."""
         return words.sentence(self.match, self.found)
 
-    @property
+    @functools.cached_property
+    def stage_seconds(self) -> dict[str, tuple[float, float]]:
+        """Of each stage on both sides."""
+        return stage_changes(self.match.pairing.valid)
+
+    @functools.cached_property
     def stages(self) -> Difference | None:
         """Where the time of an utterance goes on both sides, by the host's clock."""
-        changed = stage_changes(self.match.pairing.valid)
-        changes = [profile_diff.Change(stage, before, after) for stage, (before, after) in changed.items()]
+        changes = [profile_diff.Change(stage, *seconds) for stage, seconds in self.stage_seconds.items()]
         changes.sort(key=lambda change: -abs(change.seconds))
         walls = [middle(WALL, self.match.pairing.valid, side) for side in ("baseline", "candidate")]
         if not changes or walls[0] is None or walls[1] is None:
@@ -157,7 +162,7 @@ def _undecided(judgement: Judgement) -> str:
 def _explained(one: Compared) -> list[str]:
     """Which stage a change of the whole comes from."""
     whole = one.found.judgements.get(metrics.RTF.name)
-    stages = stage_changes(one.match.pairing.valid)
+    stages = one.stage_seconds
     if whole is None or whole.verdict not in DIFFERENT or not stages:
         return []
     name, (before, after) = max(stages.items(), key=lambda item: abs(item[1][1] - item[1][0]))
@@ -238,14 +243,10 @@ def _data(one: Compared) -> Mapping[str, Any]:
             change.count.name: {"baseline": change.baseline, "candidate": change.candidate, "change": change.change}
             for change in one.found.counts
         },
-        "stages": {name: {"baseline": a, "candidate": b} for name, (a, b) in _stages(one).items()},
+        "stages": {name: {"baseline": a, "candidate": b} for name, (a, b) in one.stage_seconds.items()},
         "pairs": len(one.match.pairing.pairs),
         "void": [list(pair.void) for pair in one.match.pairing.void],
         "faults": list(one.faults),
         "profile": records.to_json(one.profile) if one.profile else None,
         "notes": notes(one),
     }
-
-
-def _stages(one: Compared) -> dict[str, tuple[float, float]]:
-    return stage_changes(one.match.pairing.valid)

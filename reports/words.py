@@ -38,7 +38,12 @@ def sentence(match: Match, found: Comparison) -> str:
 def verdict(match: Match, found: Comparison) -> str:
     """Who, and how it stands."""
     at = f" ({match.point})" if match.point else ""
-    return f"{match.candidate} {VERBS[found.verdict]} {match.baseline}{at}"
+    return f"{match.candidate} {VERBS[found.verdict]} {other(match)}{at}"
+
+
+def other(match: Match) -> str:
+    """What it is compared with; a stack of the same name is that of another run."""
+    return match.baseline if match.baseline != match.candidate else "before"
 
 
 def figures(found: Comparison) -> str:

@@ -229,7 +229,8 @@ def test_two_folders_of_500_runs_take_seconds(tmp_path: Path) -> None:
         "try: app.main()\n"
         "finally: print(Path('/proc/self/status').read_text())"
     )
-    command = [sys.executable, "-c", program, "compare", str(tmp_path / "before"), str(tmp_path / "after")]
+    sides = [str(tmp_path / "before"), str(tmp_path / "after")]
+    command = [sys.executable, "-c", program, "compare", "--output", str(tmp_path / "out"), *sides]
     began = time.monotonic()
     with (tmp_path / "told").open("w+b") as told:
         process = subprocess.Popen(command, cwd=ROOT, stdout=told, stderr=told)

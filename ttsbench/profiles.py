@@ -145,7 +145,7 @@ def read(path: Path) -> Profile:
     """The profile of a folder, or of its profile.json."""
     file = path / FILE if path.is_dir() else path
     try:
-        data = json.loads(file.read_text(encoding="utf-8"))
+        data = json.loads(records.read_bytes(file))
     except FileNotFoundError:
         raise NoRecordError(f"{path} holds no {FILE}", mend="Name a folder that `ttsbench profile` wrote") from None
     except OSError as error:
