@@ -32,7 +32,7 @@ def fitted(table: Table, width: int) -> list[Table]:
 def width_needed(table: Table) -> int:
     """What the figures take beside labels that are folded as far as may be."""
     labels, *figures = [_width(texts) for texts in zip(table.columns, *table.rows, strict=True)]
-    return sum(width + 1 for width in (min(labels, LABEL_WIDTH_MIN), *figures))
+    return min(labels, LABEL_WIDTH_MIN) + sum(width + 1 for width in figures)
 
 
 def _width(texts: Iterable[str]) -> int:

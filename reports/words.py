@@ -76,7 +76,7 @@ def _change(name: str, judgement: Judgement) -> str:
     if ratio >= FACTOR_MIN:
         return f"{ratio:.2f}× as much ({_times(low)} to {_times(high)})"
     more, sign = ("more", 1) if ratio >= 1 else ("less", -1)
-    nearer, further = sorted(((sign * (end - 1)) for end in (low, high)), key=lambda share: (abs(share), share))
+    nearer, further = sorted(sign * (end - 1) for end in (low, high))
     return f"{_percent(sign * (ratio - 1))} {more} ({_percent(nearer)} to {_percent(further)})"
 
 
