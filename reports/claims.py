@@ -39,7 +39,13 @@ class Finding:
     claimed: str
     ours: str
     verdict: str
-    sentence: str
+    because: str
+
+    @property
+    def sentence(self) -> str:
+        """All of it in words."""
+        name = f"{self.claim['id']} ({self.point})" if self.point else str(self.claim["id"])
+        return f"{name}: {self.verdict}: {self.because}"
 
 
 @dataclass(frozen=True)
@@ -107,8 +113,7 @@ def _judged(run: Run, claim: Mapping[str, Any], stacks: list[StackResult]) -> Fi
             verdict, because = DOES_NOT_HOLD, f"its quality failed: {wrong[0].faults[0]}"
         if changes := next((c.changes_output for c in cells if c.stack == claim["stack"] and c.changes_output), ()):
             because += f"; it changes the output: {'; '.join(changes)}"
-    name = f"{claim['id']} ({point})" if point else str(claim["id"])
-    return Finding(claim, point, _claimed(claim, metric), ours, verdict, f"{name}: {verdict}: {because}")
+    return Finding(claim, point, _claimed(claim, metric), ours, verdict, because)
 
 
 def _hindrance(label: str, cells: list[Cell], stack: StackResult | None, metric: Metric) -> str:

@@ -9,7 +9,7 @@ import pytest
 
 from ttsbench import records
 from ttsbench.records import Run
-from ttsbench.reports import figures, markdown
+from ttsbench.reports import figures, markdown, metrics
 
 RESULTS = Path(__file__).parent.parent / "docs" / "results"
 SVG = "{http://www.w3.org/2000/svg}"
@@ -55,6 +55,13 @@ def test_names_are_words(name: str, make_run: Callable[..., Run], make_cell: Cal
     for svg in drawn.values():
         assert any(shown in text for text in words_of(svg))
         assert "<script>alert" not in svg
+
+
+def test_stages_have_the_colours_of_the_pages() -> None:
+    sheet = (Path(figures.__file__).parent / "assets" / "page.css").read_text()
+    for stage, colour in figures.STAGE_COLOURS.items():
+        assert f"--stage-{stage}: {colour};" in sheet
+    assert list(figures.STAGE_COLOURS) == list(metrics.STAGES)
 
 
 def test_a_run_without_figures_has_no_plots(make_run: Callable[..., Run], make_cell: Callable[..., Any]) -> None:

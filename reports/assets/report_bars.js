@@ -11,7 +11,7 @@ function drawBars(width, rows, colour, description) {
   const scale = linear(domain, [frame.left, frame.right]);
   const drawing = canvas(width, frame.height, description);
   const inMs = domain[1] < 1;
-  drawing.append(bottomAxis(frame, scale, ticks(domain, width / 130),
+  drawing.append(bottomAxis(frame, scale, ticks(domain, width / 100),
     (value) => short(inMs ? value * 1e3 : value), inMs ? 'ms' : 's'));
   rows.forEach((row, index) => {
     drawing.append(frame.name(index, row.label, told[index]));

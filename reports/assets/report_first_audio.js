@@ -8,7 +8,7 @@ function drawFirstAudio(width, rows) {
   const scale = linear(domain, [frame.left + 4, frame.right]);
   const drawing = canvas(width, frame.height, 'Time to first audio');
   const inMs = domain[1] < 1;
-  drawing.append(bottomAxis(frame, scale, ticks(domain, width / 130),
+  drawing.append(bottomAxis(frame, scale, ticks(domain, width / 100),
     (value) => short(inMs ? value * 1e3 : value), `${inMs ? 'ms' : 's'} after the call`));
   rows.forEach((row, index) => {
     const middle = frame.barTop(index) + frame.bar / 2;

@@ -30,7 +30,7 @@ function drawPlaces(width, {places, fronts}) {
   const y = linear(upwards, [frame.bottom, frame.top]);
   const drawing = canvas(width, height, `${data.speed.label} against ${data.memory.label}: lower left is better`);
   drawing.append(axes(frame,
-    {scale: x, ...scaledTicks(across, data.speed, width / 120), title: `${data.speed.label} (left is faster)`},
+    {scale: x, ...scaledTicks(across, data.speed, width / 90), title: `${data.speed.label} (left is faster)`},
     {scale: y, ...scaledTicks(upwards, data.memory, 6), title: `${data.memory.label} (lower needs less)`}));
   for (const [kind, labels] of Object.entries(fronts)) {
     if (labels.length) drawing.append(svg('path', {d: frontPath(labels, places, x, y, frame), class: `front ${kind}`}));

@@ -13,7 +13,7 @@ function drawSamples(width, {samples}) {
   const domain = airy(values.length ? values : [0, 1], 0.04);
   const scale = linear(domain, [frame.left + 8, frame.right - 4]);
   const drawing = canvas(width, frame.height, `Every sample of ${data.speed.label}`);
-  const {ticks: marked, text} = scaledTicks(domain, data.speed, width / 110);
+  const {ticks: marked, text} = scaledTicks(domain, data.speed, width / 90);
   drawing.append(bottomAxis(frame, scale, marked, text, data.speed.label));
   let top = 8;
   samples.forEach((stack, row) => {
