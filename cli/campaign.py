@@ -14,7 +14,7 @@ from ttsbench.errors import ExitCode, NoRecordError, NotComparableError, RecordE
 from ttsbench.journal import Header, Journal
 from ttsbench.plan import Plan
 from ttsbench.reports import ablation as ablations
-from ttsbench.reports import figures, markdown, report_page, samples, tables
+from ttsbench.reports import figures, markdown, profile_page, report_page, samples, tables
 from ttsbench.scenarios import ablation, schema
 from ttsbench.scenarios.schema import Scenario
 
@@ -246,9 +246,16 @@ def show(path: Path, *, evidence: bool, html: Path | None = None) -> None:
 
 
 def write_page(folder: Path, run: records.Run, file: Path) -> None:
-    """The run's page, made again."""
+    """The page of a run, or of the profile that it holds, made again."""
+    profiled = next((cell for cell in run.cells if cell.profile), None)
+    if profiled is not None:
+        from ttsbench.cli import profile
+
+        text = profile_page.page(profile.of(profiled))
+    else:
+        text = report_page.page(run, folder.absolute(), file.absolute().parent)
     try:
-        records.write_text_atomically(file, report_page.page(run, folder.absolute(), file.absolute().parent))
+        records.write_text_atomically(file, text)
     except OSError as error:
         raise UsageError(f"{file} cannot be written: {error.strerror}") from None
     console.lines([str(file)])

@@ -142,7 +142,7 @@ def notes(one: Compared) -> list[str]:
 
 def reasons(one: Compared) -> list[str]:
     """What explains a verdict, or the lack of one."""
-    told = [*one.match.notes, *_explained(one)]
+    told = [*one.match.notes, *_explained(one), *_by_kernels(one)]
     open_for: dict[str, list[str]] = {}
     for name, judgement in one.found.judgements.items():
         if not judgement.decided:
@@ -169,6 +169,19 @@ def _explained(one: Compared) -> list[str]:
     total = sum(after - before for before, after in stages.values())
     more, of_all = (after - before) * 1e3, total * 1e3
     return [f"{name} took {before * 1e3:,.1f} ms and takes {after * 1e3:,.1f} ({more:+,.1f} of {of_all:+,.1f} ms)"]
+
+
+def _by_kernels(one: Compared) -> list[str]:
+    """Which kernels, or on a CPU which op, differ most between the profiles of both sides."""
+    if one.profile is None or one.found.verdict not in DIFFERENT:
+        return []
+    families = one.profile.families
+    what = "kernel family" if families else "op"
+    return [
+        f"between the profiles the {what} {change.name} goes from {change.before_seconds * 1e3:,.1f} to "
+        f"{change.after_seconds * 1e3:,.1f} ms ({change.seconds * 1e3:+,.1f} ms)"
+        for change in (families or one.profile.ops)[:1]
+    ]
 
 
 def stage_changes(pairs: Sequence[Pair]) -> dict[str, tuple[float, float]]:

@@ -389,6 +389,13 @@ def test_show_prints_a_record(ttsbench: Ttsbench, tmp_path: Path, make_run: Call
         assert "0.500" in ended.out
 
 
+def test_show_writes_the_page_again(ttsbench: Ttsbench, tmp_path: Path, make_run: Callable[..., records.Run]) -> None:
+    records.write_run(tmp_path, make_run(scenario="mine"))
+    assert ttsbench("show", ".", "--html", "page.html").out == "page.html\n"
+    assert "<h1>mine</h1>" in (tmp_path / "page.html").read_text()
+    assert "missing/page.html cannot be written" in refused(ttsbench, "show", ".", "--html", "missing/page.html")
+
+
 @pytest.mark.parametrize("width", ["20", "80", "300"])
 def test_no_figure_is_ever_cut(
     ttsbench: Ttsbench, tmp_path: Path, make_run: Callable[..., records.Run], make_cell: Callable[..., records.Cell],

@@ -182,6 +182,7 @@ class TestKernels:
             profiles.write(folder, make_slower_profile(stack, factor, CODE))
         compare(run, output=tmp_path / "out")
         assert "lean: Kernel families (profiled)" in self.told(tmp_path / "out")
+        assert "between the profiles the kernel family attention goes from" in self.told(tmp_path / "out")
         browser.open(tmp_path / "out" / comparison_page.FILE)
         assert browser.column("families-profile-0", 0)[0] == "attention"
         assert "lean: between the two profiles" in browser.run("document.getElementById('causes').innerText")
