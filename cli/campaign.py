@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -191,7 +191,7 @@ def write_results(folder: Path, status: str) -> records.Run:
     run = runner.assemble(header, cells, status)
     try:
         records.write_run(folder, run)
-        for name, text in documents(folder, run).items():
+        for name, text in documents(folder, run):
             records.write_text_atomically(folder / name, text)
     except OSError as error:
         raise UsageError(
@@ -201,13 +201,15 @@ def write_results(folder: Path, status: str) -> records.Run:
     return run
 
 
-def documents(folder: Path, run: records.Run) -> dict[str, str]:
-    """By the name of its file, each document that a run leaves beside its record."""
-    found = {"samples.csv": samples.samples(run)}
+def documents(folder: Path, run: records.Run) -> Iterator[tuple[str, str]]:
+    """Name and text of each document that a run leaves beside its record, one after the other as they are made."""
+    yield "samples.csv", samples.samples(run)
     plots = figures.figures(run)
+    yield from plots.items()
     if (taken_apart := ablations.ablation(run)) is not None:
-        found[ablations.PLOT] = ablations.waterfall(taken_apart)
-    return found | plots | {"report.md": markdown.report(run, plots), report_page.FILE: report_page.page(run, folder)}
+        yield ablations.PLOT, ablations.waterfall(taken_apart)
+    yield "report.md", markdown.report(run, plots)
+    yield report_page.FILE, report_page.page(run, folder)
 
 
 def show_plan(scenario: Scenario, planned: Plan) -> None:

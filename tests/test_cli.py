@@ -254,7 +254,7 @@ def test_a_signal_while_results_are_written_leaves_them_to_be_resumed(
 ) -> None:
     (tmp_path / "s.yaml").write_text(GOOD)
     monkeypatch.setattr("ttsbench.runner.execute", lambda *_: None)
-    monkeypatch.setattr("ttsbench.reports.markdown.report", lambda _: os.kill(os.getpid(), signal.SIGTERM))
+    monkeypatch.setattr("ttsbench.reports.markdown.report", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
     assert ttsbench("run", "s.yaml").code == ExitCode.INTERRUPTED
     [folder] = tmp_path.glob("runs/s-*")
     assert {path.name for path in folder.iterdir()} == {"journal.jsonl", "run.json", "samples.csv"}

@@ -67,7 +67,7 @@ def test_whatever_stands_in_a_record_is_refused_or_shown(
     (tmp_path / "run.json").write_text(json.dumps(data))
     try:
         run = records.read_run(tmp_path)
-        documents = campaign.documents(tmp_path, run)
+        documents = dict(campaign.documents(tmp_path, run))
         campaign.show(tmp_path, evidence=True)
     except TtsbenchError as error:
         told = str(error)
