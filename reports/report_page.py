@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -130,7 +131,13 @@ SLUGS = {
 
 def _ablation(run: Run) -> dict[str, Any] | None:
     found = ablation.ablation(run)
-    return None if found is None else pages.table(ablation.table(found), "ablation", words=True)
+    if found is None:
+        return None
+    drawn = base64.b64encode(ablation.waterfall(found).encode()).decode()
+    return {
+        "table": pages.table(ablation.table(found), "ablation", words=True),
+        "picture": f"data:image/svg+xml;base64,{drawn}",
+    }
 
 
 def _rest(run: Run) -> dict[str, Any]:
