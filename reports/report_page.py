@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,7 +80,12 @@ def _facts(run: Run) -> list[tuple[str, str]]:
     if told and told[0][0] == "GPU":
         told = [fact for fact in told if fact[0] != "CPU"]
     processes = sum(cell.ok for cell in run.cells)
-    return [("run", run.run_id), ("finished", run.finished_utc), ("processes", f"{processes:,}"), *told]
+    return [("run", run.run_id), ("finished", _minute(run.finished_utc)), ("processes", f"{processes:,}"), *told]
+
+
+def _minute(utc: str) -> str:
+    """As people write it, where it is a time."""
+    return re.sub(r"^(\d{4}-\d\d-\d\d)T(\d\d:\d\d).*\+00:00$", r"\1 \2 UTC", utc)
 
 
 def _at(data: Any, path: Sequence[str]) -> str:

@@ -165,7 +165,7 @@ def environments(runs: Iterable[Run]) -> list[tuple[str, str, str]]:
 def _different(one: Mapping[str, Any], other: Mapping[str, Any], names: Sequence[str]) -> Iterator[str]:
     for name in names:
         theirs, ours = (data.get(name, at(data, name)) for data in (one, other))
-        if theirs != ours:
+        if str(theirs) != str(ours):  # what an older record lacks is none
             yield f"{name}: {theirs!s:.60} against {ours!s:.60}"
 
 

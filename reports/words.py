@@ -23,6 +23,7 @@ VERBS = {
 NO_FIGURES = "there are no figures on both sides"
 # From here on a factor says more than a percentage.
 FACTOR_MIN = 1.995
+WIDE = 4
 FIGURE_WORDS = {
     metrics.FORWARD.name: "a forward",
     metrics.PEAK_MEMORY.name: "peak memory",
@@ -73,7 +74,7 @@ def _change(name: str, judgement: Judgement) -> str:
     ratio, low, high = judgement.ratio, judgement.low, judgement.high
     if name in TIMES and ratio <= 1 / FACTOR_MIN:
         return f"{1 / ratio:.2f}× as fast ({_times(1 / high)} to {_times(1 / low)})"
-    if ratio >= FACTOR_MIN:
+    if ratio >= FACTOR_MIN or high >= WIDE * low:
         return f"{ratio:.2f}× as much ({_times(low)} to {_times(high)})"
     more, sign = ("more", 1) if ratio >= 1 else ("less", -1)
     nearer, further = sorted(sign * (end - 1) for end in (low, high))

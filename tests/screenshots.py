@@ -15,7 +15,7 @@ from ttsbench import profiles, records
 from ttsbench.cli import compare
 from ttsbench.reports import comparison_page, profile_page, report_page
 
-WIDTH = 1160
+WIDTH = 1200
 # Name: where the picture begins, and how high it is.
 PICTURES = {"report": ("", 1130), "comparison": ("", 1180), "profile": ("", 1130)}
 BYTES_MAX = 200_000

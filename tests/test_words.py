@@ -32,6 +32,10 @@ def judged(verdict: Verdict, ratio: float, low: float, high: float, **changes: A
             "energy 2.0% less (−10.0% to 10.0%), but undecided: too wide",
         ),
         (
+            "rtf", judged(Verdict.INCONCLUSIVE, 0.93, 0.09, 9.3, reason="2 pairs"),
+            "RTF 0.93× as much (0.09× to 9.30×), but undecided: 2 pairs",
+        ),
+        (
             "rtf", Judgement(Verdict.INCONCLUSIVE, 1, 0.03, reason="1 pairs; it takes 5"),
             "RTF is undecided, 1 pairs; it takes 5",
         ),
