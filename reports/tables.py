@@ -242,7 +242,8 @@ def quality_figures(texts: Sequence[Any]) -> tuple[str, ...]:
     """Of several texts the worst of each, as it stands in a table."""
     if not texts:
         return ("–",) * len(QUALITY)
-    return tuple(form.format(worst(getattr(text, field) for text in texts)) for _, field, worst, form in QUALITY)
+    found = ((form, worst(getattr(text, field) for text in texts)) for _, field, worst, form in QUALITY)
+    return tuple(form.format(value) if value else "0" for form, value in found)
 
 
 def faults(run: Run) -> list[str]:

@@ -16,19 +16,25 @@ from ttsbench.cli import compare
 from ttsbench.reports import comparison_page, profile_page, report_page
 
 WIDTH = 1200
-# Name: where the picture begins, and how high it is.
-PICTURES = {"report": ("", 1130), "comparison": ("", 1180), "profile": ("", 1130)}
+# Name: of which page, where the picture begins, and how high it is.
+PICTURES = {
+    "report": ("report", "", 1240),
+    "samples": ("report", "#stages", 950),
+    "comparison": ("comparison", "", 1180),
+    "profile": ("profile", "", 1180),
+}
 BYTES_MAX = 200_000
 
 
 def main(run: Path, profile: Path, folder: Path) -> None:
-    """Three pictures."""
+    """One picture after the other."""
     with tempfile.TemporaryDirectory() as scratch:
         browser = Browser(Path(scratch) / "chromium")
         try:
-            for name, text in pages(run, profile).items():
-                browser.open(records.write_text_atomically(Path(scratch) / f"{name}.html", text), WIDTH)
-                selector, height = PICTURES[name]
+            for page, text in pages(run, profile).items():
+                records.write_text_atomically(Path(scratch) / f"{page}.html", text)
+            for name, (page, selector, height) in PICTURES.items():
+                browser.open(Path(scratch) / f"{page}.html", WIDTH)
                 picture = browser.picture(selector, height)
                 assert len(picture) < BYTES_MAX, f"{name} has {len(picture):,} bytes"
                 records.write_atomically(folder / f"{name}.png", picture)

@@ -2,17 +2,13 @@
 
 const FURTHEST = 8;
 
-/** Around 1, as far as the ratios and the limits go; an interval may end outside, with an arrow. */
+/** As far as ratios, limits and intervals go; one that goes very far ends at the edge, with an arrow. */
 function forestDomain(rows) {
-  const reach = Math.max(1.06, ...rows.flatMap((row) => {
-    const outward = [row.ratio, 1 / row.ratio, 1 + row.limit * 1.6];
-    const near = (end) => end !== null && Math.max(end, 1 / end) < FURTHEST ? [end, 1 / end] : [];
-    return [...outward, ...near(row.low), ...near(row.high)];
-  })) ** 1.12;
-  const [least, most] = [Math.min(...rows.map((row) => row.low ?? row.ratio)), Math.max(...rows.map((row) => row.high ?? row.ratio))];
-  // Where all lie on one side, the other needs no more room than its limit.
-  const limit = Math.max(...rows.map((row) => row.limit)) * 2.2;
-  return [least < 1 - limit / 2.2 ? 1 / reach : Math.max(1 / reach, 1 / (1 + limit)), most > 1 + limit / 2.2 ? reach : Math.min(reach, 1 + limit)];
+  const ends = rows.flatMap((row) => {
+    const limit = 1 + row.limit * 1.6;
+    return [row.ratio, limit, 1 / limit, ...[row.low, row.high].filter((end) => end && Math.max(end, 1 / end) < FURTHEST)];
+  });
+  return [Math.min(...ends) ** 1.12, Math.max(...ends) ** 1.12];
 }
 
 function ratioTicks([low, high], wanted) {

@@ -23,7 +23,7 @@ function frontPath(labels, places, x, y, frame) {
 }
 
 function drawPlaces(width, {places, fronts}) {
-  const height = Math.round(Math.min(420, Math.max(300, width * 0.5)));
+  const height = Math.round(Math.min(340, Math.max(300, width * 0.4)));
   const frame = {width, height, left: 58, right: width - 14, top: 30, bottom: height - 48};
   const [across, upwards] = [airy(places.flatMap((place) => place.speed)), airy(places.flatMap((place) => place.memory), 0.18)];
   const x = linear(across, [frame.left, frame.right]);
