@@ -229,14 +229,14 @@ def show_plan(scenario: Scenario, planned: Plan) -> None:
 def show(path: Path, *, evidence: bool, html: Path | None = None) -> None:
     """A run's tables again, from its record alone; from its journal, if a kill left nothing else."""
     run = read_run(path)
+    folder = path if path.is_dir() else path.parent
     if html is not None:
-        write_page(path if path.is_dir() else path.parent, run, html)
+        write_page(folder, run, html)
         return
-    if any(cell.profile for cell in run.cells):
-        show_profiles(run)
+    show_profiles(run)
+    if holds_profiles_only(run):
         return
     console.show_run(run)
-    folder = path if path.is_dir() else path.parent
     if run.status != "complete" and (folder / journal.FILE).exists():
         console.lines([f"{run.status}; go on with: ttsbench run --resume {folder}"])
     if evidence:
@@ -248,12 +248,11 @@ def show(path: Path, *, evidence: bool, html: Path | None = None) -> None:
 
 
 def write_page(folder: Path, run: records.Run, file: Path) -> None:
-    """The page of a run, or of the profile that it holds, made again."""
-    profiled = next((cell for cell in run.cells if cell.profile), None)
-    if profiled is not None:
+    """The page of a run, or of the profile that is all it holds, made again."""
+    if holds_profiles_only(run):
         from ttsbench.cli import profile
 
-        text = profile_page.page(profile.of(profiled))
+        text = profile_page.page(profile.of(run.cells[0]))
     else:
         text = report_page.page(run, folder.absolute(), file.absolute().parent)
     try:
@@ -263,12 +262,18 @@ def write_page(folder: Path, run: records.Run, file: Path) -> None:
     console.lines([str(file)])
 
 
+def holds_profiles_only(run: records.Run) -> bool:
+    """Whether `profile` made it."""
+    return bool(run.cells) and all(cell.profile for cell in run.cells)
+
+
 def show_profiles(run: records.Run) -> None:
-    """Of a folder that `profile` made: the summary of each."""
+    """The summary of each."""
     from ttsbench.cli import profile
 
     for cell in run.cells:
-        profile.show(profile.of(cell))
+        if cell.profile:
+            profile.show(profile.of(cell))
 
 
 def read_run(path: Path) -> records.Run:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from ttsbench import profiles, records
+from ttsbench.cli import campaign
 from ttsbench.cli import compare as comparing
 from ttsbench.cli.profiles_beside import SAME_CODE
 from ttsbench.errors import ExitCode
@@ -206,8 +207,9 @@ class TestKernels:
         assert "ttsbench.sha256" in SAME_CODE
 
     def test_rows_of_the_runs_themselves_do_too_the_newest_first(
-        self, keep: Keep, tmp_path: Path, make_slower_profile: Callable[..., Profile]
-    ) -> None:
+        self, keep: Keep, tmp_path: Path, make_slower_profile: Callable[..., Profile],
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:  # fmt: skip
         folders = []
         for name, factors in (("before", (1.0,)), ("after", (5.0, 2.0))):
             folder = keep(name, {"upstream": 0.5 if name == "before" else 0.6})
@@ -225,6 +227,10 @@ class TestKernels:
             folders.append(folder)
         compare(*folders, output=tmp_path / "out")
         [found] = json.loads((tmp_path / "out" / "comparison.json").read_text())["comparisons"]
+        campaign.show(folders[1], evidence=False)
+        printed = capsys.readouterr().out
+        assert printed.count("launch_bound_decode") + printed.count("Decoding waits for launches") >= 2
+        assert "stack" in printed
         attention = found["profile"]["families"][0]
         assert attention["after_seconds"] == pytest.approx(2 * attention["before_seconds"])
 
