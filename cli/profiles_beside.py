@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from ttsbench import profiles, records
+from ttsbench import profiles
 from ttsbench.errors import RecordError
 from ttsbench.jobs import PROFILE
 from ttsbench.profiles import Profile
@@ -43,7 +43,7 @@ def _among(side: Side, cell: Cell) -> Iterator[Profile]:
     for run in side.runs:
         for row in run.cells:
             if row.kind == PROFILE and row.profile and (row.key, row.slots) == (cell.key, cell.slots):
-                yield records.from_json(Profile, row.profile, f"{run.run_id}: profile")
+                yield profiles.decoded(row.profile, f"{run.run_id}: {row.key}: profile")
 
 
 def _beside(side: Side, cell: Cell) -> Iterator[Profile]:

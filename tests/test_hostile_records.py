@@ -20,6 +20,7 @@ from ttsbench import journal, profiles, records
 from ttsbench.cli import app, campaign
 from ttsbench.cli import compare as comparing
 from ttsbench.errors import ExitCode, RecordError, TtsbenchError
+from ttsbench.profiles import Profile
 from ttsbench.records import Cell, Run
 from ttsbench.reports import comparison_page, markdown, samples, verdicts
 
@@ -141,6 +142,17 @@ def test_100_mb_are_refused_unread(tmp_path: Path, name: str) -> None:
     with pytest.raises(RecordError, match=r"has 100 MB; a record has at most 67 MB"):
         read(tmp_path)
     assert time.process_time() - began < 0.5
+
+
+@pytest.mark.parametrize("walls", [[], [0.0], [None], [-1.0], "x"])
+def test_a_profile_without_a_wall_is_refused(
+    make_profile: Callable[..., Profile], tmp_path: Path, walls: object
+) -> None:
+    data = records.to_json(make_profile())
+    data["header"]["unprofiled_wall_seconds"] = walls
+    (tmp_path / profiles.FILE).write_text(records.dump(data))
+    with pytest.raises(RecordError, match=r"header\.unprofiled_wall_seconds should"):
+        profiles.read(tmp_path)
 
 
 def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
