@@ -10,10 +10,10 @@ UV := .venv/.uv-$(UV_VERSION)-python-$(PYTHON_VERSION)
 READY := .venv/.ready-$(UV_VERSION)-python-$(PYTHON_VERSION)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup bench test lint typecheck lock overhead clean
+.PHONY: help setup bench test lint typecheck lock overhead screenshots clean
 
 help: ## List what can be made
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(READY) ## Set up .venv
 
@@ -36,6 +36,9 @@ lock: $(UV) ## Bring requirements.lock in step with pyproject.toml (UPGRADE=--up
 
 overhead: $(READY) ## Show that the harness does not slow down what it measures
 	@$(BIN)/ttsbench overhead
+
+screenshots: $(READY) ## Draw the README's pictures (RUN=runs/quickstart-… PROFILE=runs/quickstart-…-profile-…)
+	@$(BIN)/python tests/screenshots.py $(RUN) $(PROFILE) docs/images
 
 clean: ## Remove the environment, builds and caches; runs/ stays
 	rm -rf .venv build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage

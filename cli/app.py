@@ -124,11 +124,12 @@ def checkpoint(
 def show(
     run: RunFolder,
     evidence: Annotated[bool, typer.Option("--evidence", help="What each option can show for itself.")] = False,
+    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write its page there instead.")] = None,
 ) -> None:
-    """Print a run again, from its record."""
+    """Print a run again, from its record, or write its report.html again."""
     from ttsbench.cli import campaign
 
-    campaign.show(run, evidence=evidence)
+    campaign.show(run, evidence=evidence, html=html)
 
 
 @app.command(epilog="Example: ttsbench schema > scenario.schema.json")
@@ -211,7 +212,7 @@ def compare(
     fail_on: Annotated[list[str], typer.Option(metavar="REASON", help="slower, quality or inconclusive; all if "
                                                "left out. Repeatable.")] = [],  # noqa: B006
     allow_mismatch: Annotated[bool, typer.Option("--allow-mismatch", help="Compare all the same, marked so.")] = False,
-    output: Annotated[Path | None, typer.Option(metavar="DIR", help="Write comparison.md and comparison.json.")] = None,
+    output: Annotated[Path | None, typer.Option(metavar="DIR", help="Write comparison.html, .md and .json.")] = None,
     formats: Formats = [],  # noqa: B006
 ) -> None:  # fmt: skip
     """Decide whether stacks or runs are slower, faster or the same; exit code 1 means slower, 3 that it stays open."""
@@ -288,8 +289,10 @@ def main() -> None:
 
 def tell(problem: object, code: ExitCode) -> ExitCode:
     """One line for people, where there is anyone to read it."""
+    from ttsbench.reports.plain import printable
+
     with suppress(OSError):
-        typer.echo(f"ttsbench: {problem}", err=True)
+        typer.echo(printable(f"ttsbench: {problem}"), err=True)
     return code
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from ttsbench.errors import ExitCode, NoRecordError, NotComparableError, RecordE
 from ttsbench.journal import Header, Journal
 from ttsbench.plan import Plan
 from ttsbench.reports import ablation as ablations
-from ttsbench.reports import markdown, samples, stream_plot
+from ttsbench.reports import drawings, markdown, profile_page, report_page, samples, stream_plot
 from ttsbench.scenarios import ablation, schema
 from ttsbench.scenarios.schema import Scenario
 
@@ -175,7 +175,7 @@ def carry_out(folder: Path, book: Journal, planned: Plan, *, quiet: bool) -> Exi
 def conclude(folder: Path, run: records.Run) -> ExitCode:
     """Prints the results, and says by the exit code whether they are whole."""
     console.show_run(run)
-    console.lines([f"{folder}/report.md"])
+    console.lines([f"{folder}/{report_page.FILE}", f"{folder}/report.md"])
     if run.status == "interrupted":
         console.lines([f"stopped; go on with: ttsbench run --resume {folder}"])
         return ExitCode.INTERRUPTED
@@ -191,19 +191,27 @@ def write_results(folder: Path, status: str) -> records.Run:
     run = runner.assemble(header, cells, status)
     try:
         records.write_run(folder, run)
-        records.write_text_atomically(folder / "samples.csv", samples.samples(run))
-        records.write_text_atomically(folder / "report.md", markdown.report(run))
-        for name, drawn in stream_plot.drawings(run).items():
+        for name, text in documents(folder, run):
             (folder / name).parent.mkdir(exist_ok=True)
-            records.write_text_atomically(folder / name, drawn)
-        if (found := ablations.ablation(run)) is not None:
-            records.write_text_atomically(folder / ablations.PLOT, ablations.waterfall(found))
+            records.write_text_atomically(folder / name, text)
     except OSError as error:
         raise UsageError(
             f"the results cannot be written to {folder}: {error.strerror}",
             mend=f"The journal is whole; make room, then: ttsbench run --resume {folder}",
         ) from None
     return run
+
+
+def documents(folder: Path, run: records.Run) -> Iterator[tuple[str, str]]:
+    """Name and text of each document that a run leaves beside its record, one after the other as they are made."""
+    yield "samples.csv", samples.samples(run)
+    plots = drawings.drawings(run)
+    yield from plots.items()
+    yield from stream_plot.drawings(run).items()
+    if (taken_apart := ablations.ablation(run)) is not None:
+        yield ablations.PLOT, ablations.waterfall(taken_apart)
+    yield "report.md", markdown.report(run, plots)
+    yield report_page.FILE, report_page.page(run, folder)
 
 
 def show_plan(scenario: Scenario, planned: Plan) -> None:
@@ -220,30 +228,53 @@ def show_plan(scenario: Scenario, planned: Plan) -> None:
     console.lines([f"about {console.duration(planned.estimated_seconds)} in all"])
 
 
-def show(path: Path, *, evidence: bool) -> None:
+def show(path: Path, *, evidence: bool, html: Path | None = None) -> None:
     """A run's tables again, from its record alone; from its journal, if a kill left nothing else."""
     run = read_run(path)
-    if any(cell.profile for cell in run.cells):
-        show_profiles(run)
+    folder = path if path.is_dir() else path.parent
+    if html is not None:
+        write_page(folder, run, html)
+        return
+    show_profiles(run)
+    if holds_profiles_only(run):
         return
     console.show_run(run)
-    folder = path if path.is_dir() else path.parent
     if run.status != "complete" and (folder / journal.FILE).exists():
         console.lines([f"{run.status}; go on with: ttsbench run --resume {folder}"])
     if evidence:
-        for build in markdown.DETAILS:
-            for table in build(run):
-                console.show_table(table)
+        for table in (table for build in markdown.DETAILS for table in build(run) if table.rows):
+            console.show_table(table)
         for cell in run.cells:
             console.lines([f"{cell.key} ({cell.kind} {cell.process + 1}): {records.dump(cell.evidence)}"])
 
 
+def write_page(folder: Path, run: records.Run, file: Path) -> None:
+    """The page of a run, or of the profile that is all it holds, made again."""
+    if holds_profiles_only(run):
+        from ttsbench.cli import profile
+
+        text = profile_page.page(profile.of(run.cells[0]))
+    else:
+        text = report_page.page(run, folder.absolute(), file.absolute().parent)
+    try:
+        records.write_text_atomically(file, text)
+    except OSError as error:
+        raise UsageError(f"{file} cannot be written: {error.strerror}") from None
+    console.lines([str(file)])
+
+
+def holds_profiles_only(run: records.Run) -> bool:
+    """Whether `profile` made it."""
+    return bool(run.cells) and all(cell.profile for cell in run.cells)
+
+
 def show_profiles(run: records.Run) -> None:
-    """Of a folder that `profile` made: the summary of each."""
+    """The summary of each."""
     from ttsbench.cli import profile
 
     for cell in run.cells:
-        profile.show(profile.of(cell))
+        if cell.profile:
+            profile.show(profile.of(cell))
 
 
 def read_run(path: Path) -> records.Run:

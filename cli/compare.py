@@ -11,6 +11,7 @@ from ttsbench import journal, records
 from ttsbench.cli import console, exporting, listing
 from ttsbench.cli.campaign import read_run
 from ttsbench.cli.kernels import make_folder
+from ttsbench.cli.profiles_beside import between_profiles
 from ttsbench.errors import ExitCode, NotComparableError, RecordError, UsageError
 from ttsbench.records import Run
 from ttsbench.reports import comparison, sides, verdicts
@@ -52,7 +53,7 @@ def compare(
 
 
 def write(report: Report, folder: Path, formats: Sequence[str] = (), *, fail_on: Sequence[str] = ()) -> None:
-    """Every file of a comparison: those that are always written, and the formats asked for."""
+    """Every file of a comparison, each whole or not at all: those always written, and the formats asked for."""
     for name in dict.fromkeys((*registry.ALWAYS, *formats)):
         for file, data in registry.of_comparison(report, name, fail_on or verdicts.REASONS).items():
             records.write_atomically(folder / file, data)
@@ -69,17 +70,27 @@ def compared(given: Sequence[Side], *, allow_mismatch: bool) -> Report:
         )
     baseline, *candidates = given
     if candidates:
-        matches = [match for candidate in candidates for match in sides.between(candidate, baseline)]
+        several = len(candidates) > 1
+        matches = [
+            (sides.named_after(candidate, match) if several else match, candidate)
+            for candidate in candidates
+            for match in sides.between(candidate, baseline)
+        ]
     elif len(baseline.runs) == 1 and not baseline.stack:
-        matches = sides.within(baseline.runs[0])
+        matches = [(match, baseline) for match in sides.within(baseline.runs[0])]
     else:
         raise UsageError("there is nothing to compare with", mend="Give a baseline and then candidates, or one run")
     if not matches:
         raise UsageError("nothing is on both sides", mend="Name stacks, as in RUN:STACK; ttsbench show RUN lists them")
     remarks = dict.fromkeys(remark for side in given for run in side.runs for remark in sides.remarks(run))
     lonely = [note for candidate in candidates for note in sides.lonely(candidate, baseline)]
-    found = [Compared(match, comparison.whole(match.pairing)) for match in matches]
-    return Report(tuple(found), (*lonely, *remarks), tuple(mismatches))
+    found = [
+        Compared(match, comparison.whole(match.pairing), between_profiles(match, candidate, baseline))
+        for match, candidate in matches
+    ]
+    others = sides.environments(run for side in given for run in side.runs)
+    names = tuple(f"{side.label}:{side.stack}" if side.stack else side.label for side in given)
+    return Report(tuple(found), (*lonely, *remarks), tuple(mismatches), tuple(others), names)
 
 
 def exit_code(report: Report, fail_on: Sequence[str]) -> ExitCode:
@@ -101,7 +112,7 @@ def read_side(name: str) -> Side:
             raise RecordError(f"{path} holds no run", mend="Name a run folder, or a folder of run folders")
     else:
         runs = [read_run(path)]
-    return Side(path.name or str(path), tuple(sorted(runs, key=_made)), stack)
+    return Side(path.name or str(path), tuple(sorted(runs, key=_made)), stack, path)
 
 
 def is_run(folder: Path) -> bool:

@@ -8,16 +8,16 @@ from collections.abc import Sequence
 from contextlib import contextmanager, suppress
 from typing import IO, TYPE_CHECKING, Any, cast
 
-from rich.cells import cell_len
 from rich.console import Console
 from rich.live import Live
-from rich.markup import escape
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from ttsbench.cli import fitting
 from ttsbench.jobs import PROFILE
 from ttsbench.records import Cell, Run
 from ttsbench.reports import ablation, claims, forwards, metrics, streaming, tables
+from ttsbench.reports.plain import printable
 from ttsbench.reports.tables import Table
 
 if TYPE_CHECKING:
@@ -53,7 +53,6 @@ class Unfailing:
         return getattr(sys.stderr, name)
 
 
-LABEL_WIDTH_MIN = 12
 OUT = Out(highlight=False, soft_wrap=False)
 ERR = Console(file=cast(IO[str], Unfailing()), highlight=False)
 
@@ -66,40 +65,43 @@ def show_run(run: Run) -> None:
     if (found := ablation.ablation(run)) is not None:
         show_table(ablation.table(found), of_words=True)
     for where, status, reason in tables.failures(run):
-        OUT.print(Text.assemble((f"{status}: ", "bold red"), f"{where}: {reason}"))
+        OUT.print(Text.assemble((printable(f"{status}: "), "bold red"), printable(f"{where}: {reason}")))
     for fault in tables.faults(run):
-        OUT.print(Text.assemble(("quality failed: ", "bold red"), fault))
+        OUT.print(Text.assemble(("quality failed: ", "bold red"), printable(fault)))
     for warning in tables.warnings(run):
         note(warning)
 
 
 def note(text: str) -> None:
     """What a reader should know."""
-    OUT.print(Text.assemble(("note: ", "yellow"), text), soft_wrap=True)
+    OUT.print(Text.assemble(("note: ", "yellow"), printable(text)), soft_wrap=True)
 
 
 def show_table(table: Table, *, of_words: bool = False) -> None:
     """One table, its notes below it, dimmed. Figures are never broken or cut and stand right; words are what wraps."""
-    rich = RichTable(
-        title=escape(table.title) or None, title_justify="left", pad_edge=False, box=None, padding=(0, 1, 0, 0)
-    )
+    if table.title:
+        OUT.print(words(table.title))
+    for part in [table] if of_words else fitting.fitted(table, OUT.width):
+        console = OUT if of_words else Out(highlight=False, width=max(OUT.width, fitting.width_needed(part)))
+        console.print(_drawn(part, of_words=of_words))
+    for note in table.notes:
+        OUT.print(words(note, "dim"))
+
+
+def _drawn(table: Table, *, of_words: bool) -> RichTable:
+    rich = RichTable(pad_edge=False, box=None, padding=(0, 1, 0, 0))
     for number, column in enumerate(table.columns):
         left = of_words or number == 0
         wraps = number == len(table.columns) - 1 if of_words else number == 0
-        rich.add_column(column, justify="left" if left else "right", overflow="fold", no_wrap=not wraps)
+        rich.add_column(words(column), justify="left" if left else "right", overflow="fold", no_wrap=not wraps)
     for row in table.rows:
-        rich.add_row(*(Text(cell) for cell in row), style="bold" if "baseline" in row else None)
-    console = OUT if of_words else Out(highlight=False, width=max(OUT.width, width_needed(table)))
-    console.print(rich)
-    for note in table.notes:
-        OUT.print(Text(note, style="dim"))
+        rich.add_row(*map(words, row), style="bold" if "baseline" in row else None)
+    return rich
 
 
-def width_needed(table: Table) -> int:
-    """What the figures take beside the labels; on a terminal labels may be folded, elsewhere nothing has to be."""
-    texts = [(column, *cells) for column, *cells in zip(table.columns, *table.rows, strict=True)]
-    labels, *figures = [max(cell_len(line) for text in column for line in text.split("\n")) for column in texts]
-    return sum(width + 1 for width in (min(labels, LABEL_WIDTH_MIN) if OUT.is_terminal else labels, *figures))
+def words(text: str, style: str = "") -> Text:
+    """Text that is neither markup nor a terminal's command."""
+    return Text(printable(text), style)
 
 
 @contextmanager
@@ -139,7 +141,7 @@ class Lines(Silent):
 
     def preparing(self, stage: str) -> None:
         """What the first cell waits for."""
-        ERR.print(Text(f"preparing: {stage}"), soft_wrap=True)
+        ERR.print(words(f"preparing: {stage}"), soft_wrap=True)
 
     def cell_started(self, job: Job, number: int, total: int) -> None:
         """Remembers where the run is."""
@@ -152,7 +154,7 @@ class Lines(Silent):
         what = f"{cell.kind} {cell.process + 1}"
         left = duration(self._pace.left)
         told = f"{cell.key} {what}: {outcome(cell)}, {cell.elapsed_seconds:.1f} s (about {left} left)"
-        ERR.print(Text(f"[{self._number}/{self._total}] {told}"), soft_wrap=True)
+        ERR.print(words(f"[{self._number}/{self._total}] {told}"), soft_wrap=True)
 
 
 class Watched(Silent):
@@ -182,13 +184,13 @@ class Watched(Silent):
         """Leaves a line behind."""
         self._pace.finished(self._number, self._total)
         mark = Text("✓ ", style="green") if cell.ok else Text("✗ ", style="red")
-        what = f"{cell.key} {cell.kind} {cell.process + 1}: {outcome(cell)}"
+        what = printable(f"{cell.key} {cell.kind} {cell.process + 1}: {outcome(cell)}")
         self._live.console.print(Text.assemble(mark, what, (f"  {cell.elapsed_seconds:.1f} s", "dim")))
 
     def __rich__(self) -> Text:
         return Text.assemble(
             (f"[{self._number}/{self._total}] ", "bold"),
-            f"{self._job}: {self._stage}  ",
+            printable(f"{self._job}: {self._stage}  "),
             (f"{duration(self._pace.elapsed)} elapsed, about {duration(self._pace.left)} left", "dim"),
         )
 
@@ -247,10 +249,10 @@ def duration(seconds: float) -> str:
 
 def progress_line(text: str) -> None:
     """One plain line beside the result, for who waits."""
-    ERR.print(Text(text), soft_wrap=True)
+    ERR.print(words(text), soft_wrap=True)
 
 
 def lines(texts: Sequence[str]) -> None:
     """Plain lines, nothing in them taken for markup."""
     for text in texts:
-        OUT.print(Text(text), soft_wrap=True)
+        OUT.print(words(text), soft_wrap=True)

@@ -112,7 +112,7 @@ def conclude(folder: Path, run: records.Run, cell: records.Cell) -> ExitCode:
 
 def of(cell: records.Cell) -> Profile:
     """What the cell's record holds."""
-    return records.from_json(Profile, cell.profile, "profile")
+    return profiles.decoded(cell.profile, f"{cell.key}: profile")
 
 
 DIFFERENCES_MAX = 12

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from io import StringIO
+from typing import TYPE_CHECKING
 
 from ttsbench.records import Run
-from ttsbench.reports import metrics, tables
+from ttsbench.reports import drawings, metrics, tables
 from ttsbench.reports.metrics import Metric
 from ttsbench.reports.statistics import Estimate
 from ttsbench.reports.tables import Table
 from ttsbench.scenarios.ablation import ONLY, WITHOUT
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 PLOT = "ablation.svg"
 # So much slower must the fastest process of one side be than the slowest of the other.
@@ -43,7 +46,7 @@ def ablation(run: Run) -> Ablation | None:
     if not run.ablated:
         return None
     [stacks] = tables.results(run)[:1] or [[]]
-    metric = metrics.FORWARD if any(cell.forwards for cell in run.cells) else metrics.RTF
+    metric = metrics.speed(run.cells)
     found = {stack.label: stack.estimate(metric) for stack in stacks}
     baseline, full = found.get(run.baseline), found.get(run.ablated)
     if baseline is None or full is None:
@@ -118,6 +121,10 @@ def waterfall(found: Ablation) -> str:
 
     What the parts save one by one need not add up; the last step says how much they save only together.
     """
+    return drawings.svg(lambda: _waterfall(found))
+
+
+def _waterfall(found: Ablation) -> Figure:
     from matplotlib.figure import Figure
 
     steps, scale = _steps(found), found.metric.scale
@@ -129,9 +136,7 @@ def waterfall(found: Ablation) -> str:
     axes.set_yticks(range(len(steps)), [label for label, _, _ in steps])
     axes.invert_yaxis()
     axes.set_xlabel(f"{found.metric.label} (lower is better)")
-    drawn = StringIO()
-    figure.savefig(drawn, format="svg", metadata={"Date": None})
-    return drawn.getvalue()
+    return figure
 
 
 def _steps(found: Ablation) -> list[tuple[str, float, float]]:

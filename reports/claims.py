@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ttsbench.errors import RecordError
 from ttsbench.records import Cell, Run
 from ttsbench.reports import metrics, tables
 from ttsbench.reports.metrics import Metric
@@ -39,7 +40,13 @@ class Finding:
     claimed: str
     ours: str
     verdict: str
-    sentence: str
+    because: str
+
+    @property
+    def sentence(self) -> str:
+        """All of it in words."""
+        name = f"{self.claim['id']} ({self.point})" if self.point else str(self.claim["id"])
+        return f"{name}: {self.verdict}: {self.because}"
 
 
 @dataclass(frozen=True)
@@ -57,14 +64,29 @@ def overview(run: Run) -> list[Table]:
     found = findings(run)
     if not found:
         return []
-    rows = tuple((_named(f), f.claimed, f.ours, f.verdict) for f in found)
+    rows = tuple((named(f), f.claimed, f.ours, f.verdict) for f in found)
     return [Table("Claims", ("claim", "claimed", "ours", "verdict"), rows, tuple(f.sentence for f in found))]
 
 
 def findings(run: Run) -> list[Finding]:
     """Every claim at every point that it is about."""
-    claims = run.scenario_understood.get("claims", ())
+    claims = run.scenario_understood.get("claims") or ()
+    if not isinstance(claims, list | tuple) or not all(map(_is_claim, claims)):
+        raise RecordError(f"{run.run_id} holds claims that are none", mend="Its record is broken; run it again")
     return [_judged(run, claim, stacks) for claim in claims for stacks in _points(run, claim.get("at") or {})]
+
+
+def _is_claim(given: Any) -> bool:
+    """As a scenario has them; a record may have been written by anybody."""
+    return (
+        isinstance(given, dict)
+        and all(isinstance(given.get(name), str) for name in ("id", "stack", "metric", "kind"))
+        and given["metric"] in METRICS
+        and given["kind"] in _KINDS
+        and isinstance(given.get("at") or {}, dict)
+        and isinstance(given.get("high" if given["kind"] == "value" else "low"), int | float)
+        and isinstance(given.get("high", 0.0) or 0.0, int | float)
+    )
 
 
 def _points(run: Run, at: Mapping[str, Any]) -> Iterator[list[StackResult]]:
@@ -92,8 +114,7 @@ def _judged(run: Run, claim: Mapping[str, Any], stacks: list[StackResult]) -> Fi
             verdict, because = DOES_NOT_HOLD, f"its quality failed: {wrong[0].faults[0]}"
         if changes := next((c.changes_output for c in cells if c.stack == claim["stack"] and c.changes_output), ()):
             because += f"; it changes the output: {'; '.join(changes)}"
-    name = f"{claim['id']} ({point})" if point else str(claim["id"])
-    return Finding(claim, point, _claimed(claim, metric), ours, verdict, f"{name}: {verdict}: {because}")
+    return Finding(claim, point, _claimed(claim, metric), ours, verdict, because)
 
 
 def _hindrance(label: str, cells: list[Cell], stack: StackResult | None, metric: Metric) -> str:
@@ -187,5 +208,6 @@ _UNITS = {
 }
 
 
-def _named(finding: Finding) -> str:
+def named(finding: Finding) -> str:
+    """Its id, and where it is about one of several points, which."""
     return f"{finding.claim['id']}, {finding.point}" if finding.point else str(finding.claim["id"])

@@ -33,7 +33,9 @@ class CountChange:
     reason: str = ""
 
 
-def _in_evidence(*path: str) -> Callable[[Cell], float | None]:
+def in_evidence(*path: str) -> Callable[[Cell], float | None]:
+    """Reads a number there, whatever the evidence is made of."""
+
     def of(cell: Cell) -> float | None:
         found: Any = cell.evidence
         for name in path:
@@ -54,16 +56,17 @@ def _allocated(cell: Cell) -> float | None:
 
 ACTIVITIES = {"decode_per_step": "step", "s3gen_per_call": "S3Gen", "per_call": "call", "per_step": "step"}
 _count = partial(Metric, digits=0)
+ALLOCATED = Metric("allocated_peak_bytes", "allocated MiB", _allocated, 1 / 2**20, 1)
 # Numbers that two processes of the same code agree on.
 COUNTS: tuple[Metric, ...] = (
     *(
-        _count(f"{part}.{what}", f"{label}/{where}", _in_evidence("activity", part, what))
+        _count(f"{part}.{what}", f"{label}/{where}", in_evidence("activity", part, what))
         for part, where in ACTIVITIES.items()
         for what, label in (("launches", "launches"), ("graph_launches", "graphs"), ("waits", "syncs"))
     ),
-    _count("graph_breaks", "graph breaks", _in_evidence("compiler", "graph_breaks")),
-    _count("recompilations", "recompilations", _in_evidence("compiler", "recompilations_while_timing")),
-    Metric("allocated_peak_bytes", "allocated MiB", _allocated, 1 / 2**20, 1),
+    _count("graph_breaks", "graph breaks", in_evidence("compiler", "graph_breaks")),
+    _count("recompilations", "recompilations", in_evidence("compiler", "recompilations_while_timing")),
+    ALLOCATED,
     _count("tokens", "tokens", _tokens),
 )
 

@@ -6,7 +6,7 @@ import statistics as standard
 from collections.abc import Callable, Sequence
 
 from ttsbench.records import Cell, Run
-from ttsbench.reports import metrics, statistics, tables
+from ttsbench.reports import exact, metrics, statistics, tables
 from ttsbench.reports.metrics import Metric
 from ttsbench.reports.tables import StackResult, Table
 
@@ -22,7 +22,7 @@ def _host_seconds(cell: Cell) -> float | None:
 
 def _busy_seconds(cell: Cell) -> float | None:
     """In kernels and copies, as the profiler saw them; on a CPU there are none."""
-    busy_ms = cell.evidence.get("activity", {}).get("per_call", {}).get("device_busy_ms")
+    busy_ms = exact.in_evidence("activity", "per_call", "device_busy_ms")(cell)
     return busy_ms * 1e-3 if busy_ms else None
 
 

@@ -6,11 +6,14 @@ import csv
 import io
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ttsbench.kernel_records import EAGER, TIMINGS, Ceilings, KernelRun, Row
-from ttsbench.reports import markdown
+from ttsbench.reports import drawings, markdown
 from ttsbench.reports.tables import Table
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 COLUMNS = (
     "shape", "dtype", "contender", "error", "max diff", "graph µs", "±", "cold µs", "eager µs", "rate", "ceiling",
@@ -129,6 +132,11 @@ def plot(run: KernelRun, path: Path) -> bool:
     panels = [panel for panel in panels if panel[2]]
     if not panels:
         return False
+    path.write_text(drawings.svg(lambda: _figure(panels, run)), encoding="utf-8")
+    return True
+
+
+def _figure(panels: list[tuple[str, str, list[Row]]], run: KernelRun) -> Figure:
     from matplotlib.figure import Figure
 
     columns = min(3, len(panels))
@@ -138,8 +146,7 @@ def plot(run: KernelRun, path: Path) -> bool:
         axes = figure.add_subplot(lines, columns, number)
         axes.set_title(f"{kernel}, {dtype}", fontsize=9)
         _draw(axes, rows, run)
-    figure.savefig(path, format="svg", metadata={"Date": None})
-    return True
+    return figure
 
 
 def _draw(axes: Any, rows: list[Row], run: KernelRun) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Collection, Iterable
 
 from ttsbench.records import Run
-from ttsbench.reports import ablation, claims, forwards, stream_plot, streaming, tables
+from ttsbench.reports import ablation, claims, drawings, forwards, stream_plot, streaming, tables
+from ttsbench.reports.plain import printable
 from ttsbench.reports.tables import Table
 
+MARKUP = re.compile(r"[\\`*_|\[\]<>#~$&]")
 # What stands first: the figures of utterances or of forwards, then what others claim of them.
 OVERVIEWS = (tables.overview, streaming.listener, forwards.overview, claims.overview)
 
@@ -23,22 +26,32 @@ DETAILS = (
 )
 
 
-def report(run: Run) -> str:
-    """The whole document."""
+def report(run: Run, plots: Collection[str] = ()) -> str:
+    """The whole document, with those plots that lie beside it."""
     parts = [
         f"# {escape(run.scenario)}",
-        f"Run `{run.run_id}`, {run.status}, {run.started_utc} to {run.finished_utc}, ttsbench {run.ttsbench_version}.",
+        f"Run {escape(lede(run))}.",
         *(render(table) for build in OVERVIEWS for table in build(run)),
+        *(f"![{drawings.title(name)}]({name})" for name in plots),
         *_ablation(run),
         *_streams(run),
-        *_section("Not measured", [f"{where}: **{what}**, {why}" for where, what, why in tables.failures(run)]),
+        *_section("Not measured", _failures(run)),
         *_section("Quality failed", [escape(fault) for fault in tables.faults(run)]),
-        *_section("Warnings", [*tables.warnings(run), *map(escape, streaming.warnings(run))]),
+        *_section("Warnings", [escape(warning) for warning in (*tables.warnings(run), *streaming.warnings(run))]),
         *(render(table) for build in DETAILS for table in build(run) if table.rows),
         *_section("What ran", _scenario_lines(run)),
         *_section("Ran on", _environment_lines(run)),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def lede(run: Run) -> str:
+    """Which run this is, of when, and whether it is whole."""
+    return f"{run.run_id}, {run.status}, {run.started_utc} to {run.finished_utc}, ttsbench {run.ttsbench_version}"
+
+
+def _failures(run: Run) -> list[str]:
+    return [f"{escape(where)}: **{escape(what)}**, {escape(why)}" for where, what, why in tables.failures(run)]
 
 
 def _ablation(run: Run) -> list[str]:
@@ -62,10 +75,8 @@ def render(table: Table) -> str:
 
 
 def escape(text: str) -> str:
-    """Nothing that a user typed becomes markup."""
-    for mark in ("\\", "`", "*", "_", "|", "[", "]", "<", ">", "#"):
-        text = text.replace(mark, "\\" + mark)
-    return text.replace("\n", " ").replace("\r", " ")
+    """Nothing that a user typed becomes markup, not even a formula or another letter."""
+    return printable(re.sub(MARKUP, r"\\\g<0>", re.sub(r"[\r\n]+", " ", text)))
 
 
 def _row(cells: Iterable[str]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from ttsbench import records
@@ -27,6 +27,16 @@ class Metric:
     def text(self, value: float | None) -> str:
         """As it stands in a table."""
         return "–" if value is None else f"{value * self.scale:,.{self.digits}f}"
+
+
+def speed(cells: Iterable[Cell]) -> Metric:
+    """What says how fast these are: RTF, or the time of a forward where the backbone runs alone."""
+    return FORWARD if any(cell.forwards for cell in cells) else RTF
+
+
+def memory(cells: Iterable[Cell]) -> Metric:
+    """What says how much memory these need."""
+    return FORWARD_PEAK if any(cell.forwards for cell in cells) else PEAK_MEMORY
 
 
 def over_utterances(of: Callable[[Utterance], float | None]) -> Callable[[Cell], float | None]:

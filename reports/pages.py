@@ -7,14 +7,18 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ttsbench import records
 from ttsbench.reports.listings import Column, Listing
+from ttsbench.reports.plain import printable
+from ttsbench.reports.tables import Table
 
 NAME_MAX = 240
+FIGURE = re.compile(r"[-+−]?\d+(\.\d+)?(e[-+]?\d{1,2})?")
 STYLE = "page.css"
 
 
@@ -27,12 +31,19 @@ class Cell:
     kind: str
 
 
-def render(template: str, scripts: Sequence[str], data: Any, **context: Any) -> str:
-    """One document. Each script `x_y.js` brings a function `startXY`, called in this order once all are there."""
+def render(
+    template: str, scripts: Sequence[str], data: Any, *, style: str = "", media: bool = False, **context: Any
+) -> str:  # fmt: skip
+    """One document. Each script `x_y.js` brings a function `startXY`, called in this order once all are there.
+
+    `style` is a sheet beside the common one; `media` lets the page play waves that it holds or that lie beside it.
+    """
     environment = _environment()
-    style, script = _asset(environment, STYLE), _script(environment, scripts)
-    hashes = {"style_hash": _hash(style), "script_hash": _hash(script)}
-    return str(environment.get_template(template).render(style=style, script=script, data=data, **hashes, **context))
+    styles = "".join(_asset(environment, name) for name in (STYLE, style) if name)
+    script = _script(environment, scripts)
+    hashes = {"style_hash": _hash(styles), "script_hash": _hash(script)}
+    filled = {"style": styles, "script": script, "data": data, "media": media, **hashes, **context}
+    return str(environment.get_template(template).render(filled))
 
 
 def _environment() -> Any:
@@ -41,6 +52,7 @@ def _environment() -> Any:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("ttsbench.reports", "assets"),
         autoescape=True,
+        finalize=lambda value: printable(value) if type(value) is str else value,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
     )
@@ -65,9 +77,9 @@ def _hash(text: str) -> str:
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
-def clipped(text: str) -> str:
+def clipped(text: str, letters_max: int = NAME_MAX) -> str:
     """Some kernels' names run to thousands of letters."""
-    return text if len(text) <= NAME_MAX else text[: NAME_MAX - 1] + "…"
+    return text if len(text) <= letters_max else text[: letters_max - 1] + "…"
 
 
 def listing(found: Listing, rows_max: int) -> dict[str, Any]:
@@ -88,6 +100,37 @@ def listing(found: Listing, rows_max: int) -> dict[str, Any]:
         "total": _cells(found, found.total) if found.total is not None else None,
         "notes": found.notes,
     }
+
+
+def table(found: Table, id_: str, *, words: bool = False) -> dict[str, Any]:
+    """A table of texts as the templates draw it; columns that hold figures stand right, unless all are words."""
+    numbers = [number for number in range(1, len(found.columns)) if not words and _holds_figures(found, number)]
+    return {
+        "id": id_,
+        "title": found.title,
+        "caption": found.title,
+        "capped": bool(found.title),
+        "columns": [
+            {"label": label, "hint": "", "number": number in numbers} for number, label in enumerate(found.columns)
+        ],
+        "rows": [
+            {"cells": [_plain(text, number in numbers) for number, text in enumerate(row)], "detail": []}
+            for row in found.rows
+        ],
+        "total": None,
+        "notes": found.notes,
+    }
+
+
+def _holds_figures(found: Table, number: int) -> bool:
+    return any(re.match(FIGURE, row[number]) for row in found.rows)
+
+
+def _plain(text: str, number: bool) -> Cell:
+    if not number:
+        return Cell(clipped(text), None, "")
+    leading = re.match(FIGURE, text.replace(",", ""))
+    return Cell(clipped(text), float(leading[0].replace("−", "-")) if leading else None, "number")
 
 
 def _cells(found: Listing, row: Any) -> list[Cell]:

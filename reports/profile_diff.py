@@ -94,12 +94,16 @@ def difference(a: Profile, b: Profile) -> Difference:
 
 
 def _labels(a: Profile, b: Profile) -> tuple[str, str]:
-    """The stacks' names, told apart where they are equal."""
-    before, after = a.header.stack, b.header.stack
-    if before != after:
-        return before, after
-    times = (a.header.started_utc, b.header.started_utc)
-    return (f"{before} ({times[0]})", f"{after} ({times[1]})") if times[0] != times[1] else (before, f"{after} again")
+    """The stacks' names, with their times where they are equal."""
+    before, after = a.header, b.header
+    if before.stack != after.stack or before.started_utc == after.started_utc:
+        return labels(before.stack, after.stack)
+    return f"{before.stack} ({before.started_utc})", f"{after.stack} ({after.started_utc})"
+
+
+def labels(before: str, after: str) -> tuple[str, str]:
+    """Told apart where they are equal."""
+    return (before, after) if before != after else (before, f"{after} again")
 
 
 def _self_seconds(op: Any, on_gpu: bool) -> float:

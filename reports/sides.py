@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from ttsbench import records
@@ -19,6 +20,7 @@ SAME_MACHINE = (
     "device", "gpu.name", "gpu.driver", "gpu.cuda_driver", "gpu.power_limit_watts", "gpu.mig", "cpu.model",
     "cpu.usable", "packages.torch", "torch_build.cuda",
 )  # fmt: skip
+MISSING = "–"
 TWO_SERIES = "made one after the other: what happened in between is in the difference, and not in the interval"
 WHOLE_SERIES = "a run counts as one: its processes share what befell it"
 
@@ -30,6 +32,7 @@ class Side:
     label: str
     runs: tuple[Run, ...]
     stack: str = ""
+    path: Path = Path()
 
     def cells(self) -> dict[str, list[list[Cell]]]:
         """For each cell's key, the timed rows of every run; the key is the point alone where one stack is meant."""
@@ -97,6 +100,11 @@ def between(candidate: Side, baseline: Side) -> list[Match]:
     ]  # fmt: skip
 
 
+def named_after(side: Side, match: Match) -> Match:
+    """With the candidate's run in its name, where several runs have a stack of that name."""
+    return match if side.stack else replace(match, candidate=f"{side.label}:{match.candidate}")
+
+
 def lonely(candidate: Side, baseline: Side) -> list[str]:
     """What only one side has, in words."""
     ours, theirs = candidate.cells(), baseline.cells()
@@ -141,10 +149,25 @@ def mismatches(runs: Iterable[Run]) -> list[str]:
     return list(told)
 
 
+def environments(runs: Iterable[Run]) -> list[tuple[str, str, str]]:
+    """What else of the fingerprint is another than the first run's: its name and both values, each pair once."""
+    first, *others = runs
+    told: dict[tuple[str, str, str], None] = {}
+    theirs = dict(flatten(first.environment))
+    for other in others:
+        if other.environment == first.environment:
+            continue
+        ours = dict(flatten(other.environment))
+        names = [name for name in dict.fromkeys((*theirs, *ours)) if name not in SAME_MACHINE]
+        found = [(name, theirs.get(name, MISSING), ours.get(name, MISSING)) for name in names]
+        told |= dict.fromkeys(row for row in found if row[1] != row[2])
+    return list(told)
+
+
 def _different(one: Mapping[str, Any], other: Mapping[str, Any], names: Sequence[str]) -> Iterator[str]:
     for name in names:
-        theirs, ours = (data.get(name, _at(data, name)) for data in (one, other))
-        if theirs != ours:
+        theirs, ours = (data.get(name, at(data, name)) for data in (one, other))
+        if str(theirs) != str(ours):  # what an older record lacks is none
             yield f"{name}: {theirs!s:.60} against {ours!s:.60}"
 
 
@@ -158,21 +181,22 @@ def _work(run: Run) -> dict[str, Any]:
 
 def fingerprints(run: Run) -> tuple[str, str]:
     """Of the machine and of the work; runs that agree in both may be compared."""
-    machine = {name: _at(run.environment, name) for name in SAME_MACHINE}
+    machine = {name: at(run.environment, name) for name in SAME_MACHINE}
     first, second = (records.dump(dict(sorted(flatten(part)))) for part in (machine, _work(run)))
     return _digest(first), _digest(second)
 
 
 def machine_name(run: Run) -> str:
     """As people call it."""
-    return str(_at(run.environment, "gpu.name") or _at(run.environment, "cpu.model") or "an unknown machine")
+    return str(at(run.environment, "gpu.name") or at(run.environment, "cpu.model") or "an unknown machine")
 
 
 def _digest(text: str) -> str:
     return hashlib.sha256(text.encode(errors="replace")).hexdigest()[:16]
 
 
-def _at(data: Mapping[str, Any], dotted: str) -> Any:
+def at(data: Mapping[str, Any], dotted: str) -> Any:
+    """What stands under a dotted name; None where nothing does."""
     found: Any = data
     for name in dotted.split("."):
         found = found.get(name) if isinstance(found, Mapping) else None

@@ -235,8 +235,15 @@ def _judged(stack: StackResult) -> list[Any]:
 
 
 def _quality_row(stack: StackResult) -> tuple[str, ...]:
-    texts = _judged(stack)
-    return tuple(form.format(worst(getattr(text, field) for text in texts)) for _, field, worst, form in QUALITY)
+    return quality_figures(_judged(stack))
+
+
+def quality_figures(texts: Sequence[Any]) -> tuple[str, ...]:
+    """Of several texts the worst of each, as it stands in a table."""
+    if not texts:
+        return ("–",) * len(QUALITY)
+    found = ((form, worst(getattr(text, field) for text in texts)) for _, field, worst, form in QUALITY)
+    return tuple(form.format(value) if value else "0" for form, value in found)
 
 
 def faults(run: Run) -> list[str]:
@@ -268,11 +275,15 @@ def _baseline_ladder(stacks: Sequence[StackResult]) -> dict[str, float]:
 
 def _ladder_rows(stack: StackResult, baseline: dict[str, float]) -> Iterable[tuple[str, ...]]:
     """One, or two where a second start found the compiler's cache."""
-    for cell in stack.cold:
-        label = f"{stack.marked} (compiled before)" if cell.process else stack.marked
+    for cell, label in zip(stack.cold, ladder_labels(stack), strict=True):
         rungs = (cell.ladder.get(name) for name, _ in LADDER)
         figures = ("–" if seconds is None else f"{seconds:.2f}" for seconds in rungs)
         yield (label, *figures, "–" if stack.baseline else pays_after(cell.ladder, baseline))
+
+
+def ladder_labels(stack: StackResult) -> list[str]:
+    """Of each cold start."""
+    return [f"{stack.marked} (compiled before)" if cell.process else stack.marked for cell in stack.cold]
 
 
 def pays_after(ladder: dict[str, float], baseline: dict[str, float]) -> str:

@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ttsbench import records
 from ttsbench.records import Cell
-from ttsbench.reports import comparison, markdown, metrics
+from ttsbench.reports import beside, markdown, metrics, profile_diff, words
 from ttsbench.reports.comparison import Comparison
 from ttsbench.reports.decision import DIFFERENT, Judgement, Verdict
 from ttsbench.reports.exact import Change
 from ttsbench.reports.metrics import Metric
 from ttsbench.reports.pairing import Pair
+from ttsbench.reports.profile_diff import Difference
 from ttsbench.reports.sides import Match
 from ttsbench.reports.statistics import finite
 from ttsbench.reports.tables import Table
 
 SCHEMA_VERSION = 1
-FIGURES = {metric.name: metric for metric in comparison.GATING}
+FIGURES = words.FIGURES
 COLUMNS = ("stack", "figure", "baseline", "candidate", "ratio", "95 %", "verdict")
+ENVIRONMENT_FIELDS = ("name", "baseline", "candidate")
 REASONS_MAX = 3
 QUALITY = "quality"
 # Why a comparison may fail, the gravest first.
@@ -35,6 +38,8 @@ class Compared:
 
     match: Match
     found: Comparison
+    # From a profile of the baseline to one of the candidate, where there are both.
+    profile: Difference | None = None
 
     @property
     def name(self) -> str:
@@ -65,6 +70,27 @@ class Compared:
             f", {judgement.reason}" if judgement.reason else ""
         )
 
+    @property
+    def sentence(self) -> str:
+        """What came of it, in words."""
+        return words.sentence(self.match, self.found)
+
+    @functools.cached_property
+    def stage_seconds(self) -> dict[str, tuple[float, float]]:
+        """Of each stage on both sides."""
+        return stage_changes(self.match.pairing.valid)
+
+    @functools.cached_property
+    def stages(self) -> Difference | None:
+        """Where the time of an utterance goes on both sides, by the host's clock."""
+        changes = [profile_diff.Change(stage, *seconds) for stage, seconds in self.stage_seconds.items()]
+        changes.sort(key=lambda change: -abs(change.seconds))
+        walls = [middle(WALL, self.match.pairing.valid, side) for side in ("baseline", "candidate")]
+        if not changes or walls[0] is None or walls[1] is None:
+            return None
+        before, after = profile_diff.labels(self.match.baseline, self.match.candidate)
+        return Difference(before, after, walls[0], walls[1], False, tuple(changes), (), ())
+
 
 @dataclass(frozen=True)
 class Report:
@@ -73,6 +99,20 @@ class Report:
     compared: tuple[Compared, ...]
     notes: tuple[str, ...] = ()
     mismatches: tuple[str, ...] = ()
+    # What else differs in what the sides ran on: its name, the baseline's and the candidate's.
+    environments: tuple[tuple[str, str, str], ...] = ()
+    # Of the sides, the baseline's first; one alone, where a run's stacks are compared with each other.
+    names: tuple[str, ...] = ()
+
+    @property
+    def title(self) -> str:
+        """What is compared with what."""
+        if len(self.names) < 2:
+            return "".join(self.names) or "Comparison"
+        return f"{', '.join(self.names[1:])} against {self.names[0]}"
+
+
+WALL = Metric("wall_seconds", "wall s", metrics.over_utterances(lambda u: u.wall_seconds))
 
 
 def names(report: Report, length_max: int = 1000) -> list[str]:
@@ -147,8 +187,13 @@ def middle(metric: Metric, pairs: Sequence[Pair], side: str) -> float | None:
 
 
 def notes(one: Compared) -> list[str]:
+    """What explains a verdict, or the lack of one, and whose."""
+    return [f"{one.match.candidate}: {text}" for text in reasons(one)]
+
+
+def reasons(one: Compared) -> list[str]:
     """What explains a verdict, or the lack of one."""
-    told = [*one.match.notes, *_explained(one)]
+    told = [*one.match.notes, *_explained(one), *_by_kernels(one)]
     open_for: dict[str, list[str]] = {}
     for name, judgement in one.found.judgements.items():
         if not judgement.decided:
@@ -157,8 +202,7 @@ def notes(one: Compared) -> list[str]:
     told += [f"{change.count.label}: {change.reason}" for change in one.found.counts if change.reason]
     void = list(dict.fromkeys(reason for pair in one.match.pairing.void for reason in pair.void))
     told += [f"{len(one.match.pairing.void)} pairs are void: {'; '.join(void[:REASONS_MAX])}"] if void else []
-    told += [f"quality failed: {fault}" for fault in one.faults]
-    return [f"{one.match.candidate}: {text}" for text in told]
+    return told + [f"quality failed: {fault}" for fault in one.faults]
 
 
 def _undecided(judgement: Judgement) -> str:
@@ -169,13 +213,26 @@ def _undecided(judgement: Judgement) -> str:
 def _explained(one: Compared) -> list[str]:
     """Which stage a change of the whole comes from."""
     whole = one.found.judgements.get(metrics.RTF.name)
-    stages = stage_changes(one.match.pairing.valid)
+    stages = one.stage_seconds
     if whole is None or whole.verdict not in DIFFERENT or not stages:
         return []
     name, (before, after) = max(stages.items(), key=lambda item: abs(item[1][1] - item[1][0]))
     total = sum(after - before for before, after in stages.values())
     more, of_all = (after - before) * 1e3, total * 1e3
     return [f"{name} took {before * 1e3:,.1f} ms and takes {after * 1e3:,.1f} ({more:+,.1f} of {of_all:+,.1f} ms)"]
+
+
+def _by_kernels(one: Compared) -> list[str]:
+    """Which kernels, or on a CPU which op, differ most between the profiles of both sides."""
+    if one.profile is None or one.found.verdict not in DIFFERENT:
+        return []
+    families = one.profile.families
+    what = "kernel family" if families else "op"
+    return [
+        f"between the profiles the {what} {change.name} goes from {change.before_seconds * 1e3:,.1f} to "
+        f"{change.after_seconds * 1e3:,.1f} ms ({change.seconds * 1e3:+,.1f} ms)"
+        for change in (families or one.profile.ops)[:1]
+    ]
 
 
 def stage_changes(pairs: Sequence[Pair]) -> dict[str, tuple[float, float]]:
@@ -192,10 +249,39 @@ def stage_changes(pairs: Sequence[Pair]) -> dict[str, tuple[float, float]]:
 def to_markdown(report: Report) -> str:
     """The whole document."""
     warned = [f"**These runs are not comparable: {markdown.escape(told)}.**" for told in report.mismatches]
-    said = [f"- {markdown.escape(one.name)}: **{one.found.verdict}**" for one in report.compared]
+    said = [f"- {_marked(report)}**{one.found.verdict}**: {markdown.escape(one.sentence)}" for one in report.compared]
     told = [f"- {markdown.escape(note)}" for note in report.notes]
-    parts = ["# Comparison", *warned, "\n".join(said), *map(markdown.render, tables(report)), "\n".join(told)]
+    costs = beside.beside([one.match for one in report.compared])
+    parts = [
+        f"# {markdown.escape(report.title)}",
+        *warned,
+        "\n".join(said),
+        *map(markdown.render, tables(report)),
+        *([markdown.render(costs)] if costs else []),
+        *(part for one in report.compared for part in _causes(one)),
+        *([markdown.render(environments(report))] if report.environments else []),
+        "\n".join(told),
+    ]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _marked(report: Report) -> str:
+    return "**MISMATCH** " if report.mismatches else ""
+
+
+def _causes(one: Compared) -> Iterator[str]:
+    """Of a candidate that differs: its stages and, where both sides were profiled, its kernels and ops."""
+    if one.found.verdict not in DIFFERENT:
+        return
+    for source, found in (("", one.stages), (" (profiled)", one.profile)):
+        for listing in profile_diff.listings(found) if found else ():
+            table = listing.table(profile_diff.ROWS_MAX)
+            yield markdown.render(replace(table, title=f"{one.name}: {table.title}{source}"))
+
+
+def environments(report: Report) -> Table:
+    """What else differs in what the sides ran on; no reason not to compare, but perhaps one for the difference."""
+    return Table("Differences in what they ran on", ("what", "baseline", "candidate"), report.environments)
 
 
 def to_data(report: Report) -> Mapping[str, Any]:
@@ -203,6 +289,7 @@ def to_data(report: Report) -> Mapping[str, Any]:
     return {
         "schema_version": SCHEMA_VERSION,
         "mismatches": list(report.mismatches),
+        "environments": [dict(zip(ENVIRONMENT_FIELDS, row, strict=True)) for row in report.environments],
         "notes": list(report.notes),
         "comparisons": [_data(one) for one in report.compared],
     }
@@ -214,18 +301,16 @@ def _data(one: Compared) -> Mapping[str, Any]:
         "baseline": one.match.baseline,
         "point": one.match.point,
         "verdict": str(one.found.verdict),
+        "sentence": one.sentence,
         "figures": {name: records.to_json(judgement) for name, judgement in one.found.judgements.items()},
         "counts": {
             change.count.name: {"baseline": change.baseline, "candidate": change.candidate, "change": change.change}
             for change in one.found.counts
         },
-        "stages": {name: {"baseline": a, "candidate": b} for name, (a, b) in _stages(one).items()},
+        "stages": {name: {"baseline": a, "candidate": b} for name, (a, b) in one.stage_seconds.items()},
         "pairs": len(one.match.pairing.pairs),
         "void": [list(pair.void) for pair in one.match.pairing.void],
         "faults": list(one.faults),
+        "profile": records.to_json(one.profile) if one.profile else None,
         "notes": notes(one),
     }
-
-
-def _stages(one: Compared) -> dict[str, tuple[float, float]]:
-    return stage_changes(one.match.pairing.valid)

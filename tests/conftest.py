@@ -18,6 +18,8 @@ from ttsbench import profile_rows as rows
 from ttsbench.instruments import nvml
 from ttsbench.jobs import Job
 
+pytest_plugins = ("tests.browser",)
+
 # Before torch is imported: on a busy machine two OpenMP threads wait for each other, 5-20 times slower than one.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 

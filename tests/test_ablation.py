@@ -5,17 +5,21 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from ttsbench import records
 from ttsbench.errors import UsageError
 from ttsbench.optimizations import registry, rules
 from ttsbench.records import Forward, Run
 from ttsbench.reports import ablation as reports
-from ttsbench.reports import markdown
+from ttsbench.reports import markdown, report_page
 from ttsbench.reports.statistics import Estimate
 from ttsbench.scenarios import ablation, schema
+
+if TYPE_CHECKING:
+    from browser import Browser
 
 TEXT = """
 name: a
@@ -96,6 +100,14 @@ def ablated(make_run: Make, make_cell: Make, make_utterance: Make) -> Run:
         ablated="fast",
     )
     return run
+
+
+def test_the_page_shows_the_waterfall(ablated: Run, browser: Browser, tmp_path: Path) -> None:
+    page = report_page.page(ablated, tmp_path)
+    browser.open(records.write_text_atomically(tmp_path / "r.html", page))
+    assert browser.run("document.querySelector('#ablation img').naturalWidth") > 300
+    assert browser.how_many("#table-ablation tbody tr") == 5
+    assert browser.told == []
 
 
 def test_the_report_tells_what_pays_and_what_needs_company(ablated: Run) -> None:

@@ -254,7 +254,7 @@ def test_a_signal_while_results_are_written_leaves_them_to_be_resumed(
 ) -> None:
     (tmp_path / "s.yaml").write_text(GOOD)
     monkeypatch.setattr("ttsbench.runner.execute", lambda *_: None)
-    monkeypatch.setattr("ttsbench.reports.markdown.report", lambda _: os.kill(os.getpid(), signal.SIGTERM))
+    monkeypatch.setattr("ttsbench.reports.markdown.report", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
     assert ttsbench("run", "s.yaml").code == ExitCode.INTERRUPTED
     [folder] = tmp_path.glob("runs/s-*")
     assert {path.name for path in folder.iterdir()} == {"journal.jsonl", "run.json", "samples.csv"}
@@ -387,6 +387,13 @@ def test_show_prints_a_record(ttsbench: Ttsbench, tmp_path: Path, make_run: Call
         assert ended.code == 0
         assert "upstream" in ended.out
         assert "0.500" in ended.out
+
+
+def test_show_writes_the_page_again(ttsbench: Ttsbench, tmp_path: Path, make_run: Callable[..., records.Run]) -> None:
+    records.write_run(tmp_path, make_run(scenario="mine"))
+    assert ttsbench("show", ".", "--html", "page.html").out == "page.html\n"
+    assert "<h1>mine</h1>" in (tmp_path / "page.html").read_text()
+    assert "missing/page.html cannot be written" in refused(ttsbench, "show", ".", "--html", "missing/page.html")
 
 
 @pytest.mark.parametrize("width", ["20", "80", "300"])

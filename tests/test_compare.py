@@ -162,6 +162,12 @@ def test_other_work_is_refused(keep: Keep) -> None:
         compare(one, other)
 
 
+def test_what_an_older_record_did_not_know_of_is_no_other_work(keep: Keep) -> None:
+    older = keep("older", {"upstream": STEADY}, scenario_understood={"model": {"family": "turbo"}})
+    newer = keep("newer", {"upstream": times(1.1)}, scenario_understood={"model": {"family": "turbo", "fake": None}})
+    assert compare(older, newer) is ExitCode.SLOWER
+
+
 def test_the_files_hold_every_figure_and_nothing_typed_becomes_markup(keep: Keep, tmp_path: Path) -> None:
     hostile = "<script>alert(1)</script>|x"
     compare(keep("run", {"upstream": STEADY, hostile: times(1.1)}), output=tmp_path / "out")
@@ -229,7 +235,8 @@ def test_two_folders_of_500_runs_take_seconds(tmp_path: Path) -> None:
         "try: app.main()\n"
         "finally: print(Path('/proc/self/status').read_text())"
     )
-    command = [sys.executable, "-c", program, "compare", str(tmp_path / "before"), str(tmp_path / "after")]
+    sides = [str(tmp_path / "before"), str(tmp_path / "after")]
+    command = [sys.executable, "-c", program, "compare", "--output", str(tmp_path / "out"), *sides]
     began = time.monotonic()
     with (tmp_path / "told").open("w+b") as told:
         process = subprocess.Popen(command, cwd=ROOT, stdout=told, stderr=told)

@@ -1,18 +1,10 @@
 from __future__ import annotations
 
-import fcntl
-import json
-import os
 import re
-import shutil
-import signal
-import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -22,8 +14,10 @@ from ttsbench.profile_rows import Flame, Gap, MemoryPoint
 from ttsbench.profiles import Profile
 from ttsbench.reports import profile_diff, profile_page, profile_plots, profile_text
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-DESKTOP, PHONE = 1280, 360
+if TYPE_CHECKING:
+    from browser import Browser
+
+PHONE = 360
 
 
 def put(profile: Profile, folder: Path) -> Path:
@@ -31,150 +25,9 @@ def put(profile: Profile, folder: Path) -> Path:
     return records.write_text_atomically(folder / profile_page.FILE, profile_page.page(profile))
 
 
-class Browser:
-    """A headless Chromium, driven through DevTools' protocol over a pipe; notes every address that it asks for."""
-
-    def __init__(self, folder: Path) -> None:
-        ask, self._asking = map(above_the_protocols, os.pipe())
-        self._hearing, answer = map(above_the_protocols, os.pipe())
-        plumbing = f'exec "$0" "$@" 3<&{ask} 4>&{answer} {ask}<&- {answer}>&-'
-        command = [
-            "bash", "-c", plumbing, str(CHROMIUM), "--headless", "--no-sandbox", "--remote-debugging-pipe",
-            "--disable-gpu", "--disable-dev-shm-usage", "--disable-background-networking", "--hide-scrollbars",
-            "--host-resolver-rules=MAP * ~NOTFOUND", f"--user-data-dir={folder}", "about:blank",
-        ]  # fmt: skip
-        self._process = subprocess.Popen(
-            command,
-            pass_fds=(ask, answer),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-        os.close(ask)
-        os.close(answer)
-        self._unread = b""
-        self._number = 0
-        self._session = ""
-        self.requested: list[str] = []
-        self.told: list[str] = []
-        target = self._ask("Target.createTarget", url="about:blank")["targetId"]
-        self._session = self._ask("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
-        for domain in ("Page", "Network", "Runtime", "Log"):
-            self._ask(f"{domain}.enable")
-
-    def open(self, path: Path, width: int = DESKTOP, scheme: str = "light") -> None:
-        """Waits until the page has been drawn."""
-        phone = width < 600
-        self._ask("Emulation.setDeviceMetricsOverride", width=width, height=800, deviceScaleFactor=1, mobile=phone)
-        self._ask("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
-        self._ask("Page.navigate", url=path.as_uri())
-        self._until("document.readyState === 'complete' && location.protocol === 'file:'")
-        self._drawn()
-
-    def run(self, script: str) -> Any:
-        """What the expression is worth in the page."""
-        answer = self._ask("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
-        assert "exceptionDetails" not in answer, answer
-        return answer["result"].get("value")
-
-    def click(self, selector: str) -> None:
-        """With the mouse, where the middle of the element is."""
-        self.run(f"document.querySelector({selector!r}).scrollIntoView({{block: 'center', behavior: 'instant'}})")
-        box = self.run(f"document.querySelector({selector!r}).getBoundingClientRect().toJSON()")
-        place = {"x": box["x"] + box["width"] / 2, "y": box["y"] + box["height"] / 2, "button": "left", "clickCount": 1}
-        for kind in ("mousePressed", "mouseReleased"):
-            self._ask("Input.dispatchMouseEvent", type=kind, **place)
-
-    def type(self, text: str) -> None:
-        """Into what has the focus."""
-        self._ask("Input.insertText", text=text)
-
-    def resize(self, width: int) -> None:
-        """As a window is, the page staying open."""
-        self._ask("Emulation.setDeviceMetricsOverride", width=width, height=800, deviceScaleFactor=1, mobile=False)
-        self._drawn()
-
-    def press(self, key: str) -> None:
-        """On the keyboard."""
-        for kind in ("keyDown", "keyUp"):
-            self._ask("Input.dispatchKeyEvent", type=kind, key=key, text="\r" if key == "Enter" else "")
-
-    def close(self) -> None:
-        """Chromium and what it started."""
-        os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
-        os.close(self._asking)
-        os.close(self._hearing)
-
-    def _drawn(self) -> None:
-        self.run("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
-
-    def _until(self, condition: str) -> None:
-        deadline = time.monotonic() + 60
-        while not self.run(condition):
-            assert time.monotonic() < deadline, condition
-            time.sleep(0.02)
-
-    def _ask(self, method: str, **parameters: Any) -> dict[str, Any]:
-        self._number += 1
-        message = {"id": self._number, "method": method, "params": parameters}
-        if self._session:
-            message["sessionId"] = self._session
-        os.write(self._asking, json.dumps(message).encode() + b"\0")
-        while (answer := self._hear()).get("id") != self._number:
-            self._note(answer)
-        assert "error" not in answer, answer
-        return dict(answer["result"])
-
-    def _hear(self) -> dict[str, Any]:
-        while b"\0" not in self._unread:
-            heard = os.read(self._hearing, 1 << 20)
-            assert heard, "chromium has gone"
-            self._unread += heard
-        message, _, self._unread = self._unread.partition(b"\0")
-        return dict(json.loads(message))
-
-    def _note(self, event: dict[str, Any]) -> None:
-        parameters = event.get("params", {})
-        if event.get("method") == "Network.requestWillBeSent":
-            self.requested.append(parameters["request"]["url"])
-        elif event.get("method") == "Runtime.exceptionThrown":
-            self.told.append(str(parameters["exceptionDetails"]))
-        elif event.get("method") == "Log.entryAdded":
-            self.told.append(parameters["entry"]["text"])
-
-
-def above_the_protocols(descriptor: int) -> int:
-    """DevTools' protocol is spoken over 3 and 4, which the shell puts in place; one of ours there would be closed."""
-    higher = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 10)
-    os.close(descriptor)
-    return higher
-
-
-@pytest.fixture(scope="module")
-def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    if CHROMIUM is None:
-        pytest.skip("no Chromium is installed (Debian: apt-get install chromium)")
-    browser = Browser(tmp_path_factory.mktemp("chromium"))
-    yield browser
-    browser.close()
-
-
-@pytest.fixture
-def browser(chromium: Browser) -> Browser:
-    chromium.requested.clear()
-    chromium.told.clear()
-    return chromium
-
-
 @pytest.fixture
 def written(make_profile: Callable[..., Profile], tmp_path: Path) -> Path:
     return put(make_profile(), tmp_path)
-
-
-def column(browser: Browser, table: str, number: int) -> list[str]:
-    rows = f"document.querySelectorAll('#table-{table} tbody tr:not([hidden])')"
-    return list(browser.run(f"[...{rows}].map(row => row.cells[{number}].innerText.trim())"))
 
 
 def header(table: str, number: int) -> str:
@@ -187,20 +40,20 @@ class TestTables:
     ) -> None:
         browser.open(written)
         names = [op.name for op in make_profile().ops]
-        assert column(browser, "ops", 0) == names
+        assert browser.column("ops", 0) == names
         browser.click(header("ops", 2))
-        assert column(browser, "ops", 0) == names[::-1]
+        assert browser.column("ops", 0) == names[::-1]
         browser.click(header("ops", 2))
-        assert column(browser, "ops", 0) == names
+        assert browser.column("ops", 0) == names
         sorted_by = "[...document.querySelectorAll('#table-ops th[aria-sort]')].map(th => [th.innerText, th.ariaSort])"
         assert browser.run(sorted_by) == [["calls", "ascending"]]
 
     def test_words_sort_from_a_to_z_and_figures_by_value(self, browser: Browser, written: Path) -> None:
         browser.open(written)
         browser.click(header("ops", 0))
-        assert column(browser, "ops", 0) == sorted(column(browser, "ops", 0), key=str.lower)
+        assert browser.column("ops", 0) == sorted(browser.column("ops", 0), key=str.lower)
         browser.click(header("stages", 2))
-        walls = [float(text.replace(",", "")) for text in column(browser, "stages", 2)]
+        walls = [float(text.replace(",", "")) for text in browser.column("stages", 2)]
         assert walls == sorted(walls, reverse=True)
         assert browser.run("document.querySelector('#table-stages tfoot').innerText").startswith("sum")
 
@@ -209,7 +62,7 @@ class TestTables:
         browser.click("#tab-kernels")
         for _ in range(2):
             browser.click(header("kernels", 6))
-            rates = column(browser, "kernels", 6)
+            rates = browser.column("kernels", 6)
             assert rates.count("–") > 3
             assert "–" not in rates[: -rates.count("–")]
 
@@ -218,10 +71,10 @@ class TestTables:
         browser.click("#tab-kernels")
         browser.click("#filter-kernels")
         browser.type("radix CFM")
-        assert column(browser, "kernels", 0) == ["radix sort, 8194 keys"]
+        assert browser.column("kernels", 0) == ["radix sort, 8194 keys"]
         assert browser.run("document.getElementById('filter-kernels-count').innerText") == "1 of 54 rows"
         browser.press("Escape")
-        assert len(column(browser, "kernels", 0)) == 54
+        assert len(browser.column("kernels", 0)) == 54
 
     def test_tabs_show_one_table_and_follow_the_arrow_keys(self, browser: Browser, written: Path) -> None:
         browser.open(written)
@@ -236,10 +89,10 @@ class TestTables:
     def test_an_op_unfolds_its_shapes_and_a_kernel_its_true_name(self, browser: Browser, written: Path) -> None:
         browser.open(written)
         browser.click("#table-ops tbody summary")
-        assert "[2, 1, 1024] [1024, 4096]: 640 calls, 50.000 ms" in column(browser, "ops", 0)[0]
+        assert "[2, 1, 1024] [1024, 4096]: 640 calls, 50.000 ms" in browser.column("ops", 0)[0]
         browser.click("#tab-kernels")
         browser.click("#table-kernels tbody summary")
-        assert "void at::native::sgemm" in column(browser, "kernels", 0)[0]
+        assert "void at::native::sgemm" in browser.column("kernels", 0)[0]
 
     def test_every_table_has_a_caption_and_headers_with_a_scope(self, browser: Browser, written: Path) -> None:
         browser.open(written)
@@ -253,7 +106,7 @@ class TestPlots:
     ) -> None:
         profile = make_profile()
         browser.open(written)
-        amount = partial(how_many, browser)
+        amount = browser.how_many
         assert amount("#shares-plot .part") == amount("#stages-plot .stage") == len(profile.stages) == 10
         assert amount("#roofline-plot .point.stage") == 6
         assert amount("#roofline-plot .point") == len(profile_plots.roofline_points(profile)) == 24
@@ -300,7 +153,7 @@ class TestFlameGraph:
         browser.run("document.querySelector('#flame-plot .frame[aria-label^=cfm]').id = 'wanted'")
         browser.click("#wanted rect")
         assert self.width(browser, "cfm") == pytest.approx(whole, abs=1)
-        assert how_many(browser, "#flame-plot .frame[aria-label^=decode]") == 0
+        assert browser.how_many("#flame-plot .frame[aria-label^=decode]") == 0
         browser.click("#flame-out")
         assert self.width(browser, "cfm") == pytest.approx(before, abs=1)
 
@@ -329,13 +182,9 @@ class TestFlameGraph:
         browser.open(written)
         browser.click("#flame-search")
         browser.type("self_attn")
-        assert how_many(browser, "#flame-plot .frame.hit") == 30
+        assert browser.how_many("#flame-plot .frame.hit") == 30
         share = 30 * 5200 / (30 * (5200 + 6100) + 210_000 + 30_000 + 38_000)
         assert f"30 frames, {share:.1%} of all" in browser.run("document.getElementById('flame-status').innerText")
-
-
-def how_many(browser: Browser, selector: str) -> int:
-    return int(browser.run(f"document.querySelectorAll({selector!r}).length"))
 
 
 class TestPage:
@@ -362,14 +211,14 @@ class TestPage:
         pages = {}
         for scheme in ("light", "dark"):
             browser.open(written, scheme=scheme)
-            colours = browser.run(COLOURS)
-            pages[scheme] = luminance(colours["surface"])
+            colours = browser.colours()
+            pages[scheme] = browser.luminance(colours["surface"])
             for name in ("text", "quiet", "accent", "warn"):
-                assert contrast(colours[name], colours["surface"]) >= 4.5, (scheme, name)
-                assert contrast(colours[name], colours["page"]) >= 4.5, (scheme, name)
+                assert browser.contrast(colours[name], colours["surface"]) >= 4.5, (scheme, name)
+                assert browser.contrast(colours[name], colours["page"]) >= 4.5, (scheme, name)
             for name in (*profile_plots.COLOURED_STAGES, "other"):
-                assert contrast(colours[f"stage-{name}"], colours["surface"]) >= 3, (scheme, name)
-                assert contrast(colours[f"stage-{name}"], colours["on-colour"]) >= 4, (scheme, name)
+                assert browser.contrast(colours[f"stage-{name}"], colours["surface"]) >= 3, (scheme, name)
+                assert browser.contrast(colours[f"stage-{name}"], colours["on-colour"]) >= 4, (scheme, name)
         assert pages["light"] > 0.8
         assert pages["dark"] < 0.05
 
@@ -379,10 +228,10 @@ class TestPage:
         hostile = "</script><script>window.hurt = 1</script><img src=x onerror='window.hurt = 2'>\u2028]]>{{ 7*7 }}"
         browser.open(put(renamed(make_profile(), hostile), tmp_path))
         assert browser.run("window.hurt") is None
-        assert how_many(browser, "img") == 0
+        assert browser.how_many("img") == 0
         assert browser.run("document.querySelector('h1').innerText").startswith("</script><script>window.hurt")
-        assert all("{{ 7*7 }}" in name for name in column(browser, "stages", 0))
-        assert all("{{ 7*7 }}" in name for name in column(browser, "ops", 0))
+        assert all("{{ 7*7 }}" in name for name in browser.column("stages", 0))
+        assert all("{{ 7*7 }}" in name for name in browser.column("ops", 0))
         assert [told for told in browser.told if "Content Security" not in told] == []
         assert set(browser.requested) == {(tmp_path / profile_page.FILE).as_uri()}
 
@@ -414,9 +263,9 @@ class TestPage:
         profile = on_a_cpu(make_profile())
         browser.open(put(profile, tmp_path))
         assert browser.run("document.querySelector('#answer-where .headline').innerText") == "The host"
-        assert [id_ for id_ in ("roofline", "gaps", "memory") if how_many(browser, f"#{id_}")] == []
-        assert how_many(browser, "[role=tab]") == 2
-        assert how_many(browser, "#stages-plot .state-host") == 10
+        assert [id_ for id_ in ("roofline", "gaps", "memory") if browser.how_many(f"#{id_}")] == []
+        assert browser.how_many("[role=tab]") == 2
+        assert browser.how_many("#stages-plot .state-host") == 10
         assert "device" not in browser.run("document.querySelector('#table-ops thead').innerText")
         assert browser.told == []
 
@@ -452,32 +301,16 @@ class TestRealProfile:
         assert cell.ok, cell.reason
         profile = records.from_json(Profile, cell.profile)
         browser.open(put(profile, tmp_path))
-        assert column(browser, "stages", 0) == [stage.name for stage in profile.stages]
-        names = column(browser, "ops", 0)
+        assert browser.column("stages", 0) == [stage.name for stage in profile.stages]
+        names = browser.column("ops", 0)
         browser.click(header("ops", 2))
-        calls = [int(text.replace(",", "")) for text in column(browser, "ops", 2)]
+        calls = [int(text.replace(",", "")) for text in browser.column("ops", 2)]
         assert calls == sorted(calls, reverse=True)
-        assert sorted(column(browser, "ops", 0)) == sorted(names)
-        assert how_many(browser, "#flame-plot .frame") > 50
-        assert how_many(browser, "#memory-plot .line") == 1
+        assert sorted(browser.column("ops", 0)) == sorted(names)
+        assert browser.how_many("#flame-plot .frame") > 50
+        assert browser.how_many("#memory-plot .line") == 1
         assert browser.told == []
         assert profile_text.markdown(profile).count("What takes the time?") == 1
-
-
-COLOURS = """(() => { const style = getComputedStyle(document.documentElement);
-    return Object.fromEntries([...document.styleSheets[0].cssRules[0].style].filter(name => name.startsWith('--'))
-        .map(name => [name.slice(2), style.getPropertyValue(name)])); })()"""
-
-
-def luminance(colour: str) -> float:
-    channels = [int(colour.strip()[at : at + 2], 16) / 255 for at in (1, 3, 5)]
-    red, green, blue = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels)
-    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
-
-
-def contrast(one: str, other: str) -> float:
-    low, high = sorted((luminance(one), luminance(other)))
-    return (high + 0.05) / (low + 0.05)
 
 
 def renamed(profile: Profile, name: str) -> Profile:
@@ -522,9 +355,9 @@ class TestDifference:
         profile_diff.write(found, tmp_path)
         browser.open(tmp_path / profile_diff.FILE, PHONE)
         assert browser.run("document.querySelector('h1').innerText") == "upstream → <b>lean"
-        assert column(browser, "stages", 0)[:2] == ["decode", "cfm"]
-        assert column(browser, "stages", 1)[:2] == ["−176.40", "−99.30"]
+        assert browser.column("stages", 0)[:2] == ["decode", "cfm"]
+        assert browser.column("stages", 1)[:2] == ["−176.40", "−99.30"]
         browser.click("#table-stages thead th:first-child button")
-        assert column(browser, "stages", 0) == sorted(column(browser, "stages", 0))
+        assert browser.column("stages", 0) == sorted(browser.column("stages", 0))
         assert browser.run("document.documentElement.scrollWidth") <= PHONE
         assert browser.told == []

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from ttsbench.errors import RecordError
 
 _T = TypeVar("_T")
+TOLD_MAX = 300  # a hostile record's names have any length
 
 
 def from_json(kind: type[_T], data: Any, where: str = "record") -> _T:
@@ -21,7 +22,8 @@ def from_json(kind: type[_T], data: Any, where: str = "record") -> _T:
     try:
         return typing.cast(_T, _decoder(typing.cast(Any, kind))(data))
     except _Misfit as misfit:
-        raise RecordError(f"{where}{''.join(reversed(misfit.places))} {misfit.problem}") from None
+        told = f"{''.join(reversed(misfit.places))} {misfit.problem}".replace("\n", "\\n")
+        raise RecordError(where + (told if len(told) <= TOLD_MAX else f"{told[:TOLD_MAX]}…")) from None
 
 
 class _Misfit(Exception):

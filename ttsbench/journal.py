@@ -89,7 +89,7 @@ def read(folder: Path) -> tuple[Header, list[records.Cell]]:
     """The header and every finished cell; a torn last line, left by a kill, is passed over."""
     path = folder / FILE
     try:
-        lines = path.read_bytes().split(b"\n")
+        lines = records.read_bytes(path).split(b"\n")
     except FileNotFoundError:
         raise RecordError(f"{folder} holds no {FILE}", mend="Name a run folder below runs/") from None
     except OSError as error:

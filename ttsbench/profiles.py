@@ -17,6 +17,7 @@ ops and modules come from an eager twin of the same stack where kernels agree, a
 from __future__ import annotations
 
 import json
+import math
 import statistics
 from dataclasses import dataclass
 from pathlib import Path
@@ -145,7 +146,7 @@ def read(path: Path) -> Profile:
     """The profile of a folder, or of its profile.json."""
     file = path / FILE if path.is_dir() else path
     try:
-        data = json.loads(file.read_text(encoding="utf-8"))
+        data = json.loads(records.read_bytes(file))
     except FileNotFoundError:
         raise NoRecordError(f"{path} holds no {FILE}", mend="Name a folder that `ttsbench profile` wrote") from None
     except OSError as error:
@@ -155,4 +156,13 @@ def read(path: Path) -> Profile:
     version = data.get("schema_version") if isinstance(data, dict) else None
     if version != SCHEMA_VERSION:
         raise RecordError(f"{file} has schema version {version!r:.40}; this ttsbench reads {SCHEMA_VERSION}")
-    return records.from_json(Profile, data, str(file))
+    return decoded(data, str(file))
+
+
+def decoded(data: Any, where: str) -> Profile:
+    """Plain data as a profile; one without a wall that its times can be held against is refused."""
+    found = records.from_json(Profile, data, where)
+    walls = found.header.unprofiled_wall_seconds
+    if not walls or not all(0 < seconds < math.inf for seconds in walls):
+        raise RecordError(f"{where}: header.unprofiled_wall_seconds should hold times, not {list(walls)!r:.60}")
+    return found

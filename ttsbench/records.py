@@ -6,6 +6,7 @@ import dataclasses
 import json
 import math
 import os
+import stat
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -19,7 +20,8 @@ SCHEMA_VERSION = 3
 # Of an utterance, in their order; what none of them accounts for is the residual.
 STAGES = ("text", "voice", "prefill", "decode", "flow_encoder", "cfm", "vocoder", "copy_to_host", "watermark")
 RESIDUAL = "residual"
-RECORD_BYTES_MAX = 256 * 1024 * 1024
+# An utterance takes 1 to 2 kB. What is larger is refused unread: parsed, it would take ten times as much memory.
+RECORD_BYTES_MAX = 64 * 1024 * 1024
 
 Json = dict[str, Any]
 
@@ -355,10 +357,7 @@ def read_run(path: Path) -> Run:
     file = path
     try:
         file = path / "run.json" if path.is_dir() else path
-        size = file.stat().st_size
-        if size > RECORD_BYTES_MAX:
-            raise RecordError(f"{file} is {size / 1e6:.0f} MB; a record has at most {RECORD_BYTES_MAX / 1e6:.0f} MB")
-        data = parsed(file.read_bytes())
+        data = parsed(read_bytes(file), allow_inf_nan=False)
     except FileNotFoundError:
         raise NoRecordError(f"{path} holds no run.json", mend="Name a folder below runs/, or its run.json") from None
     except OSError as error:
@@ -368,6 +367,18 @@ def read_run(path: Path) -> Run:
     if not isinstance(data, dict):
         raise RecordError(f"{file} is not a run record but a {type(data).__name__}")
     return from_json(Run, migrate(data, str(file)), str(file))
+
+
+def read_bytes(file: Path) -> bytes:
+    """The whole of a file that we wrote: refused unread where it is too large, or is a device or a pipe."""
+    found = file.stat()
+    if not stat.S_ISREG(found.st_mode):
+        raise RecordError(f"{file} is no file of ours but a {'folder' if stat.S_ISDIR(found.st_mode) else 'device'}")
+    if found.st_size > RECORD_BYTES_MAX:
+        raise RecordError(
+            f"{file} has {found.st_size / 1e6:.0f} MB; a record has at most {RECORD_BYTES_MAX / 1e6:.0f} MB"
+        )
+    return file.read_bytes()
 
 
 def write_run(folder: Path, run: Run) -> Path:

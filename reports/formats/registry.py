@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from ttsbench import records
 from ttsbench.records import Run
-from ttsbench.reports import figures, verdicts
+from ttsbench.reports import comparison_page, figures, verdicts
 from ttsbench.reports.figures import Figure
 from ttsbench.reports.formats import action_benchmark, bencher, github, junit, table
 from ttsbench.reports.rows import as_csv, as_parquet
@@ -15,7 +15,7 @@ from ttsbench.reports.verdicts import Report
 
 PARQUET = "parquet"
 # Of a comparison, written whenever anything is.
-ALWAYS = ("markdown", "json")
+ALWAYS = ("html", "markdown", "json")
 
 
 class Format(NamedTuple):
@@ -26,6 +26,7 @@ class Format(NamedTuple):
 
 
 COMPARISON: Mapping[str, tuple[Format, ...]] = {
+    "html": (Format(comparison_page.FILE, lambda report, _: comparison_page.page(report)),),
     "markdown": (Format("comparison.md", lambda report, _: verdicts.to_markdown(report)),),
     "json": (Format("comparison.json", lambda report, _: _json(verdicts.to_data(report))),),
     "csv": (Format("comparison.csv", lambda report, _: as_csv(table.rows(report))),),

@@ -1,0 +1,70 @@
+"""Profiles that explain a comparison: among the rows of its runs, or in folders beside them."""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from ttsbench import profiles
+from ttsbench.errors import RecordError
+from ttsbench.jobs import PROFILE
+from ttsbench.profiles import Profile
+from ttsbench.records import Cell, Run
+from ttsbench.reports import profile_diff
+from ttsbench.reports.profile_diff import Difference
+from ttsbench.reports.sides import Match, Side, at
+
+# What a profile in another folder has to share with a run, to be of what ran there.
+SAME_CODE = ("ttsbench.sha256", "sources_sha256", "packages", "gpu.name", "cpu.model")
+SUFFIX = "-profile-"
+
+
+def between_profiles(match: Match, candidate: Side, baseline: Side) -> Difference | None:
+    """From the baseline's profile to the candidate's; nothing where one of them has none, or both have the same."""
+    first = next(iter(match.pairing.pairs), None)
+    if first is None:
+        return None
+    before, after = newest(baseline, first.baseline[0]), newest(candidate, first.candidate[0])
+    if before is None or after is None or before == after:
+        return None
+    return profile_diff.difference(before, after)
+
+
+def newest(side: Side, cell: Cell) -> Profile | None:
+    """The last one made of this stack at this point."""
+    found = [*_among(side, cell), *_beside(side, cell)]
+    return max(found, key=lambda profile: profile.header.started_utc, default=None)
+
+
+def _among(side: Side, cell: Cell) -> Iterator[Profile]:
+    """Rows of its runs; in a folder of runs, those of the folders that `profile` made."""
+    for run in side.runs:
+        for row in run.cells:
+            if row.kind == PROFILE and row.profile and (row.key, row.slots) == (cell.key, cell.slots):
+                yield profiles.decoded(row.profile, f"{run.run_id}: {row.key}: profile")
+
+
+def _beside(side: Side, cell: Cell) -> Iterator[Profile]:
+    """In folders that `profile` made beside a run's, of the same code on the same machine."""
+    if len(side.runs) != 1:
+        return
+    [run] = side.runs
+    folder = side.path if side.path.is_dir() else side.path.parent
+    for found in sorted(folder.absolute().parent.glob(f"{glob.escape(run.scenario)}-*{SUFFIX}*/{profiles.FILE}")):
+        if (profile := _readable(found)) is not None and _is_of(profile, run, cell):
+            yield profile
+
+
+def _readable(file: Path) -> Profile | None:
+    """A folder that happens to lie there and holds no profile does not concern this comparison."""
+    with suppress(RecordError):
+        return profiles.read(file)
+    return None
+
+
+def _is_of(profile: Profile, run: Run, cell: Cell) -> bool:
+    header = profile.header
+    same = (header.scenario, header.stack, header.slots) == (run.scenario, cell.stack, cell.slots)
+    return same and all(at(header.environment, name) == at(run.environment, name) for name in SAME_CODE)

@@ -1,0 +1,56 @@
+"""The pictures of README.md: the pages of a real run, its comparison and a profile, as a headless Chromium shows them.
+
+python tests/screenshots.py RUN PROFILE docs/images
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+
+from browser import Browser
+
+from ttsbench import profiles, records
+from ttsbench.cli import compare
+from ttsbench.reports import comparison_page, profile_page, report_page
+
+WIDTH = 1200
+# Name: of which page, where the picture begins, and how high it is.
+PICTURES = {
+    "report": ("report", "", 1240),
+    "samples": ("report", "#stages", 950),
+    "comparison": ("comparison", "", 1180),
+    "profile": ("profile", "", 1180),
+}
+BYTES_MAX = 200_000
+
+
+def main(run: Path, profile: Path, folder: Path) -> None:
+    """One picture after the other."""
+    with tempfile.TemporaryDirectory() as scratch:
+        browser = Browser(Path(scratch) / "chromium")
+        try:
+            for page, text in pages(run, profile).items():
+                records.write_text_atomically(Path(scratch) / f"{page}.html", text)
+            for name, (page, selector, height) in PICTURES.items():
+                browser.open(Path(scratch) / f"{page}.html", WIDTH)
+                picture = browser.picture(selector, height)
+                assert len(picture) < BYTES_MAX, f"{name} has {len(picture):,} bytes"
+                records.write_atomically(folder / f"{name}.png", picture)
+        finally:
+            browser.close()
+
+
+def pages(run: Path, profile: Path) -> dict[str, str]:
+    """What each shows."""
+    compared = compare.compared([compare.read_side(str(run))], allow_mismatch=False)
+    return {
+        "report": report_page.page(records.read_run(run), run),
+        "comparison": comparison_page.page(compared),
+        "profile": profile_page.page(profiles.read(profile)),
+    }
+
+
+if __name__ == "__main__":
+    main(*map(Path, sys.argv[1:]))
