@@ -42,6 +42,15 @@ Overrides = Annotated[
     list[str],
     typer.Option("--set", metavar="KEY=VALUE", help="Override one value, e.g. measure.repeats=3. Repeatable."),
 ]
+Only = Annotated[list[str], typer.Option(metavar="PATTERN", help="Only these stacks or cells. Repeatable.")]
+FailOn = Annotated[
+    list[str],
+    typer.Option(metavar="REASON", help="slower, quality or inconclusive; all if left out. Repeatable."),
+]
+Calibration = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Floors from this file; from the user's data folder if left out.")
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress; only the result.")]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A folder below runs/, or its run.json.")]
 
 
@@ -50,12 +59,12 @@ def run(
     scenario: Annotated[str, typer.Argument(metavar="[SCENARIO]", autocompletion=complete_scenario,
                                             help="A YAML file, or the name of a shipped scenario.")] = "",
     overrides: Overrides = [],  # noqa: B006  (typer copies it)
-    only: Annotated[list[str], typer.Option(metavar="PATTERN", help="Only these stacks or cells. Repeatable.")] = [],  # noqa: B006
+    only: Only = [],  # noqa: B006
     ablate: Annotated[str, typer.Option(metavar="STACK", help="Its slots one by one, alone and taken back.")] = "",
     plan: Annotated[bool, typer.Option("--plan", help="Print what would run, and start nothing.")] = False,
     resume: Annotated[Path | None, typer.Option(metavar="RUN", help="Go on with an unfinished run.")] = None,
     output: Annotated[Path | None, typer.Option(metavar="DIR", help="Where run folders go; runs/ if left out.")] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress; only the result.")] = False,
+    quiet: Quiet = False,
 ) -> None:  # fmt: skip
     """Measure every stack of a scenario and print the comparison."""
     from ttsbench.cli import campaign
@@ -155,7 +164,7 @@ def kernels(
     names: Annotated[list[str], typer.Argument(metavar="NAME", help="Only these; all when none is given.")] = [],  # noqa: B006
     output: Annotated[Path | None, typer.Option(metavar="DIR", help="Write table.md, CSV, JSON and a plot.")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="bf16 only, two shapes each, fewer repeats.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress; only the result.")] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Check our Triton kernels against float64, and time them against eager, compiled and Liger twins."""
     from ttsbench.cli import kernels as comparison
@@ -178,7 +187,7 @@ def profile(
     tensorboard: Annotated[Path | None, typer.Option(metavar="DIR", help="The trace there too.")] = None,
     trace_mb: Annotated[float, typer.Option(min=0.1, metavar="MB", help="The trace is cut to this size.")] = 50.0,
     output: Annotated[Path, typer.Option(metavar="DIR", help="Where profile folders go.")] = Path("runs"),
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress; only the result.")] = False,
+    quiet: Quiet = False,
     diff: Annotated[tuple[Path, Path] | None, typer.Option(metavar="A B", help="Two profiles, side by side.")] = None,
 ) -> None:  # fmt: skip
     """Say where the time of one stack goes: by stage, module, op and kernel, on the GPU and on the host."""
@@ -200,15 +209,37 @@ def profile(
 def compare(
     runs: Annotated[list[str], typer.Argument(metavar="RUN[:STACK]...", help="The baseline, then candidates: runs, or "
                                               "folders of runs. One run alone: its stacks against its baseline.")],
-    fail_on: Annotated[list[str], typer.Option(metavar="REASON", help="slower, quality or inconclusive; all if "
-                                               "left out. Repeatable.")] = [],  # noqa: B006
+    fail_on: FailOn = [],  # noqa: B006
     allow_mismatch: Annotated[bool, typer.Option("--allow-mismatch", help="Compare all the same, marked so.")] = False,
     output: Annotated[Path | None, typer.Option(metavar="DIR", help="Write comparison.md and comparison.json.")] = None,
+    calibration: Calibration = None,
 ) -> None:  # fmt: skip
     """Decide whether stacks or runs are slower, faster or the same; exit code 1 means slower, 3 that it stays open."""
     from ttsbench.cli import compare as comparing
 
-    sys.exit(comparing.compare(runs, fail_on=fail_on, allow_mismatch=allow_mismatch, output=output))
+    code = comparing.compare(
+        runs, fail_on=fail_on, allow_mismatch=allow_mismatch, output=output, calibration=calibration
+    )
+    sys.exit(code)
+
+
+@app.command(epilog="Example: ttsbench calibrate quickstart --only lean")
+def calibrate(
+    scenario: Scenario,
+    series: Annotated[int, typer.Option(metavar="N", min=1, help="How many series; a floor takes 20.")] = 20,
+    only: Only = [],  # noqa: B006
+    overrides: Overrides = [],  # noqa: B006
+    output: Annotated[Path | None, typer.Option(metavar="FILE", help="Keep it there; in the user's data folder, where "
+                                                "compare and gate look for it, if left out.")] = None,
+    show: Annotated[bool, typer.Option("--show", help="Print what is kept, and measure nothing.")] = False,
+    quiet: Quiet = False,
+) -> None:  # fmt: skip
+    """Find out how far apart the same code comes out on this machine, and so which differences count."""
+    from ttsbench.cli import calibrate as calibration
+    from ttsbench.cli.series import Asked
+
+    asked = Asked(scenario, tuple(overrides), tuple(only), output, quiet=quiet)
+    sys.exit(calibration.show(asked) if show else calibration.calibrate(asked, series))
 
 
 @app.command(epilog="Example: ttsbench selftest --quick")

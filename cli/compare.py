@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ttsbench import journal, records
-from ttsbench.cli import console, listing
+from ttsbench.cli import calibrate, console, listing
 from ttsbench.cli.campaign import read_run
 from ttsbench.cli.kernels import make_folder
 from ttsbench.errors import ExitCode, NotComparableError, RecordError, UsageError
@@ -23,7 +23,14 @@ SLOWER, QUALITY, INCONCLUSIVE = "slower", "quality", "inconclusive"
 FAILURES = {SLOWER: ExitCode.SLOWER, QUALITY: ExitCode.QUALITY, INCONCLUSIVE: ExitCode.INCONCLUSIVE}
 
 
-def compare(names: Sequence[str], *, fail_on: Sequence[str], allow_mismatch: bool, output: Path | None) -> ExitCode:
+def compare(
+    names: Sequence[str],
+    *,
+    fail_on: Sequence[str],
+    allow_mismatch: bool,
+    output: Path | None,
+    calibration: Path | None = None,
+) -> ExitCode:
     """The first is the baseline of all others; one run alone has its own."""
     for name in fail_on:
         listing.require("reason to fail", name, tuple(FAILURES))
@@ -31,20 +38,28 @@ def compare(names: Sequence[str], *, fail_on: Sequence[str], allow_mismatch: boo
         make_folder(output)
     with no_garbage_due():
         given = [read_side(name) for name in names]
-    report = compared(given, allow_mismatch=allow_mismatch)
-    for table in verdicts.tables(report):
-        console.show_table(table)
-    console.lines([f"note: {note}" for note in report.notes])
+    report = compared(given, allow_mismatch=allow_mismatch, find=calibrate.finder(calibration))
+    show(report)
     if output is not None:
-        records.write_text_atomically(output / "comparison.md", verdicts.to_markdown(report))
-        records.write_text_atomically(
-            output / "comparison.json", records.dump(verdicts.to_data(report), indent=1) + "\n"
-        )
-        console.lines([f"written to {output}"])
+        write(report, output)
     return exit_code(report, fail_on or tuple(FAILURES))
 
 
-def compared(given: Sequence[Side], *, allow_mismatch: bool) -> Report:
+def show(report: Report) -> None:
+    """On the console."""
+    for table in verdicts.tables(report):
+        console.show_table(table)
+    console.lines([f"note: {note}" for note in report.notes])
+
+
+def write(report: Report, folder: Path) -> None:
+    """Every file that a comparison or a gate leaves behind."""
+    records.write_text_atomically(folder / "comparison.md", verdicts.to_markdown(report))
+    records.write_text_atomically(folder / "comparison.json", records.dump(verdicts.to_data(report), indent=1) + "\n")
+    console.lines([f"written to {folder}"])
+
+
+def compared(given: Sequence[Side], *, allow_mismatch: bool, find: calibrate.Find) -> Report:
     """Every candidate decided, unless the runs must not be compared."""
     mismatches = sides.mismatches(run for side in given for run in side.runs)
     if mismatches and not allow_mismatch:
@@ -63,8 +78,12 @@ def compared(given: Sequence[Side], *, allow_mismatch: bool) -> Report:
         raise UsageError("nothing is on both sides", mend="Name stacks, as in RUN:STACK; ttsbench show RUN lists them")
     remarks = dict.fromkeys(remark for side in given for run in side.runs for remark in sides.remarks(run))
     lonely = [note for candidate in candidates for note in sides.lonely(candidate, baseline)]
-    found = [Compared(match, comparison.whole(match.pairing)) for match in matches]
-    return Report(tuple(found), (*lonely, *remarks), tuple(mismatches))
+    floors = find(baseline.runs[0])
+    found = [
+        Compared(match, comparison.whole(match.pairing, floors=floors.of(match.pairing.pairs))) for match in matches
+    ]
+    calibrated = [floors.note] if floors.tried else []
+    return Report(tuple(found), (*lonely, *remarks, *calibrated), tuple(mismatches))
 
 
 def exit_code(report: Report, fail_on: Sequence[str]) -> ExitCode:

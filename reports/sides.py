@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from ttsbench.errors import UsageError, suggest
 from ttsbench.records import Cell, Run
@@ -128,25 +128,38 @@ def _paired(
     return Pairing(tuple(pairs), tuple(alone)), (WHOLE_SERIES,)
 
 
-def mismatches(runs: Iterable[Run]) -> list[str]:
-    """Why these runs are not to be compared: another machine, another model or other work than the first one's."""
-    first, *others = runs
-    told: dict[str, None] = {}
-    for other in others:
-        told |= dict.fromkeys(_different(first.environment, other.environment, SAME_MACHINE))
-        one, another = (dict(flatten(_work(run))) for run in (first, other))
-        told |= dict.fromkeys(_different(one, another, sorted(one.keys() | another.keys())))
-    return list(told)
+class Measured(Protocol):
+    """Whatever says where its figures come from."""
+
+    @property
+    def environment(self) -> dict[str, Any]:
+        """The fingerprint."""
+
+    @property
+    def scenario_understood(self) -> dict[str, Any]:
+        """What was measured."""
 
 
-def _different(one: Mapping[str, Any], other: Mapping[str, Any], names: Sequence[str]) -> Iterator[str]:
-    for name in names:
-        theirs, ours = (data.get(name, _at(data, name)) for data in (one, other))
-        if theirs != ours:
-            yield f"{name}: {theirs!s:.60} against {ours!s:.60}"
+def identity(run: Measured) -> dict[str, Any]:
+    """The machine and the work by dotted names: what has to be the same for figures to be compared."""
+    machine = {name: run.environment.get(name, _at(run.environment, name)) for name in SAME_MACHINE}
+    return {**machine, **dict(sorted(flatten(_work(run))))}
 
 
-def _work(run: Run) -> dict[str, Any]:
+def mismatches(runs: Iterable[Measured]) -> list[str]:
+    """Why these are not to be compared: another machine, another model or other work than the first one's."""
+    first, *others = (identity(run) for run in runs)
+    return list(dict.fromkeys(told for other in others for told in different(first, other)))
+
+
+def different(one: Mapping[str, Any], other: Mapping[str, Any]) -> Iterator[str]:
+    """What two do not have in common, in words."""
+    for name in {**one, **other}:
+        if one.get(name) != other.get(name):
+            yield f"{name}: {one.get(name)!s:.60} against {other.get(name)!s:.60}"
+
+
+def _work(run: Measured) -> dict[str, Any]:
     """Model and workload; what the fake engine pretends, and the seed of its series, are what is compared."""
     model = dict(run.scenario_understood.get("model") or {})
     if model.get("family") == "fake":

@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -21,12 +22,17 @@ from ttsbench.jobs import Job
 # Before torch is imported: on a busy machine two OpenMP threads wait for each other, 5-20 times slower than one.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# Calibrations of whoever runs the tests are none of theirs.
+os.environ["TTSBENCH_DATA"] = os.devnull
+
 # Before triton is imported: where torch can use no GPU, kernels run under Triton's interpreter.
 if environment.machine().cuda_problem:
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
 # A shell's background jobs ignore Ctrl-C, and so would every process that the tests start and stop.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture
