@@ -223,6 +223,29 @@ def compare(
     sys.exit(code)
 
 
+@app.command(epilog="Example: ttsbench gate quickstart --base main --only lean --fail-on slower")
+def gate(
+    scenario: Scenario,
+    base: Annotated[str, typer.Option(metavar="REF", help="The commit to compare with, measured now.")] = "",
+    head: Annotated[str, typer.Option(metavar="REF", help="The commit that is judged; the working tree as it is, "
+                                      "if left out.")] = "",
+    base_run: Annotated[Path | None, typer.Option(metavar="RUN", help="A run of the past in the base's place.")] = None,
+    overrides: Overrides = [],  # noqa: B006
+    only: Only = [],  # noqa: B006
+    fail_on: FailOn = [],  # noqa: B006
+    output: Annotated[Path | None, typer.Option(metavar="DIR", help="What is measured and found goes there; a folder "
+                                                "in runs/ if left out.")] = None,
+    calibration: Calibration = None,
+    quiet: Quiet = False,
+) -> None:  # fmt: skip
+    """Decide whether a change made anything slower: both versions take turns, and what is slower has to be so twice."""
+    from ttsbench.cli import gate as gating
+    from ttsbench.cli.series import Asked
+
+    asked = Asked(scenario, tuple(overrides), tuple(only), output, calibration, quiet)
+    sys.exit(gating.gate(asked, gating.Versions(base, head, base_run), fail_on))
+
+
 @app.command(epilog="Example: ttsbench calibrate quickstart --only lean")
 def calibrate(
     scenario: Scenario,
