@@ -246,6 +246,27 @@ def gate(
     sys.exit(gating.gate(asked, gating.Versions(base, head, base_run), fail_on))
 
 
+@app.command(epilog="Example: ttsbench bisect quickstart --good v1.0 --bad main --stack lean --metric rtf")
+def bisect(
+    scenario: Scenario,
+    good: Annotated[str, typer.Option(metavar="REF", help="A commit that was fast, before the bad one.")],
+    bad: Annotated[str, typer.Option(metavar="REF", help="A commit that is slower.")],
+    stack: Annotated[str, typer.Option(metavar="NAME", help="Which stack; the one that lost most if left out.")] = "",
+    metric: Annotated[str, typer.Option(metavar="NAME", help="Which figure; the one that lost most if left out.")] = "",
+    overrides: Overrides = [],  # noqa: B006
+    output: Annotated[Path | None, typer.Option(metavar="DIR", help="What is measured goes there; a folder in runs/ "
+                                                "if left out.")] = None,
+    calibration: Calibration = None,
+    quiet: Quiet = False,
+) -> None:  # fmt: skip
+    """Find the commit that made a stack slower, by gating the commits between a good and a bad one."""
+    from ttsbench.cli import bisect as bisection
+    from ttsbench.cli.series import Asked
+
+    asked = Asked(scenario, tuple(overrides), (), output, calibration, quiet)
+    sys.exit(bisection.bisect(asked, good, bad, stack=stack, metric=metric))
+
+
 @app.command(epilog="Example: ttsbench calibrate quickstart --only lean")
 def calibrate(
     scenario: Scenario,

@@ -22,7 +22,7 @@ from ttsbench.reports import metrics, tables
 ROOT = Path(__file__).parents[1]
 COMMANDS = (
     "run", "validate", "list", "doctor", "checkpoint", "show", "schema", "overhead", "kernels", "profile", "gate",
-    "calibrate",
+    "calibrate", "bisect",
 )  # fmt: skip
 GOOD = "name: s\nmodel: {size: tiny}\ndevice: cpu\nworkload: {texts: [Hello.]}\nstacks: {upstream: {}}\n"
 LOCAL = GOOD.replace("size: tiny", "weights: weights")
