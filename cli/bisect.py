@@ -74,6 +74,8 @@ def bisect(asked: Asked, good_name: str, bad_name: str, *, stack: str, metric: s
         court = Court(repository, good, work, folder, space, asked.tell, find)
         report = court.judge(bad, [verdicts.FIGURES[metric]] if metric else [])
         suspect = what_lost_most(report)
+        if suspect is None and (broken := [told for one in report.compared if (told := gate.not_run(one.found))]):
+            raise SideError(f"{bad.label} cannot be laid beside {good.label}: {broken[0]}")
         if suspect is None:
             comparing.show(report)
             console.lines([f"{bad.label} is not shown to be slower than {good.label}: there is nothing to look for"])

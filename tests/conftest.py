@@ -382,15 +382,18 @@ class Bench:
     repository: Path
     scenario: Path
 
-    def __call__(self, *arguments: object, **variables: str) -> subprocess.CompletedProcess[str]:
+    def __call__(
+        self, *arguments: object, seconds_max: float | None = None, **variables: str
+    ) -> subprocess.CompletedProcess[str]:
         environment = {**os.environ, "PYTHONPATH": str(ROOT), **variables}
         command = [sys.executable, "-m", "ttsbench", *map(str, arguments)]
         return subprocess.run(
-            command, cwd=self.repository, capture_output=True, text=True, check=False, env=environment
-        )
+            command, cwd=self.repository, capture_output=True, text=True, check=False, env=environment,
+            timeout=seconds_max,
+        )  # fmt: skip
 
-    def gate(self, *arguments: object, **variables: str) -> subprocess.CompletedProcess[str]:
-        return self("gate", self.scenario, *arguments, **variables)
+    def gate(self, *arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:
+        return self("gate", self.scenario, *arguments, **options)
 
     def change(self, file: str, old: str, new: str) -> None:
         path = self.repository / file

@@ -73,6 +73,15 @@ def test_a_range_that_did_not_become_slower_is_told(bench: Any) -> None:
     assert "is not shown to be slower than" in ended.stdout
 
 
+def test_a_bad_commit_that_does_not_run_is_told(bench: Any) -> None:
+    good = bench.git("rev-parse", "HEAD").strip()
+    bench.change("ttsbench/fake.py", "if speaker.crashes:", "if True:")
+    bench.commit("Crashes")
+    ended = bench("bisect", bench.scenario, "--good", good, "--bad", "main", "--quiet")
+    assert ended.returncode == ExitCode.CELL_FAILED
+    assert "pair 1 was void 3 times, at last because candidate: crashed" in ended.stderr
+
+
 @pytest.mark.parametrize(
     ("good", "bad", "code", "told"),
     [
