@@ -47,6 +47,15 @@ Formats = Annotated[
     typer.Option("--format", metavar="NAME", help="Also, in DIR: csv, parquet, junit, github, action-benchmark or "
                                                   "bencher. Repeatable."),
 ]  # fmt: skip
+Only = Annotated[list[str], typer.Option(metavar="PATTERN", help="Only these stacks or cells. Repeatable.")]
+FailOn = Annotated[
+    list[str],
+    typer.Option(metavar="REASON", help="slower, quality or inconclusive; all if left out. Repeatable."),
+]
+Calibration = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Floors from this file; from the user's data folder if left out.")
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress; only the result.")]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A folder below runs/, or its run.json.")]
 
 
@@ -55,12 +64,12 @@ def run(
     scenario: Annotated[str, typer.Argument(metavar="[SCENARIO]", autocompletion=complete_scenario,
                                             help="A YAML file, or the name of a shipped scenario.")] = "",
     overrides: Overrides = [],  # noqa: B006  (typer copies it)
-    only: Annotated[list[str], typer.Option(metavar="PATTERN", help="Only these stacks or cells. Repeatable.")] = [],  # noqa: B006
+    only: Only = [],  # noqa: B006
     ablate: Annotated[str, typer.Option(metavar="STACK", help="Its slots one by one, alone and taken back.")] = "",
     plan: Annotated[bool, typer.Option("--plan", help="Print what would run, and start nothing.")] = False,
     resume: Annotated[Path | None, typer.Option(metavar="RUN", help="Go on with an unfinished run.")] = None,
     output: Annotated[Path | None, typer.Option(metavar="DIR", help="Where run folders go; runs/ if left out.")] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress; only the result.")] = False,
+    quiet: Quiet = False,
 ) -> None:  # fmt: skip
     """Measure every stack of a scenario and print the comparison."""
     from ttsbench.cli import campaign
@@ -164,7 +173,7 @@ def kernels(
     output: Annotated[Path | None, typer.Option(metavar="DIR", help="Write table.md, CSV, JSON and a plot.")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="bf16 unless --dtype is given, two shapes each, fewer "
                                         "repeats.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress; only the result.")] = False,
+    quiet: Quiet = False,
 ) -> None:  # fmt: skip
     """Check our Triton kernels against float64, and time them against eager, compiled and Liger twins."""
     from ttsbench.cli import kernels as comparison
@@ -187,7 +196,7 @@ def profile(
     tensorboard: Annotated[Path | None, typer.Option(metavar="DIR", help="The trace there too.")] = None,
     trace_mb: Annotated[float, typer.Option(min=0.1, metavar="MB", help="The trace is cut to this size.")] = 50.0,
     output: Annotated[Path, typer.Option(metavar="DIR", help="Where profile folders go.")] = Path("runs"),
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress; only the result.")] = False,
+    quiet: Quiet = False,
     diff: Annotated[tuple[Path, Path] | None, typer.Option(metavar="A B", help="Two profiles, side by side.")] = None,
 ) -> None:  # fmt: skip
     """Say where the time of one stack goes: by stage, module, op and kernel, on the GPU and on the host."""
@@ -209,16 +218,88 @@ def profile(
 def compare(
     runs: Annotated[list[str], typer.Argument(metavar="RUN[:STACK]...", help="The baseline, then candidates: runs, or "
                                               "folders of runs. One run alone: its stacks against its baseline.")],
-    fail_on: Annotated[list[str], typer.Option(metavar="REASON", help="slower, quality or inconclusive; all if "
-                                               "left out. Repeatable.")] = [],  # noqa: B006
+    fail_on: FailOn = [],  # noqa: B006
     allow_mismatch: Annotated[bool, typer.Option("--allow-mismatch", help="Compare all the same, marked so.")] = False,
     output: Annotated[Path | None, typer.Option(metavar="DIR", help="Write comparison.html, .md and .json.")] = None,
     formats: Formats = [],  # noqa: B006
+    calibration: Calibration = None,
 ) -> None:  # fmt: skip
     """Decide whether stacks or runs are slower, faster or the same; exit code 1 means slower, 3 that it stays open."""
     from ttsbench.cli import compare as comparing
 
-    sys.exit(comparing.compare(runs, fail_on=fail_on, allow_mismatch=allow_mismatch, output=output, formats=formats))
+    code = comparing.compare(
+        runs,
+        fail_on=fail_on,
+        allow_mismatch=allow_mismatch,
+        output=output,
+        formats=formats,
+        calibration=calibration,
+    )
+    sys.exit(code)
+
+
+@app.command(epilog="Example: ttsbench gate quickstart --base main --only lean --fail-on slower")
+def gate(
+    scenario: Scenario,
+    base: Annotated[str, typer.Option(metavar="REF", help="The commit to compare with, measured now.")] = "",
+    head: Annotated[str, typer.Option(metavar="REF", help="The commit that is judged; the working tree as it is, "
+                                      "if left out.")] = "",
+    base_run: Annotated[Path | None, typer.Option(metavar="RUN", help="A run of the past in the base's place.")] = None,
+    overrides: Overrides = [],  # noqa: B006
+    only: Only = [],  # noqa: B006
+    fail_on: FailOn = [],  # noqa: B006
+    output: Annotated[Path | None, typer.Option(metavar="DIR", help="What is measured and found goes there; a folder "
+                                                "in runs/ if left out.")] = None,
+    formats: Formats = [],  # noqa: B006
+    calibration: Calibration = None,
+    quiet: Quiet = False,
+) -> None:  # fmt: skip
+    """Decide whether a change made anything slower: both versions take turns, and what is slower has to be so twice."""
+    from ttsbench.cli import gate as gating
+    from ttsbench.cli.series import Asked
+
+    asked = Asked(scenario, tuple(overrides), tuple(only), output, calibration, quiet)
+    sys.exit(gating.gate(asked, gating.Versions(base, head, base_run), fail_on, formats))
+
+
+@app.command(epilog="Example: ttsbench bisect quickstart --good v1.0 --bad main --stack lean --metric rtf")
+def bisect(
+    scenario: Scenario,
+    good: Annotated[str, typer.Option(metavar="REF", help="A commit that was fast, before the bad one.")],
+    bad: Annotated[str, typer.Option(metavar="REF", help="A commit that is slower.")],
+    stack: Annotated[str, typer.Option(metavar="NAME", help="Which stack; the one that lost most if left out.")] = "",
+    metric: Annotated[str, typer.Option(metavar="NAME", help="Which figure; the one that lost most if left out.")] = "",
+    overrides: Overrides = [],  # noqa: B006
+    output: Annotated[Path | None, typer.Option(metavar="DIR", help="What is measured goes there; a folder in runs/ "
+                                                "if left out.")] = None,
+    calibration: Calibration = None,
+    quiet: Quiet = False,
+) -> None:  # fmt: skip
+    """Find the commit that made a stack slower, by gating the commits between a good and a bad one."""
+    from ttsbench.cli import bisect as bisection
+    from ttsbench.cli.series import Asked
+
+    asked = Asked(scenario, tuple(overrides), (), output, calibration, quiet)
+    sys.exit(bisection.bisect(asked, good, bad, stack=stack, metric=metric))
+
+
+@app.command(epilog="Example: ttsbench calibrate quickstart --only lean")
+def calibrate(
+    scenario: Scenario,
+    series: Annotated[int, typer.Option(metavar="N", min=1, help="How many series; a floor takes 20.")] = 20,
+    only: Only = [],  # noqa: B006
+    overrides: Overrides = [],  # noqa: B006
+    output: Annotated[Path | None, typer.Option(metavar="FILE", help="Keep it there; in the user's data folder, where "
+                                                "compare and gate look for it, if left out.")] = None,
+    show: Annotated[bool, typer.Option("--show", help="Print what is kept, and measure nothing.")] = False,
+    quiet: Quiet = False,
+) -> None:  # fmt: skip
+    """Find out how far apart the same code comes out on this machine, and so which differences count."""
+    from ttsbench.cli import calibrate as calibration
+    from ttsbench.cli.series import Asked
+
+    asked = Asked(scenario, tuple(overrides), tuple(only), output, quiet=quiet)
+    sys.exit(calibration.show(asked) if show else calibration.calibrate(asked, series))
 
 
 @app.command(epilog="Example: ttsbench export runs/quickstart-20261120T180000Z --format csv --format bencher")

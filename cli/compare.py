@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ttsbench import journal, records
-from ttsbench.cli import console, exporting, listing
+from ttsbench.cli import calibrate, console, exporting, listing
 from ttsbench.cli.campaign import read_run
 from ttsbench.cli.kernels import make_folder
 from ttsbench.cli.profiles_beside import between_profiles
@@ -34,6 +34,7 @@ def compare(
     allow_mismatch: bool,
     output: Path | None,
     formats: Sequence[str] = (),
+    calibration: Path | None = None,
 ) -> ExitCode:
     """The first is the baseline of all others; one run alone has its own."""
     for name in fail_on:
@@ -43,24 +44,29 @@ def compare(
     exporting.check(formats, registry.COMPARISON, output)
     with no_garbage_due():
         given = [read_side(name) for name in names]
-    report = compared(given, allow_mismatch=allow_mismatch)
-    for table in verdicts.tables(report):
-        console.show_table(table)
-    console.lines([f"note: {note}" for note in report.notes])
+    report = compared(given, allow_mismatch=allow_mismatch, find=calibrate.finder(calibration))
+    show(report)
     if output is not None:
         write(report, output, formats, fail_on=fail_on)
     return exit_code(report, fail_on)
 
 
 def write(report: Report, folder: Path, formats: Sequence[str] = (), *, fail_on: Sequence[str] = ()) -> None:
-    """Every file of a comparison, each whole or not at all: those always written, and the formats asked for."""
+    """Every file of a comparison or a gate, each whole or not at all: those always written, and those asked for."""
     for name in dict.fromkeys((*registry.ALWAYS, *formats)):
         for file, data in registry.of_comparison(report, name, fail_on or verdicts.REASONS).items():
             records.write_atomically(folder / file, data)
     console.lines([f"written to {folder}"])
 
 
-def compared(given: Sequence[Side], *, allow_mismatch: bool) -> Report:
+def show(report: Report) -> None:
+    """On the console."""
+    for table in verdicts.tables(report):
+        console.show_table(table)
+    console.lines([f"note: {note}" for note in report.notes])
+
+
+def compared(given: Sequence[Side], *, allow_mismatch: bool, find: calibrate.Find) -> Report:
     """Every candidate decided, unless the runs must not be compared."""
     mismatches = sides.mismatches(run for side in given for run in side.runs)
     if mismatches and not allow_mismatch:
@@ -84,13 +90,19 @@ def compared(given: Sequence[Side], *, allow_mismatch: bool) -> Report:
         raise UsageError("nothing is on both sides", mend="Name stacks, as in RUN:STACK; ttsbench show RUN lists them")
     remarks = dict.fromkeys(remark for side in given for run in side.runs for remark in sides.remarks(run))
     lonely = [note for candidate in candidates for note in sides.lonely(candidate, baseline)]
+    floors = find(baseline.runs[0])
     found = [
-        Compared(match, comparison.whole(match.pairing), between_profiles(match, candidate, baseline))
+        Compared(
+            match,
+            comparison.whole(match.pairing, floors=floors.of(match.pairing.pairs)),
+            between_profiles(match, candidate, baseline),
+        )
         for match, candidate in matches
     ]
+    calibrated = [floors.note] if floors.tried else []
     others = sides.environments(run for side in given for run in side.runs)
     names = tuple(f"{side.label}:{side.stack}" if side.stack else side.label for side in given)
-    return Report(tuple(found), (*lonely, *remarks), tuple(mismatches), tuple(others), names)
+    return Report(tuple(found), (*lonely, *remarks, *calibrated), tuple(mismatches), tuple(others), names)
 
 
 def exit_code(report: Report, fail_on: Sequence[str]) -> ExitCode:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 from ttsbench import fake
 from ttsbench.cli import console
+from ttsbench.cli.series import until_decided
 from ttsbench.errors import ExitCode
 from ttsbench.jobs import TIMED, Fake, Job
 from ttsbench.records import Cell
@@ -129,11 +130,7 @@ def seed_of(setting: Setting, effect: float, number: int) -> int:
 
 def compare(setting: Setting, effect: float, series: int) -> comparison.Comparison:
     """One comparison as a gate makes it: pairs are added until it is decided or over."""
-    source = in_turn(setting, effect, series)
-    attempts: list[Pair] = []
-    while (found := comparison.so_far(attempts, only=setting.figures)).wanted.pairs:
-        attempts += [next(source) for _ in range(found.wanted.pairs)]
-    return found
+    return until_decided(in_turn(setting, effect, series), only=setting.figures)
 
 
 def in_turn(setting: Setting, effect: float, series: int) -> Iterator[Pair]:

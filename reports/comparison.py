@@ -89,9 +89,10 @@ def so_far(
 
 def repeated(first: Comparison, second: Comparison) -> Comparison:
     """What stands after a second, fresh series: a figure is slower only where both say so."""
+    confirmed = {name for name, judgement in second.judgements.items() if judgement.verdict is Verdict.SLOWER}
     judgements = {
         name: withheld(judgement, "slower in the first series, not in the second")
-        if judgement.verdict is Verdict.SLOWER and second.judgements[name].verdict is not Verdict.SLOWER
+        if judgement.verdict is Verdict.SLOWER and name not in confirmed
         else judgement
         for name, judgement in first.judgements.items()
     }

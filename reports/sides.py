@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from ttsbench import records
 from ttsbench.errors import UsageError, suggest
@@ -138,15 +138,16 @@ def _paired(
     return Pairing(tuple(pairs), tuple(alone)), (WHOLE_SERIES,)
 
 
-def mismatches(runs: Iterable[Run]) -> list[str]:
-    """Why these runs are not to be compared: another machine, another model or other work than the first one's."""
-    first, *others = runs
-    told: dict[str, None] = {}
-    for other in others:
-        told |= dict.fromkeys(_different(first.environment, other.environment, SAME_MACHINE))
-        one, another = (dict(flatten(_work(run))) for run in (first, other))
-        told |= dict.fromkeys(_different(one, another, sorted(one.keys() | another.keys())))
-    return list(told)
+class Measured(Protocol):
+    """Whatever says where its figures come from."""
+
+    @property
+    def environment(self) -> dict[str, Any]:
+        """The fingerprint."""
+
+    @property
+    def scenario_understood(self) -> dict[str, Any]:
+        """What was measured."""
 
 
 def environments(runs: Iterable[Run]) -> list[tuple[str, str, str]]:
@@ -164,14 +165,26 @@ def environments(runs: Iterable[Run]) -> list[tuple[str, str, str]]:
     return list(told)
 
 
-def _different(one: Mapping[str, Any], other: Mapping[str, Any], names: Sequence[str]) -> Iterator[str]:
-    for name in names:
-        theirs, ours = (data.get(name, at(data, name)) for data in (one, other))
-        if str(theirs) != str(ours):  # what an older record lacks is none
-            yield f"{name}: {theirs!s:.60} against {ours!s:.60}"
+def identity(run: Measured) -> dict[str, Any]:
+    """The machine and the work by dotted names: what has to be the same for figures to be compared."""
+    machine = {name: run.environment.get(name, at(run.environment, name)) for name in SAME_MACHINE}
+    return {**machine, **dict(sorted(flatten(_work(run))))}
 
 
-def _work(run: Run) -> dict[str, Any]:
+def mismatches(runs: Iterable[Measured]) -> list[str]:
+    """Why these are not to be compared: another machine, another model or other work than the first one's."""
+    first, *others = (identity(run) for run in runs)
+    return list(dict.fromkeys(told for other in others for told in different(first, other)))
+
+
+def different(one: Mapping[str, Any], other: Mapping[str, Any]) -> Iterator[str]:
+    """What two do not have in common, in words."""
+    for name in {**one, **other}:
+        if str(one.get(name)) != str(other.get(name)):  # what an older record lacks is none
+            yield f"{name}: {one.get(name)!s:.60} against {other.get(name)!s:.60}"
+
+
+def _work(run: Measured) -> dict[str, Any]:
     """Model and workload; what the fake engine pretends, and the seed of its series, are what is compared."""
     model = dict(run.scenario_understood.get("model") or {})
     if model.get("family") == "fake":

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -23,12 +26,17 @@ pytest_plugins = ("tests.browser",)
 # Before torch is imported: on a busy machine two OpenMP threads wait for each other, 5-20 times slower than one.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# Calibrations of whoever runs the tests are none of theirs.
+os.environ["TTSBENCH_DATA"] = os.devnull
+
 # Before triton is imported: where torch can use no GPU, kernels run under Triton's interpreter.
 if environment.machine().cuda_problem:
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
 # A shell's background jobs ignore Ctrl-C, and so would every process that the tests start and stop.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture
@@ -355,3 +363,87 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     """Tests marked `gpu` are skipped, with the reason, where torch can use none."""
     if item.get_closest_marker("gpu") is not None and (problem := environment.machine().cuda_problem):
         pytest.skip(problem)
+
+
+@pytest.fixture(scope="session")
+def first_commit(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository that holds this very code, as one commit."""
+    folder = tmp_path_factory.mktemp("repository") / "ttsbench"
+    folder.mkdir()
+    for name in ("cli", "optimizations", "reports", "scenarios", "ttsbench"):
+        shutil.copytree(ROOT / name, folder / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "requirements.lock", folder)
+    for command in ("init -q -b main", "config user.email t@example.org", "config user.name Tester", "add -A"):
+        subprocess.run(["git", *command.split()], cwd=folder, check=True)
+    subprocess.run(["git", "commit", "-q", "-m", "As it is"], cwd=folder, check=True)
+    return folder
+
+
+@pytest.fixture
+def repository(first_commit: Path, tmp_path: Path) -> Path:
+    """A copy that a test may change and commit to."""
+    return Path(shutil.copytree(first_commit, tmp_path / "repository", symlinks=True))
+
+
+PRETENDED = """
+name: pretended
+model: {family: fake, fake: {process_noise: 0.004, call_noise: 0.002}}
+workload: {texts: [One.], length: {fixed: 25}}
+stacks: {upstream: {}}
+measure: {processes: 7, repeats: 5, passes: [time]}
+"""
+# Of the fake engine, what one stage takes.
+STAGE = "usual * share * self._more(name) for name"
+
+
+@dataclass
+class Bench:
+    """A repository, a scenario and the command in it."""
+
+    repository: Path
+    scenario: Path
+
+    def __call__(
+        self, *arguments: object, seconds_max: float | None = None, **variables: str
+    ) -> subprocess.CompletedProcess[str]:
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), **variables}
+        command = [sys.executable, "-m", "ttsbench", *map(str, arguments)]
+        return subprocess.run(
+            command, cwd=self.repository, capture_output=True, text=True, check=False, env=environment,
+            timeout=seconds_max,
+        )  # fmt: skip
+
+    def gate(self, *arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:
+        return self("gate", self.scenario, *arguments, **options)
+
+    def change(self, file: str, old: str, new: str) -> None:
+        path = self.repository / file
+        text = path.read_text()
+        assert old in text
+        path.write_text(text.replace(old, new))
+
+    def plant(self, factor: float) -> None:
+        """Decoding takes so many times as long."""
+        self.change("ttsbench/fake.py", STAGE, STAGE.replace(" for", f" * ({factor} if name == 'decode' else 1) for"))
+
+    def commit(self, message: str) -> str:
+        self.git("commit", "-q", "-a", "-m", message)
+        return self.git("rev-parse", "HEAD").strip()
+
+    def git(self, *arguments: str) -> str:
+        return subprocess.run(
+            ["git", *arguments], cwd=self.repository, capture_output=True, text=True, check=True
+        ).stdout
+
+    def worktrees(self) -> int:
+        return len(self.git("worktree", "list").splitlines())
+
+    def folder(self) -> Path:
+        [found] = (self.repository / "runs").glob("*-gate-*")
+        return found
+
+
+@pytest.fixture
+def bench(repository: Path, tmp_path: Path) -> Bench:
+    (tmp_path / "pretended.yaml").write_text(PRETENDED)
+    return Bench(repository, tmp_path / "pretended.yaml")

@@ -12,7 +12,7 @@ from pathlib import Path
 from browser import Browser
 
 from ttsbench import profiles, records
-from ttsbench.cli import compare
+from ttsbench.cli import calibrate, compare
 from ttsbench.reports import comparison_page, profile_page, report_page
 
 WIDTH = 1200
@@ -44,7 +44,7 @@ def main(run: Path, profile: Path, folder: Path) -> None:
 
 def pages(run: Path, profile: Path) -> dict[str, str]:
     """What each shows."""
-    compared = compare.compared([compare.read_side(str(run))], allow_mismatch=False)
+    compared = compare.compared([compare.read_side(str(run))], allow_mismatch=False, find=calibrate.finder(None))
     return {
         "report": report_page.page(records.read_run(run), run),
         "comparison": comparison_page.page(compared),

@@ -20,7 +20,10 @@ from ttsbench.errors import ExitCode
 from ttsbench.reports import metrics, tables
 
 ROOT = Path(__file__).parents[1]
-COMMANDS = ("run", "validate", "list", "doctor", "checkpoint", "show", "schema", "overhead", "kernels", "profile")
+COMMANDS = (
+    "run", "validate", "list", "doctor", "checkpoint", "show", "schema", "overhead", "kernels", "profile", "gate",
+    "calibrate", "bisect",
+)  # fmt: skip
 GOOD = "name: s\nmodel: {size: tiny}\ndevice: cpu\nworkload: {texts: [Hello.]}\nstacks: {upstream: {}}\n"
 LOCAL = GOOD.replace("size: tiny", "weights: weights")
 

@@ -62,7 +62,7 @@ def test_a_throttled_machine_is_tried_again_and_then_given_up() -> None:
     found = selftest.compare(often, 0.0, 1)
     assert found.pairing.void
     always = selftest.compare(replace(QUIET, fake=Fake(throttled=1.0)), 0.0, 1)
-    assert len(always.pairing.pairs) == 5
+    assert len(always.pairing.pairs) == 3
     assert always.verdict is Verdict.INCONCLUSIVE
     assert "pair 1 was void 3 times" in always.judgements["rtf"].reason
 

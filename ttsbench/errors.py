@@ -69,6 +69,12 @@ class CellError(TtsbenchError):
     exit_code = ExitCode.CELL_FAILED
 
 
+class SideError(TtsbenchError):
+    """Why one side of a gate is not to be had: its commit, its environment, or the processes that should measure it."""
+
+    exit_code = ExitCode.CELL_FAILED
+
+
 @dataclass(frozen=True, order=True)
 class Mistake:
     """One thing wrong in a scenario, at its line (0 when it comes from the command line)."""

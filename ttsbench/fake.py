@@ -70,7 +70,7 @@ class Speaker:
     def __init__(self, job: Job) -> None:
         assert job.fake is not None
         self._job, self._fake = job, job.fake
-        self._random = random.Random(f"{job.model_seed}/{job.id}")
+        self._random = random.Random(f"{job.model_seed}/{job.id}/{job.order}")
         self._planted: Mapping[str, float] = self._fake.planted.get(job.stack, {})
         self._weather = Weather.at(self._fake, str(job.model_seed), job.order)
         self._of_process = self._weather.slowdown * math.exp(self._random.gauss(0, self._fake.process_noise))

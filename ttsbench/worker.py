@@ -66,7 +66,7 @@ def isolate(log: Path) -> None:
     os.setsid()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+        die_with_parent(signal.SIGKILL)
         if (parent := multiprocessing.parent_process()) is not None and not parent.is_alive():
             os._exit(1)  # it died before the line above
     try:
@@ -77,6 +77,12 @@ def isolate(log: Path) -> None:
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
     os.close(descriptor)
+
+
+def die_with_parent(number: signal.Signals) -> None:
+    """The kernel sends this signal when the process dies that started this one; only Linux knows how."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, number)  # PR_SET_PDEATHSIG
 
 
 def run(job: Job, folder: Path, tell: Tell, ladder: dict[str, float]) -> records.Cell:
