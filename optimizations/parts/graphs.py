@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
@@ -11,19 +10,22 @@ from typing import Any
 import torch
 
 from ttsbench.instruments.compiler import note_capture
+from ttsbench.turnstile import Turnstile
 
 GRAPHS_MAX = 8
 WARMUPS = 2
 
 Work = Callable[..., torch.Tensor]
 
-_ONE_AT_A_TIME = threading.Lock()
+# Every capture takes the device's random stream to itself, whichever thread draws from it: one that draws while another
+# captures holds this, and lets the other pass between two draws.
+RANDOM_STREAM = Turnstile()
 
 
 @contextmanager
 def capturing(graph: torch.cuda.CUDAGraph, pool: Any) -> Iterator[None]:
-    """What this thread does goes into the graph; another thread, such as a stream's, may go on allocating meanwhile."""
-    with _ONE_AT_A_TIME, torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
+    """What this thread does goes into the graph; another thread may go on, as long as it draws nothing."""
+    with RANDOM_STREAM.held(), torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
         yield
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 
 from ttsbench.optimizations.parts.compiled import CAPTURES
+from ttsbench.optimizations.parts.graphs import RANDOM_STREAM
 from ttsbench.streaming.stream import Stream
 from ttsbench.swapping import swapped
 
@@ -140,6 +141,7 @@ class _BesideHand:
     def take(self, drawn: torch.Tensor) -> None:
         seconds = self._stream.now()
         self._begun.append(self._desk.begin(lambda: self._stream.receive(drawn, seconds)))
+        RANDOM_STREAM.let_pass()  # S3Gen, where it has something to capture
 
     def finish(self, tokens: torch.Tensor) -> None:
         self._begun.append(self._desk.begin(lambda: self._stream.finish(tokens.tolist())))

@@ -15,6 +15,7 @@ from typing import Any
 
 from ttsbench import records
 from ttsbench.instruments.clock import Timeline, staged_s3gen, staged_t3
+from ttsbench.optimizations.parts.graphs import RANDOM_STREAM
 from ttsbench.pipeline import SAMPLE_RATE_HZ, Pipeline, Spoken
 from ttsbench.records import RESIDUAL
 from ttsbench.streaming.designs import Design, MakeDesign
@@ -79,7 +80,8 @@ class Streamer:
             stream.marks = timeline and timeline.beside
             hand = self._desk.open(stream)
             decode_began = listener.now()
-            asked, tokens = pipeline.decode(text_index, seed, limit, hand.take)
+            with RANDOM_STREAM.held():
+                asked, tokens = pipeline.decode(text_index, seed, limit, hand.take)
             decode_ended = listener.now()
         hand.finish(asked["speech_tokens"])
         pipeline.note_asked(asked)
