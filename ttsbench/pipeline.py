@@ -118,11 +118,9 @@ class Pipeline:
         if not self.length.natural:
             forbid_special_tokens(self.tts.t3)
         loop = self.loop
-        # Turbo's loop draws one token before it starts to count.
-        bound, uncounted = ("max_gen_len", 1) if self.tts.t3.is_gpt else ("max_new_tokens", 0)
 
         def bounded(*args: Any, **kwargs: Any) -> torch.Tensor:
-            kwargs[bound] = self._limit - uncounted
+            kwargs |= self._bound()
             with ExitStack() as contexts:
                 for context in self.around_t3:
                     contexts.enter_context(context())
@@ -132,6 +130,23 @@ class Pipeline:
         setattr(self.tts.t3, self.infer, bounded)
         self._remember(self.tts.t3, "prepare_input_embeds")
         self._remember(self.tts.s3gen, "inference")
+
+    def _bound(self) -> dict[str, int]:
+        """The most tokens, as T3's loop counts: Turbo's draws one before it starts to."""
+        return {"max_gen_len": self._limit - 1} if self.tts.t3.is_gpt else {"max_new_tokens": self._limit}
+
+    def asked_of_t3(self, text_index: int) -> dict[str, Any]:
+        """What the package's `generate` hands to T3's loop for this text; nothing is drawn."""
+        asked: dict[str, Any] = {}
+
+        def note(**arguments: Any) -> Any:
+            asked.update(arguments)
+            raise _EnoughDecoded
+
+        self._limit = self.length.limit(text_index)
+        with swapped(self.tts.t3, self.infer, note), suppress(_EnoughDecoded):
+            self.tts.generate(self.texts[text_index], **self._arguments)
+        return asked | self._bound()
 
     def _remember(self, owner: Any, method: str) -> None:
         """Keeps what a method was last called with, so that a part of an utterance can be run again by itself."""

@@ -1,0 +1,183 @@
+"""The batch on the real modules at tiny size: everybody gets what a single run would give, whoever joins or leaves."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from ttsbench import bench
+from ttsbench.optimizations.parts.t3 import Prompt, Request
+from ttsbench.pipeline import Length, Pipeline
+from ttsbench.serving.decoder import Speaking
+from ttsbench.serving.loop import BatchLoop
+from ttsbench.serving.randomness import RandomStream
+
+ON_GPU = torch.cuda.is_available()
+DEVICE = "cuda" if ON_GPU else "cpu"
+BATCHED = {
+    "decode": "lean", "cache": "static", "sampler": "lean", "serve": "batched", "s3gen_attention": "sdpa",
+    "watermark": "off",
+}  # fmt: skip
+TEXTS = ("Two words.", "A second text, which is somewhat longer than the first one.", "Three.", "And one more to say.")
+
+Make = Callable[..., Pipeline]
+
+
+@pytest.fixture
+def make(load_tiny: Callable[..., Any]) -> Make:
+    def build(
+        family: str = "chatterbox",
+        *,
+        length: Length | None = None,
+        sampling: dict[str, float] | None = None,
+        **slots: str,
+    ) -> Pipeline:
+        pipeline = Pipeline(
+            load_tiny(family, DEVICE), texts=TEXTS, length=length or Length(fixed=24), sampling=sampling or {},
+            language=None, slots=slots,
+        )  # fmt: skip
+        for slot, option in pipeline.slots.items():
+            bench.slot_module(slot).apply(pipeline, option)
+        pipeline.control_length()
+        return pipeline
+
+    return build
+
+
+def alone(pipeline: Pipeline, text: int, seed: int, limit: int) -> list[int]:
+    """What a single run draws."""
+    pipeline.decode_only(text, seed, limit)
+    return [int(token) for token in pipeline._tokens.flatten()]
+
+
+class TestAlone:
+    @pytest.mark.parametrize("family", ["chatterbox", "turbo"])
+    def test_a_batch_of_one_speaks_upstreams_utterance(self, make: Make, family: str) -> None:
+        upstream, batched = make(family, watermark="off"), make(family, **BATCHED)
+        one, other = upstream.speak(1, 5), batched.speak(1, 5)
+        assert one.tokens.flatten().tolist() == other.tokens.flatten().tolist()
+        assert float((one.wave - other.wave).norm() / one.wave.norm()) < 1e-4
+
+
+class Party:
+    """Utterances that join a decoder and leave it, at moments drawn at random."""
+
+    def __init__(self, pipeline: Pipeline, slots: int) -> None:
+        assert isinstance(pipeline.loop, BatchLoop)
+        self.pipeline, self.decoder = pipeline, pipeline.loop.decoder
+        self.decoder.reserve(slots, 256)
+        self.ended: list[Speaking] = []
+
+    def request(self, text: int, limit: int, **sampling: float) -> tuple[Request, Prompt]:
+        asked = self.pipeline.asked_of_t3(text)
+        asked |= {"max_gen_len": limit - 1} if self.pipeline.tts.t3.is_gpt else {"max_new_tokens": limit}
+        request = self.decoder.model.request(asked | sampling)
+        with torch.inference_mode():
+            prompt = self.decoder.model.prompt(asked["t3_cond"], asked["text_tokens"], request.cfg_weight)
+        return request, prompt
+
+    def join(self, text: int, seed: int, limit: int, **sampling: float) -> Speaking:
+        request, prompt = self.request(text, limit, **sampling)
+        stream = RandomStream.seeded(seed, self.pipeline.device)
+        return self.decoder.join(request, prompt.embeds, stream)
+
+    def go_on(self) -> None:
+        self.ended += self.decoder.step()
+
+
+GUESTS = [
+    ("chatterbox", {}),
+    ("chatterbox", {"cfg_weight": 0.0}),
+    ("chatterbox", {"top_p": 0.8, "temperature": 1.3}),
+    ("turbo", {}),
+    ("turbo", {"top_k": 50, "top_p": 1.0}),
+    ("multilingual", {}),
+]
+
+
+@pytest.mark.parametrize(("family", "sampling"), GUESTS, ids=str)
+@pytest.mark.parametrize("stops", [False, True], ids=["to the limit", "at the stop token"])
+def test_everybody_draws_what_they_draw_alone(
+    make: Make, make_stop_likely: Callable[[Any], None], family: str, sampling: dict[str, float], *, stops: bool
+) -> None:
+    """Whoever joins or leaves; and S3Gen finds each random stream where a single run leaves it."""
+    analyzer = {"analyzer": "off"} if family == "multilingual" else {}
+    length = Length() if stops else Length(fixed=24)
+    single = make(family, length=length, sampling=sampling, decode="lean", **analyzer)
+    together = make(family, length=length, sampling=sampling, **BATCHED, **analyzer)
+    if stops:
+        make_stop_likely(single.tts.t3)
+        make_stop_likely(together.tts.t3)
+    chance, party = random.Random(f"{family}{sampling}{stops}"), Party(together, slots=5)
+    guests: list[tuple[Speaking, int, int, int]] = []
+    while len(guests) < 14 or party.decoder.active:
+        may_join = len(guests) < 14 and len(party.decoder.active) < 5
+        if may_join and chance.random() < 0.4:
+            told = chance.randrange(len(TEXTS)), chance.randrange(1000), chance.randrange(1, 30)
+            guests.append((party.join(*told), *told))
+        else:
+            party.go_on()
+    party.go_on()
+    assert sorted(map(id, party.ended)) == sorted(id(speaking) for speaking, *_ in guests)
+    assert party.decoder.idle
+    assert party.decoder.most_at_once > 2
+    for speaking, text, seed, limit in guests:
+        wanted = alone(single, text, seed, limit)
+        after = torch.rand(3, device=DEVICE)
+        spoken = single.loop.model.spoken(torch.tensor([speaking.drawn]), speaking.stopped)
+        assert spoken.flatten().tolist() == wanted
+        assert torch.equal(torch.rand(3, generator=speaking.random.device, device=DEVICE), after)
+    assert stops == any(speaking.stopped for speaking, *_ in guests)
+
+
+def test_rows_of_other_sampling_do_not_disturb_each_other(make: Make) -> None:
+    party = Party(make(**BATCHED), slots=4)
+    kinds: tuple[dict[str, float], ...] = (
+        {},
+        {"temperature": 0.4},
+        {"top_p": 0.5},
+        {"repetition_penalty": 2.0, "min_p": 0.0, "cfg_weight": 0.0},
+    )
+    guests = [party.join(1, 7, 20, **kind) for kind in kinds]
+    while not party.decoder.idle:
+        party.go_on()
+    for guest, kind in zip(guests, kinds, strict=True):
+        single = make(decode="lean", sampling=kind)
+        assert guest.drawn == alone(single, 1, 7, 20)
+
+
+def test_who_is_left_moves_together(make: Make) -> None:
+    """The step shrinks to the bucket of those who are there, and nobody notices."""
+    single, party = make(decode="lean"), Party(make(**BATCHED), slots=8)
+    limits = (2, 3, 4, 5, 2, 3, 25, 24)
+    guests = [party.join(0, seed, limit) for seed, limit in enumerate(limits)]
+    for _ in range(6):
+        party.go_on()
+    assert sorted(party.decoder.active) == [0, 1]
+    assert party.decoder.moves == 2
+    while not party.decoder.idle:
+        party.go_on()
+    assert [guest.drawn for guest in guests] == [alone(single, 0, seed, limit) for seed, limit in enumerate(limits)]
+
+
+def test_a_party_that_is_given_up_leaves_nothing_behind(make: Make) -> None:
+    party = Party(make(**BATCHED), slots=2)
+    party.join(0, 1, 20)
+    party.go_on()
+    party.decoder.abandon()
+    assert party.decoder.idle
+    again = party.join(1, 5, 20)
+    while not party.decoder.idle:
+        party.go_on()
+    assert again.drawn == alone(make(decode="lean"), 1, 5, 20)
+    assert party.ended == [again]
+
+
+def test_given_tokens_are_spoken_in_the_place_of_drawn_ones(make: Make) -> None:
+    given = tuple(range(100, 124))
+    batched = make(length=Length(replay=(given,) * 4), **BATCHED)
+    assert batched.speak(2, 1).tokens.flatten().tolist() == list(given)
