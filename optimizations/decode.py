@@ -18,7 +18,7 @@ from ttsbench.errors import CellError
 from ttsbench.optimizations.cache import Backbone, GrowingBackbone
 from ttsbench.optimizations.parts.t3 import Request, model_of
 from ttsbench.optimizations.sampler import Sampler, UpstreamSampler
-from ttsbench.pipeline import Pipeline
+from ttsbench.pipeline import Pipeline, TokenTaker
 
 LogitsTaker = Callable[[torch.Tensor], None]
 
@@ -56,6 +56,8 @@ class LeanLoop:
         self.forced: tuple[int, ...] = ()
         # Is shown the logits of all rows before each draw.
         self.on_logits: LogitsTaker | None = None
+        # Is handed the tokens as they are taken, on the device.
+        self.on_tokens: TokenTaker | None = None
         self.calls = 0
         self.steps = 0
 
@@ -89,6 +91,8 @@ class LeanLoop:
             if analyzer is not None:
                 logits = analyzer.step(logits, next_token=last)
             drawn[:, step] = self._take(logits, step)[0]
+            if self.on_tokens is not None:
+                self.on_tokens(drawn[:, step : step + 1])
             last = int(drawn[0, step])
             if self.model.stops(last, step):
                 return drawn[:, : step + 1], True

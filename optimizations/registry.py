@@ -332,6 +332,25 @@ SLOTS: tuple[Slot, ...] = (
         ),
     ),
     Slot(
+        "stream",
+        "how sound is made while tokens are still being drawn",
+        (
+            Option("oneshot", "as the package does: all at once, at the end"),
+            Option(
+                "revocode",
+                "everything so far anew for each chunk, as public forks do",
+                changes_output="each chunk is made from other noise, and without what follows it",
+                families=UTTERANCE_FAMILIES,
+            ),
+            Option(
+                "windowed",
+                "each chunk from a window of tokens, with one noise for all windows",
+                changes_output="each chunk is made from a window, and not from the whole utterance",
+                families=UTTERANCE_FAMILIES,
+            ),
+        ),
+    ),
+    Slot(
         ON_MISSING,
         "what becomes of a stack with an option that cannot run here",
         (

@@ -5,11 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ttsbench.records import Run
-from ttsbench.reports import ablation, claims, forwards, tables
+from ttsbench.reports import ablation, claims, forwards, stream_plot, streaming, tables
 from ttsbench.reports.tables import Table
 
 # What stands first: the figures of utterances or of forwards, then what others claim of them.
-OVERVIEWS = (tables.overview, forwards.overview, claims.overview)
+OVERVIEWS = (tables.overview, streaming.listener, forwards.overview, claims.overview)
+
+DETAILS = (
+    streaming.engine,
+    streaming.seams,
+    streaming.voices,
+    tables.quality,
+    tables.stages,
+    tables.detail,
+    tables.memory,
+    tables.ladder,
+)
 
 
 def report(run: Run) -> str:
@@ -19,15 +30,11 @@ def report(run: Run) -> str:
         f"Run `{run.run_id}`, {run.status}, {run.started_utc} to {run.finished_utc}, ttsbench {run.ttsbench_version}.",
         *(render(table) for build in OVERVIEWS for table in build(run)),
         *_ablation(run),
+        *_streams(run),
         *_section("Not measured", [f"{where}: **{what}**, {why}" for where, what, why in tables.failures(run)]),
         *_section("Quality failed", [escape(fault) for fault in tables.faults(run)]),
-        *_section("Warnings", tables.warnings(run)),
-        *(
-            render(table)
-            for build in (tables.quality, tables.stages, tables.detail, tables.memory, tables.ladder)
-            for table in build(run)
-            if table.rows
-        ),
+        *_section("Warnings", [*tables.warnings(run), *map(escape, streaming.warnings(run))]),
+        *(render(table) for build in DETAILS for table in build(run) if table.rows),
         *_section("What ran", _scenario_lines(run)),
         *_section("Ran on", _environment_lines(run)),
     ]
@@ -39,6 +46,11 @@ def _ablation(run: Run) -> list[str]:
     if found is None:
         return []
     return [render(ablation.table(found)), f"![What each slot saves]({ablation.PLOT})"]
+
+
+def _streams(run: Run) -> list[str]:
+    drawn = [f"![A stream over time]({name})" for name in stream_plot.drawings(run)]
+    return ["## Streams over time", *drawn] if drawn else []
 
 
 def render(table: Table) -> str:

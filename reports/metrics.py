@@ -81,6 +81,12 @@ def _peak_memory(cell: Cell) -> float | None:
     return reserved if reserved is not None else _memory("host_peak_bytes")(cell)
 
 
+VOCODER_CALLS = Metric(
+    "vocoder_calls",
+    "calls",
+    over_utterances(lambda u: None if u.stream is None else float(len(u.stream.chunks))),
+    digits=0,
+)
 RTF = Metric("rtf", "RTF", over_utterances(lambda u: u.rtf))
 TTFA = Metric("first_playable_seconds", "TTFA ms", over_utterances(lambda u: u.first_playable_seconds), 1e3, 0)
 DECODE = Metric("decode_seconds_per_token", "ms/token", over_utterances(decode_seconds_per_token), 1e3, 2)

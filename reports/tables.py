@@ -159,7 +159,7 @@ def _stages(stacks: Sequence[StackResult]) -> Table:
     rows.append(("sum", *(stack.text(_milliseconds("sum", _stage_sum(device))) for stack, device in clocks)))
     rows.append(("wall", *(stack.text(_milliseconds("wall", lambda u: u.wall_seconds)) for stack, _ in clocks)))
     return Table(
-        _titled("Stages, ms", stacks),
+        titled("Stages, ms", stacks),
         ("stage", *(f"{stack.marked}\n{'device' if device else 'host'}" for stack, device in clocks)),
         tuple(rows),
         ("host: monotonic clock. device: events on the stream at the same marks, waiting included",),
@@ -188,12 +188,12 @@ def _stage_sum(device: bool) -> Callable[[Utterance], float | None]:
 
 def detail(run: Run) -> list[Table]:
     """RTF in its three forms and the three times to first audio."""
-    return [_metric_table(_titled("Utterances", stacks), stacks, metrics.DETAIL) for stacks in results(run)]
+    return [_metric_table(titled("Utterances", stacks), stacks, metrics.DETAIL) for stacks in results(run)]
 
 
 def memory(run: Run) -> list[Table]:
     """MiB, peaks over one round of all texts in a pass of its own."""
-    return [_metric_table(_titled("Memory, MiB", stacks), stacks, metrics.MEMORY) for stacks in results(run)]
+    return [_metric_table(titled("Memory, MiB", stacks), stacks, metrics.MEMORY) for stacks in results(run)]
 
 
 def _metric_table(title: str, stacks: Sequence[StackResult], columns: Sequence[Metric]) -> Table:
@@ -217,7 +217,7 @@ def quality(run: Run) -> list[Table]:
     """Every stack against fp32 upstream; of several texts the worst."""
     return [
         Table(
-            _titled("Quality", stacks),
+            titled("Quality", stacks),
             ("stack", *(label for label, *_ in QUALITY)),
             tuple((stack.marked, *_quality_row(stack)) for stack in stacks if _judged(stack)),
             (
@@ -248,7 +248,7 @@ def ladder(run: Run) -> list[Table]:
     """Seconds of a bare interpreter from its start to the steady state."""
     return [
         Table(
-            _titled("Cold ladder, s", stacks),
+            titled("Cold ladder, s", stacks),
             ("stack", *(label for _, label in LADDER), "pays after"),
             tuple(row for stack in stacks for row in _ladder_rows(stack, _baseline_ladder(stacks))),
             (PAYS_AFTER,),
@@ -301,6 +301,7 @@ def warnings(run: Run) -> list[str]:
     return list(dict.fromkeys((*run.warnings, *(f"{c.stack}: {text}" for c in run.cells for text in c.warnings))))
 
 
-def _titled(title: str, stacks: Sequence[StackResult]) -> str:
+def titled(title: str, stacks: Sequence[StackResult]) -> str:
+    """With the point of the matrix, where there is one."""
     point = point_name(stacks[0].point)
     return f"{title} ({point})" if point else title

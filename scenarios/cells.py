@@ -14,6 +14,7 @@ from ttsbench.optimizations import registry
 from ttsbench.scenarios.fakes import FakeEngine
 from ttsbench.scenarios.models import (
     TEXT_SOURCES,
+    Chunks,
     Forward,
     Length,
     Measure,
@@ -32,11 +33,12 @@ Point = dict[str, Any]
 POINT_AXES = (
     *(f"model.{key}" for key in Model.model_fields if key != "fake"),
     *(f"model.fake.{key}" for key in FakeEngine.model_fields if key != "planted"),
-    *(f"workload.{key}" for key in Workload.model_fields if key not in ("texts", "sampling", "forward")),
+    *(f"workload.{key}" for key in Workload.model_fields if key not in ("texts", "sampling", "forward", "streaming")),
     *(f"workload.length.{key}" for key in Length.model_fields),
     *(f"workload.voice.{key}" for key in Voice.model_fields),
     *(f"workload.sampling.{key}" for key in Sampling.model_fields),
     *(f"workload.forward.{key}" for key in Forward.model_fields),
+    *(f"workload.streaming.{key}" for key in Chunks.model_fields),
     "device",
 )
 SLOT_AXES = tuple(f"{SLOTS}{slot.name}" for slot in registry.SLOTS)

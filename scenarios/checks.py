@@ -54,6 +54,7 @@ def check(data: Any, base: Path, findings: Findings) -> None:
         points = _points(sheet, findings)
         check_points(data, base, matrix, points, findings)
         _check_forwards(data, findings)
+        _check_streams(data, stacks, findings)
         _check_fakes(data, matrix, findings)
         _check_claims(data, sheet, points, findings)
     # Last, because a place has one mistake at most, and "unknown slot" says more than "should be text".
@@ -86,6 +87,20 @@ def _check_forwards(data: Mapping[str, Any], findings: Findings) -> None:
     if forward and isinstance(passes, list | tuple) and (unfit := [p for p in UTTERANCE_PASSES if p in passes]):
         problem = f"a forward has no {' and no '.join(unfit)} pass; give those it has: {', '.join(FORWARD_PASSES)}"
         findings.add(("measure", "passes"), problem)
+
+
+def _check_streams(data: Mapping[str, Any], stacks: Mapping[str, Mapping[str, str]], findings: Findings) -> None:
+    """Chunks are cut for stacks that stream."""
+    matrix = _mapping(data.get("matrix"))
+    designs = [*(slots.get("stream") for slots in stacks.values()), *matrix.get(f"{SLOTS}stream", ())]
+    if {*map(str, designs)} - {"None", registry.BY_NAME["stream"].default}:
+        return
+    problem = "cuts chunks, and no stack streams; give one of them stream: windowed"
+    if _mapping(data.get("workload")).get("streaming") is not None:
+        findings.add(("workload", "streaming"), problem)
+    for axis in matrix:
+        if axis.startswith("workload.streaming."):
+            findings.add(("matrix", axis), problem)
 
 
 def _check_fakes(data: Mapping[str, Any], matrix: Mapping[str, Sequence[Any]], findings: Findings) -> None:

@@ -80,6 +80,8 @@ def check_device(given: str) -> str:
 def _speakable(given: str) -> str:
     if not given.strip():
         raise refused("the text is blank; there is nothing to say")
+    if not any(character.isalnum() for character in given):
+        raise refused(f"the text {given.strip()!r:.40} has no letter and no digit; there is nothing to say")
     if len(given) > files.TEXT_CHARACTERS_MAX:
         raise refused(f"the text has {len(given):,} characters; at most {files.TEXT_CHARACTERS_MAX:,} are read")
     return given

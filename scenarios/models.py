@@ -40,6 +40,7 @@ from ttsbench.scenarios.kinds import (
     refused,
 )
 from ttsbench.scenarios.texts import DEFAULT_SET, LANGUAGES, SETS
+from ttsbench.streaming.schedule import LOOKAHEAD_TOKENS_MIN, Streaming
 
 SIZES = ("full", "tiny")
 DTYPES = ("fp32", "fp16", "bf16")
@@ -53,6 +54,7 @@ STARTS = ("forkserver", "bare")
 SYNTHETIC = "synthetic"
 HUB = "hub"
 TEXT_SOURCES = ("texts", "file", "set")
+PLAIN = Streaming()
 
 
 def _weights(given: str, info: ValidationInfo) -> str:
@@ -149,6 +151,51 @@ class Forward(Section):
     )
 
 
+class Chunks(Section):
+    """How stacks that stream cut their chunks, and what a window of the windowed design holds beside its chunk."""
+
+    first_tokens: Annotated[int, Field(ge=1, le=files.TOKENS_MAX)] | None = Field(
+        default=None, description=f"speech tokens of the first chunk, 25 a second; {PLAIN.first_tokens} if left out"
+    )
+    growth: Annotated[float, Field(ge=1, le=100, allow_inf_nan=False)] | None = Field(
+        default=None, description=f"each chunk is so many times as long as the last; {PLAIN.growth:g} if left out"
+    )
+    cap_tokens: Annotated[int, Field(ge=1, le=files.TOKENS_MAX)] | None = Field(
+        default=None, description=f"no chunk is longer; {PLAIN.cap_tokens} if left out"
+    )
+    buffer_seconds: Annotated[float, Field(ge=0.04, le=160, allow_inf_nan=False)] | None = Field(
+        default=None, description="all chunks of so many seconds, in the place of the three above"
+    )
+    context_tokens: Annotated[int, Field(ge=0, le=files.TOKENS_MAX)] = Field(
+        default=PLAIN.context_tokens, description="in a window, before its chunk"
+    )
+    lookahead_tokens: Annotated[int, Field(ge=LOOKAHEAD_TOKENS_MIN, le=1_000)] = Field(
+        default=PLAIN.lookahead_tokens, description="in a window, after its chunk"
+    )
+    prompt_tokens: Annotated[int, Field(ge=1, le=files.TOKENS_MAX)] | None = Field(
+        default=None, description="of the reference, from its end, in each window; all of it if left out"
+    )
+    overlap: bool = Field(default=True, description="whether T3 decodes on while S3Gen works")
+    prepare_voice: bool = Field(
+        default=False, description="each utterance prepares its voice anew, within its time to first audio"
+    )
+
+    @model_validator(mode="after")
+    def _one_schedule(self) -> Chunks:
+        rivals = [key for key in ("first_tokens", "growth", "cap_tokens") if getattr(self, key) is not None]
+        if rivals and self.buffer_seconds is not None:
+            raise refused(f"buffer_seconds stands in the place of {' and '.join(rivals)}; give one or the other")
+        chosen = self.chosen()
+        if chosen.first_tokens > chosen.cap_tokens:
+            first, cap = chosen.first_tokens, chosen.cap_tokens
+            raise refused(f"first_tokens is {first} and cap_tokens {cap}; the first chunk cannot be longer than that")
+        return self
+
+    def chosen(self) -> Streaming:
+        """With the defaults in place."""
+        return Streaming(**self.model_dump(exclude_none=True))
+
+
 class Workload(Section):
     """What is said, how long, and in which voice; or a forward of the backbone alone."""
 
@@ -169,6 +216,10 @@ class Workload(Section):
         default=None, description="multilingual only; en if left out"
     )
     forward: Forward | None = Field(default=None, description="the backbone alone, in the place of utterances")
+    streaming: Chunks | None = Field(default=None, description="how stacks that stream cut their chunks")
+    clip_voice: bool = Field(
+        default=False, description="of a long reference, read only the 10 s (Turbo: 15 s) that S3Gen and T3 keep"
+    )
     seed: Seed = Field(default=0, description="of the first utterance, or of a forward's embeddings")
     sampling: Sampling = Field(default_factory=Sampling, description="what is left out is upstream's default")
 
@@ -227,6 +278,7 @@ class Limits(Section):
     mel_distance_max: Limit | None = None
     clipped_growth_max: Share | None = 0.01
     hidden_relative_error_max: Limit | None = None
+    seam_ratio_max: Limit | None = 1.2
 
     def given(self, *, forward: bool = False) -> dict[str, float]:
         """Only what is limited, of utterances or of forwards of the backbone alone."""
@@ -242,6 +294,7 @@ UTTERANCE_METRICS = (
     "first_playable_seconds",
     "decode_seconds_per_token",
     "s3gen_seconds",
+    "vocoder_calls",
     "peak_memory_bytes",
 )
 FORWARD_METRICS = ("forward_seconds", "forward_peak_bytes")
@@ -334,6 +387,7 @@ SECTIONS: Mapping[tuple[str | int, ...], type[BaseModel]] = {
     ("workload", "voice"): Voice,
     ("workload", "sampling"): Sampling,
     ("workload", "forward"): Forward,
+    ("workload", "streaming"): Chunks,
     ("measure",): Measure,
     ("claims",): Claim,
     ("quality",): QualityLimits,

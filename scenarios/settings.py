@@ -177,6 +177,8 @@ def _forwards_stand_alone(setting: _Setting) -> Complaints:
         "length": workload.length != Length.model_construct(),
         "voice": workload.voice != Voice.model_construct(),
         "language": workload.language is not None,
+        "streaming": workload.streaming is not None,
+        "clip_voice": workload.clip_voice,
         "sampling": bool(workload.sampling.given()),
     }
     for key, is_given in given.items():
@@ -226,6 +228,20 @@ def _voice_can_be_used(setting: _Setting) -> Complaints:
         yield ("workload", "voice", key), problem
 
 
+def _voices_can_be_prepared(setting: _Setting) -> Complaints:
+    """What is said of a reference needs one."""
+    workload = setting.workload
+    if not setting.sure_of("workload.voice", "workload.streaming", "workload.clip_voice") or workload.forward:
+        return
+    if workload.voice.wav or workload.voice.synthetic is not None:
+        return
+    needs = "needs a recording to prepare; give workload.voice: {wav: …} or {synthetic: 10}"
+    if workload.clip_voice:
+        yield ("workload", "clip_voice"), needs
+    if workload.streaming is not None and workload.streaming.prepare_voice:
+        yield ("workload", "streaming", "prepare_voice"), needs
+
+
 def _replay_fits_the_texts(setting: _Setting) -> Complaints:
     workload = setting.workload
     if not workload.length.replay or not setting.sure_of("workload.length"):
@@ -261,5 +277,6 @@ RULES: tuple[Callable[[_Setting], Complaints], ...] = (
     _sampling_fits,
     _texts_can_be_read,
     _voice_can_be_used,
+    _voices_can_be_prepared,
     _replay_fits_the_texts,
 )

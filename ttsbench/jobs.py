@@ -10,6 +10,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ttsbench.streaming.schedule import Streaming
+
 TIMED = "timed"
 COLD = "cold"
 REFERENCE = "reference"
@@ -95,6 +97,10 @@ class Job:
     window: Window | None = None
     # What could not run here, and what its slot holds instead.
     fell_back: tuple[str, ...] = ()
+    # Where chunks are asked for, how they are cut.
+    streaming: Streaming | None = None
+    # Whether of a long reference only what the models keep is read.
+    clip_voice: bool = False
     # Of the fake engine only.
     fake: Fake | None = None
 

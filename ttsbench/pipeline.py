@@ -9,17 +9,27 @@ from __future__ import annotations
 import hashlib
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
+from ttsbench import checkpoint, records
 from ttsbench.attest import Seen
 from ttsbench.errors import CellError
 from ttsbench.instruments.clock import Timeline, staged
 from ttsbench.optimizations import registry
+from ttsbench.streaming.schedule import Streaming
 from ttsbench.swapping import swapped, wrapped
+
+if TYPE_CHECKING:
+    from ttsbench.streaming.streamer import Streamer
+    from ttsbench.voice import Reference
+
+Asked = dict[str, Any]
+FirstAudio = tuple[float, float, float | None]
+TokenTaker = Callable[[torch.Tensor], None]
 
 SPEECH_TOKENS = 6561
 SAMPLE_RATE_HZ = 24_000
@@ -56,6 +66,9 @@ class Spoken:
 
     wave: torch.Tensor
     tokens: torch.Tensor
+    # How it came, where it came in chunks, and when the listener had the first sample, enough to play, any sound.
+    streamed: records.Streamed | None = None
+    first_audio: FirstAudio | None = None
 
     @property
     def audio_seconds(self) -> float:
@@ -88,8 +101,14 @@ class Pipeline:
         sampling: dict[str, float],
         language: str | None,
         slots: Mapping[str, str] | None = None,
+        streaming: Streaming | None = None,
+        reference: Reference | None = None,
     ) -> None:
         self.tts = tts
+        self.streaming = streaming or Streaming()
+        self.reference = reference
+        # In the place of `generate`, where a slot put it.
+        self.streamer: Streamer | None = None
         self.slots = registry.complete(slots or {})
         self.texts = tuple(texts)
         self.length = length
@@ -165,35 +184,79 @@ class Pipeline:
         return 0
 
     def speak(self, text_index: int, seed: int, *, more_tokens: int = 0) -> Spoken:
-        """The whole utterance by the package's `generate`, from a seeded random stream."""
-        torch.manual_seed(seed)
-        self._limit = self.length.limit(text_index) + more_tokens
+        """The whole utterance by the package's `generate`, or as a stream, from a seeded random stream."""
+        limit = self.length.limit(text_index) + more_tokens
+        if self.streamer is not None:
+            return self.streamer.speak(text_index, seed, limit)
+        self._begin(seed, limit)
         with self._controlled(text_index):
             wave = self.tts.generate(self.texts[text_index], **self._arguments)
         return Spoken(wave, self._tokens)
 
     def speak_timed(self, text_index: int, seed: int, timeline: Timeline) -> tuple[Spoken, float]:
         """The same, with its stages marked; returns the wall seconds beside it."""
-        torch.manual_seed(seed)
-        self._limit = self.length.limit(text_index)
-        backbone = getattr(self.loop, "backbone", None)
-        with self._controlled(text_index), staged(self.tts, timeline, backbone):
+        limit = self.length.limit(text_index)
+        if self.streamer is not None:
+            return self.streamer.speak_timed(text_index, seed, limit, timeline)
+        self._begin(seed, limit)
+        with self._controlled(text_index), staged(self.tts, timeline, self.backbone):
             timeline.start()
             wave = self.tts.generate(self.texts[text_index], **self._arguments)
             wall_seconds = timeline.stop()
         return Spoken(wave, self._tokens), wall_seconds
 
-    def decode_only(self, text_index: int, seed: int, tokens: int) -> int:
-        """T3's part of an utterance, ended after so many tokens; how many there were."""
+    @property
+    def backbone(self) -> Any:
+        """That of a loop of our own."""
+        return getattr(self.loop, "backbone", None)
 
-        def enough(**_: Any) -> Any:
+    def _begin(self, seed: int, limit: int) -> None:
+        torch.manual_seed(seed)
+        self._limit = limit
+
+    def decode(self, text_index: int, seed: int, limit: int, take: TokenTaker | None = None) -> tuple[Asked, Any]:
+        """T3's part of an utterance: what `generate` then asks of S3Gen, and all tokens; `take` is shown them early."""
+        asked: Asked = {}
+
+        def enough(**arguments: Any) -> Any:
+            asked.update(arguments)
             raise _EnoughDecoded
 
-        torch.manual_seed(seed)
-        self._limit = tokens
-        with self._controlled(text_index), swapped(self.tts.s3gen, "inference", enough), suppress(_EnoughDecoded):
+        self._begin(seed, limit)
+        showing = nullcontext() if take is None else self.showing_tokens(take)
+        with (
+            self._controlled(text_index),
+            showing,
+            swapped(self.tts.s3gen, "inference", enough),
+            suppress(_EnoughDecoded),
+        ):
             self.tts.generate(self.texts[text_index], **self._arguments)
-        return self._tokens.numel()
+        return asked, self._tokens
+
+    def decode_only(self, text_index: int, seed: int, tokens: int) -> int:
+        """T3's part of an utterance, ended after so many tokens; how many there were."""
+        return int(self.decode(text_index, seed, tokens)[1].numel())
+
+    def note_asked(self, asked: Asked) -> None:
+        """What S3Gen was asked for by other ways than its `inference`, so that `vocode` can run it again."""
+        self._last_arguments["inference"] = asked
+
+    def vocoded_tokens(self) -> int:
+        """How many tokens S3Gen was last asked to speak."""
+        return int(self._last_arguments["inference"]["speech_tokens"].numel())
+
+    def present_voice(self) -> Any:
+        """The workload's: afresh or from the cache where there is a recording of it, else the checkpoint's own."""
+        if self.reference is None:
+            return self.tts.conds
+        prepare = self.reference.voices.prepare if self.streaming.prepare_voice else self.reference.voices.of
+        return prepare(self.reference.wav)
+
+    def fit_voice(self) -> None:
+        """What T3's dtype and the sampling ask of the model's present voice; once for each that is put there."""
+        checkpoint.fit_conditionals(self.tts)
+        if "exaggeration" in self._arguments:
+            _set_exaggeration(self.tts, self._arguments)
 
     @torch.inference_mode()
     def vocode(self, seed: int, tokens: torch.Tensor | None = None) -> torch.Tensor:
@@ -227,6 +290,25 @@ class Pipeline:
         finally:
             handle.remove()
 
+    @contextmanager
+    def showing_tokens(self, take: TokenTaker) -> Iterator[None]:
+        """Tokens are handed over on the device as they are drawn, or given instead: one, or a few together."""
+        if hasattr(self.loop, "on_tokens"):
+            with swapped(self.loop, "on_tokens", take):
+                yield
+            return
+
+        def wrap(draw: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+            def draw_and_show(*args: Any, **kwargs: Any) -> torch.Tensor:
+                drawn = draw(*args, **kwargs)
+                take(drawn)
+                return drawn
+
+            return draw_and_show
+
+        with wrapped(torch, "multinomial", wrap):
+            yield
+
     def guided(self, logits: torch.Tensor) -> torch.Tensor:
         """What is drawn from: one row, speech tokens only, guidance applied."""
         if logits.size(0) > 1:
@@ -256,7 +338,7 @@ class Pipeline:
 
     def kv_cache_bytes(self) -> int | None:
         """Bytes of keys and values: of a static cache its memory, else at the end of the longest timed utterance."""
-        backbone: Any = getattr(self.loop, "backbone", None)
+        backbone = self.backbone
         if hasattr(backbone, "keys"):
             return int(sum(tensor.nbytes for tensor in (*backbone.keys, *backbone.values)))
         rows, positions = self._cache_shape
@@ -268,8 +350,10 @@ class Pipeline:
         element_bytes = self.tts.t3.speech_head.weight.element_size()
         return int(2 * config.num_hidden_layers * rows * heads * head_dim * positions * element_bytes)
 
-    def first_audio(self, spoken: Spoken, wall_seconds: float) -> tuple[float, float, float | None]:
+    def first_audio(self, spoken: Spoken, wall_seconds: float) -> FirstAudio:
         """First sample, first playable chunk, first audible sample: a whole wave arrives all at once."""
+        if spoken.first_audio is not None:
+            return spoken.first_audio
         return wall_seconds, wall_seconds, wall_seconds if spoken.audible else None
 
 

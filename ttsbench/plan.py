@@ -174,6 +174,8 @@ def _job(cell: CellPlan, kind: str, process: int, order: int) -> Job:
         limits=cell.limits,
         forward=None if workload.forward is None else Shape(**workload.forward.model_dump()),
         fell_back=cell.fell_back,
+        streaming=None if workload.streaming is None else workload.streaming.chosen(),
+        clip_voice=workload.clip_voice,
         fake=Fake(**(model.fake or FakeEngine()).model_dump()) if model.family == FAKE else None,
     )
 

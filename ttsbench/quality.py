@@ -180,7 +180,9 @@ def beyond(judged: Any, limits: dict[str, float]) -> Iterator[str]:
     """Each figure that is further off than its limit."""
     for name, limit in limits.items():
         figure, lowest = name.removesuffix("_max").removesuffix("_min"), name.endswith("_min")
-        value = getattr(judged, figure)
+        value = getattr(judged, figure, None)
+        if value is None:  # of something else that is judged
+            continue
         if value < limit if lowest else not value <= limit:
             yield f"{figure} is {value:.3g}; {'at least' if lowest else 'at most'} {limit:g} is asked"
 

@@ -15,7 +15,7 @@ from typing import Any
 from ttsbench.decoding import from_json as from_json
 from ttsbench.errors import NoRecordError, RecordError
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 # Of an utterance, in their order; what none of them accounts for is the residual.
 STAGES = ("text", "voice", "prefill", "decode", "flow_encoder", "cfm", "vocoder", "copy_to_host", "watermark")
 RESIDUAL = "residual"
@@ -30,6 +30,41 @@ class StageTime:
 
     host_seconds: float
     device_seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """One chunk of a stream: what it brought, what was worked through for it, when work on it began, when it was held.
+
+    Seconds count from the request, on the listener's clock. Frames are of 20 ms, those of the reference among them.
+    """
+
+    tokens: int
+    samples: int
+    flow_frames: int
+    vocoder_frames: int
+    began_seconds: float
+    arrived_seconds: float
+
+
+@dataclass(frozen=True)
+class Streamed:
+    """How an utterance reached its listener."""
+
+    design: str
+    sample_rate_hz: int
+    # Whether T3 went on while S3Gen worked.
+    at_once: bool
+    decode_began_seconds: float
+    decode_ended_seconds: float
+    # What the listener did itself; its clock stood still meanwhile.
+    consumer_seconds: float
+    # Until the voice was at hand, from the cache or prepared anew.
+    voice_seconds: float
+    chunks: tuple[Chunk, ...]
+    # When tokens reached the host, and how many there were by then.
+    token_seconds: tuple[float, ...] = ()
+    token_counts: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -48,6 +83,7 @@ class Utterance:
     first_audible_seconds: float | None
     stages: dict[str, StageTime]
     sm_clock_mhz: int | None = None
+    stream: Streamed | None = None
 
     @property
     def rtf(self) -> float:
@@ -143,6 +179,33 @@ class Quality:
 
 
 @dataclass(frozen=True)
+class Seams:
+    """How far a stream is from the same tokens and noise at once, in log mel: at its seams, and away from them."""
+
+    text_index: int
+    seams: int
+    at_seams: float
+    away: float
+    wave_snr_db: float
+
+    @property
+    def seam_ratio(self) -> float:
+        """1 where seams cannot be told from the rest."""
+        return self.at_seams / self.away if self.seams and self.away else 1.0
+
+
+@dataclass(frozen=True)
+class Voice:
+    """A reference and what its preparation takes, warm: afresh, and from the cache."""
+
+    sha256: str
+    reference_seconds: float
+    clipped: bool
+    prepare_seconds: tuple[float, ...]
+    cached_seconds: tuple[float, ...]
+
+
+@dataclass(frozen=True)
 class ForwardQuality:
     """How far a forward's last hidden states are from fp32 with upstream's options."""
 
@@ -190,6 +253,8 @@ class Cell:
     guard: Guard | None = None
     audio: tuple[Audio, ...] = ()
     quality: tuple[Quality, ...] = ()
+    seams: tuple[Seams, ...] = ()
+    voice: Voice | None = None
     forward_quality: ForwardQuality | None = None
     faults: tuple[str, ...] = ()
     model: dict[str, Any] = field(default_factory=dict)
@@ -249,6 +314,10 @@ MIGRATIONS: dict[int, Callable[[Json], Json]] = {
         **data,
         "schema_version": 2,
     },  # cells gained fields that may be missing
+    2: lambda data: {
+        **data,
+        "schema_version": 3,
+    },  # utterances may have a stream, and cells seams and a voice
 }
 
 

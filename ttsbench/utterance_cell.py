@@ -40,6 +40,8 @@ def measure(job: Job, folder: Path, tell: Tell, ladder: dict[str, float]) -> Fou
     steadiness, waves = bench.Steadiness(pipeline), dict[int, Any]()
     found |= time_pass(job, pipeline, tell, waves)
     steadiness.timing_is_over()
+    if job.streaming is not None and pipeline.reference is not None:
+        found["voice"] = pipeline.reference.describe()
     if job.keep_audio:
         found = bench.also(found, keep_audio(job, waves, folder))
     if "memory" in job.passes:
@@ -51,6 +53,7 @@ def measure(job: Job, folder: Path, tell: Tell, ladder: dict[str, float]) -> Fou
     if "quality" in job.passes:
         tell("quality")
         found = bench.also(found, quality_pass(job, pipeline, folder))
+        found = bench.also(found, seams_pass(job, pipeline))
     found["evidence"] = attest(job, pipeline, tell) | steadiness.evidence()
     return bench.also(found, {"warnings": bench.remarks(found)})
 
@@ -77,7 +80,7 @@ def prepare(job: Job, tell: Tell, ladder: dict[str, float]) -> Pipeline:
         tts = checkpoint.load(weights, job.family, job.device, draw_first=job.kind == COLD)
     with step(ladder, "voice"):
         bench.slot_module("resample").install(tts, registry.complete(job.slots)["resample"])
-        voice.prepare(tts, wav=job.voice_wav, synthetic_seconds=job.voice_seconds)
+        reference = voice.prepare(tts, wav=job.voice_wav, synthetic_seconds=job.voice_seconds, clip=job.clip_voice)
     with step(ladder, "apply"):
         pipeline = Pipeline(
             tts,
@@ -86,6 +89,8 @@ def prepare(job: Job, tell: Tell, ladder: dict[str, float]) -> Pipeline:
             sampling=job.sampling,
             language=job.language,
             slots=job.slots,
+            streaming=job.streaming,
+            reference=reference,
         )
         for slot, option in pipeline.slots.items():
             bench.slot_module(slot).apply(pipeline, option)
@@ -153,9 +158,19 @@ def time_pass(job: Job, pipeline: Pipeline, tell: Tell, waves: dict[int, Any]) -
                     first_audible_seconds=first_audible,
                     stages=timeline.stages(),
                     sm_clock_mhz=sm_clock_mhz,
+                    stream=stream_of(job, pipeline, spoken, wall_seconds),
                 )
             )
-    return {"utterances": tuple(utterances), "guard": guard.result()}
+    return {"utterances": tuple(utterances), "streams": pipeline.streamer is not None, "guard": guard.result()}
+
+
+def stream_of(job: Job, pipeline: Pipeline, spoken: Spoken, wall_seconds: float) -> records.Streamed | None:
+    """How it reached its listener; where streams are asked for, a stack without one is told as one chunk at the end."""
+    if spoken.streamed is not None or job.streaming is None:
+        return spoken.streamed
+    from ttsbench.streaming import oneshot
+
+    return oneshot.told(pipeline, spoken, wall_seconds)
 
 
 def memory_pass(job: Job, pipeline: Pipeline) -> records.Memory:
@@ -207,6 +222,16 @@ def quality_pass(job: Job, pipeline: Pipeline, folder: Path) -> Found:
         return {"quality": judged, "faults": quality.faults(judged, job.limits)}
 
     return bench.compared(job, folder, compare)
+
+
+def seams_pass(job: Job, pipeline: Pipeline) -> Found:
+    """Of a stack that streams, each text beside the same tokens and noise at once."""
+    if pipeline.streamer is None:
+        return {}
+    from ttsbench.streaming import seams
+
+    judged = seams.judge(pipeline, quality_seeds(job))
+    return {"seams": judged, "faults": seams.faults(judged, job.limits)}
 
 
 def climb(job: Job, pipeline: Pipeline, tell: Tell, ladder: dict[str, float]) -> None:

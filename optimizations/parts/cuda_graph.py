@@ -17,6 +17,7 @@ import torch
 from ttsbench.instruments.compiler import note_capture
 from ttsbench.optimizations.cache import StaticBackbone
 from ttsbench.optimizations.decode import LeanLoop
+from ttsbench.optimizations.parts.graphs import capturing
 from ttsbench.optimizations.parts.t3 import Request
 from ttsbench.optimizations.sampler import LeanSampler
 
@@ -120,7 +121,7 @@ class GraphLoop(LeanLoop):
             self._one_step(rows, span)
         torch.cuda.synchronize()
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self._pool):
+        with capturing(graph, self._pool):
             self._one_step(rows, span)
         self._pool = self._pool or graph.pool()
         return graph
@@ -180,6 +181,8 @@ class _StopWatch:
         return stop
 
     def _ask(self, count: int) -> None:
+        if self._loop.on_tokens is not None:
+            self._loop.on_tokens(self._loop._drawn[:, self._asked : count])
         self._host[:, self._seen : count].copy_(self._loop._drawn[:, self._seen : count], non_blocking=True)
         if self._event is not None:
             self._event.record()

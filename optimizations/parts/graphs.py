@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -14,6 +16,15 @@ GRAPHS_MAX = 8
 WARMUPS = 2
 
 Work = Callable[..., torch.Tensor]
+
+_ONE_AT_A_TIME = threading.Lock()
+
+
+@contextmanager
+def capturing(graph: torch.cuda.CUDAGraph, pool: Any) -> Iterator[None]:
+    """What this thread does goes into the graph; another thread, such as a stream's, may go on allocating meanwhile."""
+    with _ONE_AT_A_TIME, torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
+        yield
 
 
 class CudaRecording:
@@ -29,7 +40,7 @@ class CudaRecording:
                 work(*inputs)
         present.wait_stream(stream)
         self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph, pool=pool):
+        with capturing(self._graph, pool):
             self._output = work(*inputs)
 
     def replay(self) -> torch.Tensor:

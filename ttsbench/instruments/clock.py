@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -22,15 +23,25 @@ class Timeline:
     """The marks of one utterance. On a GPU a mark costs one event record, about 5 µs; there are about ten."""
 
     def __init__(self, device: torch.device) -> None:
+        self._device = device
         self._on_cuda = device.type == "cuda"
         self._marks: list[tuple[str, int, torch.cuda.Event | None]] = []
         self.prompt_rows = 0
         self.prompt_length = 0
+        # Of a stream: the marks of what went on beside this one, by another thread on another CUDA stream.
+        self.beside: Timeline | None = None
 
     def start(self) -> None:
         """Begins an utterance; whatever was recorded before is forgotten."""
         self._marks = []
+        self.beside = None
         self.enter("text")
+
+    def started_beside(self) -> Timeline:
+        """Begins a stream, and gives the timeline for what goes on beside this one; its marks are one thread's."""
+        self.start()
+        self.beside = Timeline(self._device)
+        return self.beside
 
     def enter(self, stage: str) -> None:
         """The stage that runs from here on."""
@@ -46,21 +57,66 @@ class Timeline:
         return (self._marks[-1][1] - self._marks[0][1]) * 1e-9
 
     def stages(self) -> dict[str, StageTime]:
-        """Seconds per stage, every stage present; call it after the timed region, since it waits for the device."""
+        """Seconds per stage, every stage present; call it after the timed region, since it waits for the device.
+
+        Of a stream, stages that ran side by side add up to more than the wall time; the residual is when none ran.
+        """
         host = dict.fromkeys((*STAGES, RESIDUAL), 0.0)
         device = dict(host)
         if self._on_cuda:
             torch.cuda.synchronize()
+        for span in (*self._spans(), *(self.beside._spans() if self.beside else ())):
+            host[span.stage] += span.host_seconds
+            device[span.stage] += span.device_seconds
+        if self.beside is None:
+            return {name: StageTime(host[name], device[name] if self._on_cuda else None) for name in host}
+        host[RESIDUAL] = self._idle_seconds(self.beside)
+        on_device = {name: seconds if self._on_cuda else None for name, seconds in device.items()} | {RESIDUAL: None}
+        return {name: StageTime(host[name], on_device[name]) for name in host}
+
+    def _spans(self) -> Iterator[_Span]:
         for (stage, began, first), (_, ended, second) in zip(self._marks, self._marks[1:], strict=False):
-            host[stage] += (ended - began) * 1e-9
-            if first is not None and second is not None:
-                device[stage] += first.elapsed_time(second) * 1e-3
-        return {name: StageTime(host[name], device[name] if self._on_cuda else None) for name in host}
+            device_seconds = 0.0 if first is None or second is None else first.elapsed_time(second) * 1e-3
+            yield _Span(stage, began * 1e-9, ended * 1e-9, device_seconds)
+
+    def _idle_seconds(self, beside: Timeline) -> float:
+        """By the host's clock, how long neither was at any stage."""
+        idle, until = 0.0, self._marks[0][1] * 1e-9
+        busy = [span for span in (*self._spans(), *beside._spans()) if span.stage != RESIDUAL]
+        for span in sorted(busy, key=lambda span: span.began):
+            idle += max(0.0, span.began - until)
+            until = max(until, span.ended)
+        return idle + max(0.0, self._marks[-1][1] * 1e-9 - until)
+
+
+@dataclass(frozen=True)
+class _Span:
+    """One stage from its mark to the next, in seconds of the host's clock."""
+
+    stage: str
+    began: float
+    ended: float
+    device_seconds: float
+
+    @property
+    def host_seconds(self) -> float:
+        return self.ended - self.began
 
 
 @contextmanager
 def staged(tts: Any, timeline: Timeline, backbone: Any = None) -> Iterator[None]:
-    """Marks the stages of `tts.generate` by wrapping the methods that it calls; takes all wrappers off again.
+    """Marks the stages of `tts.generate` by wrapping the methods that it calls; takes all wrappers off again."""
+    with (
+        staged_t3(tts, timeline, backbone),
+        staged_s3gen(tts, timeline, "copy_to_host"),
+        wrapped(tts.watermarker, "apply_watermark", _marking(timeline, "watermark", RESIDUAL)),
+    ):
+        yield
+
+
+@contextmanager
+def staged_t3(tts: Any, timeline: Timeline, backbone: Any = None) -> Iterator[None]:
+    """Marks the stages up to the tokens.
 
     A loop of our own has a `backbone` whose `prefill` ends that stage; upstream's is the first forward of its own.
     """
@@ -69,16 +125,25 @@ def staged(tts: Any, timeline: Timeline, backbone: Any = None) -> Iterator[None]
         for owner, method, entering, leaving in (
             (tts, "prepare_conditionals", "voice", "text"),
             (tts.t3, infer, "prefill", RESIDUAL),
-            (tts.s3gen, "inference", "flow_encoder", "copy_to_host"),
-            (tts.s3gen, "flow_inference", "flow_encoder", "vocoder"),
-            (tts.s3gen.flow.decoder, "forward", "cfm", "flow_encoder"),
-            (tts.watermarker, "apply_watermark", "watermark", RESIDUAL),
         ):
             wrappers.enter_context(wrapped(owner, method, _marking(timeline, entering, leaving)))
         if backbone is None:
             wrappers.enter_context(wrapped(tts.t3, infer, _marking_the_first_forward(timeline, tts.t3.tfmr)))
         else:
             wrappers.enter_context(wrapped(backbone, "prefill", _marking_prefill(timeline)))
+        yield
+
+
+@contextmanager
+def staged_s3gen(tts: Any, timeline: Timeline, following: str) -> Iterator[None]:
+    """Marks the stages from tokens to the wave, and what follows them."""
+    with ExitStack() as wrappers:
+        for owner, method, entering, leaving in (
+            (tts.s3gen, "inference", "flow_encoder", following),
+            (tts.s3gen, "flow_inference", "flow_encoder", "vocoder"),
+            (tts.s3gen.flow.decoder, "forward", "cfm", "flow_encoder"),
+        ):
+            wrappers.enter_context(wrapped(owner, method, _marking(timeline, entering, leaving)))
         yield
 
 

@@ -1,0 +1,1 @@
+"""Chatterbox heard while it is still speaking: chunk by chunk, by several designs, as a listener experiences it."""

@@ -1,0 +1,84 @@
+"""The one who hears a stream: what counts is when the samples are in these hands."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from ttsbench.errors import CellError
+from ttsbench.pipeline import AUDIBLE_LEVEL, PLAYABLE_SECONDS, SAMPLE_RATE_HZ, FirstAudio
+
+Use = Callable[[torch.Tensor], None]
+
+
+@dataclass(frozen=True)
+class Heard:
+    """One delivery: its samples, and the seconds from the beginning to when they were held."""
+
+    samples: torch.Tensor
+    seconds: float
+
+
+class Listener:
+    """Takes samples on the host and stamps them. Its clock stands still while it does something with them itself."""
+
+    def __init__(self, use: Use | None = None) -> None:
+        self._use = use
+        self._began = time.perf_counter()
+        self.own_seconds = 0.0
+        self.heard: list[Heard] = []
+
+    def begin(self) -> None:
+        """The moment of the request."""
+        self._began = time.perf_counter()
+
+    def now(self) -> float:
+        """Seconds since then, its own work left out."""
+        return time.perf_counter() - self._began - self.own_seconds
+
+    def take(self, samples: torch.Tensor) -> float:
+        """When they were held. A WAV header is no sound: only samples are taken."""
+        _refuse_what_is_no_sound(samples)
+        seconds = self.now()
+        self.heard.append(Heard(samples, seconds))
+        if self._use is not None:
+            began = time.perf_counter()
+            self._use(samples)
+            self.own_seconds += time.perf_counter() - began
+        return seconds
+
+    @property
+    def wave(self) -> torch.Tensor:
+        """All of it, (1, samples)."""
+        return torch.cat([heard.samples for heard in self.heard])[None] if self.heard else torch.empty(1, 0)
+
+    def first_audio(self) -> FirstAudio:
+        """When there was any sample, enough to begin with (or all, where that is less), and any sound."""
+        enough = min(PLAYABLE_SECONDS * SAMPLE_RATE_HZ, self.wave.size(1))
+        first = self._when(lambda _, held: held > 0)
+        playable = self._when(lambda _, held: held >= enough)
+        if first is None or playable is None:
+            raise CellError("a listener was handed no sample")
+        return first, playable, self._when(lambda samples, _: bool((samples.abs() > AUDIBLE_LEVEL).any()))
+
+    def _when(self, reached: Callable[[torch.Tensor, int], bool]) -> float | None:
+        held = 0
+        for heard in self.heard:
+            held += heard.samples.numel()
+            if reached(heard.samples, held):
+                return heard.seconds
+        return None
+
+
+def _refuse_what_is_no_sound(given: Any) -> None:
+    if not isinstance(given, torch.Tensor):
+        raise CellError(f"a listener takes samples, and was handed {type(given).__name__}")
+    if not given.is_floating_point() or given.dim() != 1:
+        told = f"{given.dtype} in {given.dim()} dimensions".removeprefix("torch.")
+        raise CellError(f"a listener takes samples as one row of floating-point numbers, and was handed {told}")
+    if given.is_cuda:
+        raise CellError("a listener takes samples on the host, and these are still on the GPU")

@@ -1,0 +1,33 @@
+"""A whole utterance told as a stream of one chunk, so that stacks that do not stream stand in the same tables."""
+
+from __future__ import annotations
+
+from ttsbench import records
+from ttsbench.pipeline import SAMPLE_RATE_HZ, Pipeline, Spoken
+from ttsbench.streaming.schedule import FRAMES_PER_TOKEN
+
+DESIGN = "oneshot"
+
+
+def told(pipeline: Pipeline, spoken: Spoken, wall_seconds: float) -> records.Streamed:
+    """Nothing was heard before all was there. When S3Gen began is for the stages to say."""
+    frames = FRAMES_PER_TOKEN * pipeline.vocoded_tokens()
+    return records.Streamed(
+        design=DESIGN,
+        sample_rate_hz=SAMPLE_RATE_HZ,
+        at_once=False,
+        decode_began_seconds=0.0,
+        decode_ended_seconds=wall_seconds,
+        consumer_seconds=0.0,
+        voice_seconds=0.0,
+        chunks=(
+            records.Chunk(
+                tokens=frames // FRAMES_PER_TOKEN,
+                samples=spoken.wave.shape[-1],
+                flow_frames=frames + pipeline.tts.conds.gen["prompt_feat"].size(1),
+                vocoder_frames=frames,
+                began_seconds=wall_seconds,
+                arrived_seconds=wall_seconds,
+            ),
+        ),
+    )

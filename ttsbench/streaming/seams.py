@@ -1,0 +1,94 @@
+"""What a stream's seams do to its sound: its mel beside that of the same tokens, voice and noise at once.
+
+Both waves are taken before any watermark. A seam is where one chunk ends and the next begins; the mel frames whose
+transform covers it are at the seam, all others are away from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from ttsbench import records
+from ttsbench.pipeline import Pipeline
+from ttsbench.quality import snr_db
+from ttsbench.streaming.designs import Design
+from ttsbench.streaming.schedule import SAMPLES_PER_FRAME, Cutter, Streaming
+from ttsbench.streaming.synthesis import Conditions, Synthesis, bounded
+from ttsbench.voice import copied
+
+# The transform of a mel frame spans 80 ms, four frames.
+REACH_FRAMES = 2.0
+# Nearer than this in log mel, a seam is no seam, whatever it is a multiple of.
+INAUDIBLE = 1e-2
+LIMIT = "seam_ratio_max"
+
+
+def judge(pipeline: Pipeline, seeds: Sequence[int]) -> tuple[records.Seams, ...]:
+    """One record per text."""
+    streamer = pipeline.streamer
+    assert streamer is not None
+    found = []
+    for index, seed in enumerate(seeds):
+        asked, _ = pipeline.decode(index, seed, pipeline.length.limit(index))
+        tokens, voice = asked["speech_tokens"].tolist(), copied(pipeline.tts.conds).gen
+        design = streamer.new_design(voice, seed)
+        wave, seams = chunked(design, tokens, pipeline.streaming)
+        wanted = at_once(streamer.synthesis, tokens, voice, seed)
+        found.append(compare(index, wave, wanted, seams, pipeline.tts.s3gen.mel_extractor))
+    return tuple(found)
+
+
+def at_once(synthesis: Synthesis, tokens: Sequence[int], voice: Conditions, seed: int) -> torch.Tensor:
+    """The wave that a stream is to come near to: with all of the reference, however much of it windows hold."""
+    return synthesis.whole(tokens, bounded(voice, None), synthesis.noise(seed))
+
+
+def chunked(design: Design, tokens: Sequence[int], streaming: Streaming) -> tuple[torch.Tensor, list[int]]:
+    """The wave in the chunks of a stream, and at which samples one meets the next."""
+    cutter, spoken = Cutter(streaming, design.lookahead_tokens), 0
+    pieces: list[torch.Tensor] = []
+    while (upto := cutter.due(spoken, len(tokens))) is not None:
+        pieces.append(design.speak(tokens, upto, final=False).samples)
+        spoken = upto
+    if spoken < len(tokens):
+        pieces.append(design.speak(tokens, len(tokens), final=True).samples)
+    ends = torch.tensor([piece.numel() for piece in pieces]).cumsum(0).tolist()
+    return torch.cat(pieces), ends[:-1]
+
+
+def compare(index: int, wave: torch.Tensor, wanted: torch.Tensor, seams: Sequence[int], mel_of: Any) -> records.Seams:
+    """Distances of log mels, at the seams and away from them."""
+    wave, wanted = wave.float().cpu(), wanted.float().cpu()
+    length = min(wave.numel(), wanted.numel())
+    distance = (mel_of(wave[None, :length]) - mel_of(wanted[None, :length]))[0].abs().mean(dim=0).double()
+    centres = torch.arange(distance.numel()) + 0.5
+    near = torch.zeros(distance.numel(), dtype=torch.bool)
+    for seam in seams:
+        near |= (centres - seam / SAMPLES_PER_FRAME).abs() <= REACH_FRAMES
+    return records.Seams(
+        text_index=index,
+        seams=len(seams),
+        at_seams=_mean(distance[near]),
+        away=_mean(distance[~near]),
+        wave_snr_db=snr_db(wave[:length].double(), wanted[:length].double()),
+    )
+
+
+def _mean(distances: torch.Tensor) -> float:
+    return float(distances.mean()) if distances.numel() else 0.0
+
+
+def faults(judged: Sequence[records.Seams], limits: dict[str, float]) -> tuple[str, ...]:
+    """Seams that stand out more than the scenario allows."""
+    limit = limits.get(LIMIT)
+    if limit is None:
+        return ()
+    return tuple(
+        f"text {text.text_index}: at its seams the mel is {text.seam_ratio:.2f} times as far off as elsewhere; "
+        f"at most {limit:g} is asked"
+        for text in judged
+        if text.seam_ratio > limit and text.at_seams > INAUDIBLE
+    )

@@ -1,0 +1,70 @@
+"""The vocoder's source of sound, carried on from window to window.
+
+HiFT shapes a sum of harmonics of the pitch, plus noise. Upstream starts each call at phase zero with new noise, which
+two neighbouring windows would be heard to disagree about. Here what is certain is kept, and the phase runs on from it.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+
+from ttsbench.streaming.noise import FrameNoise
+from ttsbench.streaming.schedule import SAMPLES_PER_FRAME
+
+# The pitch of a frame depends on so many frames on either side.
+PITCH_REACH_FRAMES = 5
+
+
+class CarriedSource:
+    """The source of one utterance; in the place of `SourceModuleHnNSF.forward` while a window is vocoded."""
+
+    def __init__(self, module: Any, noise: FrameNoise) -> None:
+        self._module = module
+        self._noise = noise
+        self._phases = noise.phases()
+        # Up to which frame the source is certain, in whole cycles there, and the samples before it that are kept.
+        self._known = 0
+        self._cycles = torch.zeros_like(self._phases)
+        self._kept = self._phases.new_zeros(1, 1, 0)
+        self._first = self._last = self._certain = 0
+
+    def window(self, first: int, last: int, certain: int) -> CarriedSource:
+        """The next call is for these frames; those before `certain` will not change any more."""
+        self._first, self._last, self._certain = first, last, max(certain, self._known)
+        return self
+
+    def __call__(self, f0: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+        """Upstream's signature: the pitch of each sample, (1, samples, 1); only the first of the three is used."""
+        kept_from = self._known - self._kept.size(2) // SAMPLES_PER_FRAME
+        kept = self._kept[:, :, (self._first - kept_from) * SAMPLES_PER_FRAME :]
+        new = f0.transpose(1, 2)[:, :, kept.size(2) :]
+        cycles = self._cycles + torch.cumsum(self._steps(new), dim=2)
+        source = torch.cat([kept, self._sound(new, cycles)], dim=2)
+        self._keep(source, cycles)
+        return source.transpose(1, 2), None, None
+
+    def _steps(self, f0: torch.Tensor) -> torch.Tensor:
+        """Cycles from one sample to the next, of each harmonic."""
+        generator = self._module.l_sin_gen
+        harmonics = torch.arange(1, self._phases.size(1) + 1, device=f0.device)[None, :, None]
+        return f0 * harmonics / float(generator.sampling_rate)
+
+    def _sound(self, f0: torch.Tensor, cycles: torch.Tensor) -> torch.Tensor:
+        """As `SineGen` makes it of pitch, phase and noise."""
+        generator = self._module.l_sin_gen
+        sines = generator.sine_amp * torch.sin(2 * math.pi * (cycles % 1) + self._phases)
+        voiced = (f0 > generator.voiced_threshold).to(f0.dtype)
+        loudness = voiced * generator.noise_std + (1 - voiced) * generator.sine_amp / 3
+        sound = sines * voiced + loudness * self._noise.source(self._known, self._last)
+        merged = self._module.l_tanh(self._module.l_linear(sound.transpose(1, 2)))
+        assert isinstance(merged, torch.Tensor)
+        return merged.transpose(1, 2)
+
+    def _keep(self, source: torch.Tensor, cycles: torch.Tensor) -> None:
+        if advanced := (self._certain - self._known) * SAMPLES_PER_FRAME:
+            self._cycles = cycles[:, :, advanced - 1 : advanced] % 1
+        self._known = self._certain
+        self._kept = source[:, :, : (self._certain - self._first) * SAMPLES_PER_FRAME].clone()

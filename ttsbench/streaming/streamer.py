@@ -1,0 +1,108 @@
+"""Utterances as streams: T3 decodes in the caller's thread, and S3Gen makes chunks of what is there in another.
+
+Both threads' time is spent in PyTorch, which lets the other run meanwhile, on a CPU as on a GPU; on a GPU S3Gen has a
+CUDA stream of its own. T3 stays in the caller's thread, because compilers and their graphs are bound to threads. S3Gen
+draws nothing from the process's random stream, so that T3 draws the tokens that it would draw alone.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from ttsbench import records
+from ttsbench.instruments.clock import Timeline, staged_s3gen, staged_t3
+from ttsbench.pipeline import SAMPLE_RATE_HZ, Pipeline, Spoken
+from ttsbench.records import RESIDUAL
+from ttsbench.streaming.designs import Design, MakeDesign
+from ttsbench.streaming.desks import desk
+from ttsbench.streaming.listener import Listener
+from ttsbench.streaming.marking import Marking
+from ttsbench.streaming.stream import Stream
+from ttsbench.streaming.synthesis import Conditions, Synthesis
+from ttsbench.swapping import swapped
+from ttsbench.voice import copied
+
+
+class Streamer:
+    """In the place of a pipeline's `generate`."""
+
+    def __init__(self, pipeline: Pipeline, design: str, make: MakeDesign) -> None:
+        self._pipeline = pipeline
+        self._make = make
+        self.design = design
+        self.synthesis = Synthesis(pipeline.tts.s3gen)
+        self._desk, self.in_turn = desk(pipeline)
+        # T3 speaks one utterance at a time: its loop, its cache and the process's random stream are one of each.
+        self._t3 = threading.Lock()
+        self.utterances = self.chunks = 0
+
+    def new_design(self, voice: Conditions, seed: int) -> Design:
+        """For one utterance."""
+        return self._make(self.synthesis, voice, seed, self._pipeline.streaming)
+
+    def speak(
+        self, text_index: int, seed: int, limit: int, *, listener: Listener | None = None, voice: Any = None
+    ) -> Spoken:
+        """The whole utterance, once its last chunk was heard; several threads may call at once."""
+        return self._speak(text_index, seed, limit, listener or Listener(), voice)
+
+    def speak_timed(self, text_index: int, seed: int, limit: int, timeline: Timeline) -> tuple[Spoken, float]:
+        """The same, with the stages of both threads marked; the wall seconds end with the last chunk."""
+        listener = Listener()
+        marks = timeline.started_beside()
+        tts = self._pipeline.tts
+        with staged_t3(tts, timeline, self._pipeline.backbone), staged_s3gen(tts, marks, RESIDUAL):
+            spoken = self._speak(text_index, seed, limit, listener, None, timeline)
+            timeline.stop()
+        assert spoken.streamed is not None
+        return spoken, spoken.streamed.chunks[-1].arrived_seconds
+
+    def _speak(
+        self,
+        text_index: int,
+        seed: int,
+        limit: int,
+        listener: Listener,
+        voice: Any,
+        timeline: Timeline | None = None,
+    ) -> Spoken:
+        pipeline, tts = self._pipeline, self._pipeline.tts
+        listener.begin()
+        with self._t3, self._speaking_as(voice) as own:
+            voice_seconds = listener.now()
+            design = self.new_design(own.gen, seed)
+            stream = Stream(design, pipeline.streaming, listener, Marking(tts.watermarker), tts.t3)
+            stream.marks = timeline and timeline.beside
+            hand = self._desk.open(stream)
+            decode_began = listener.now()
+            asked, tokens = pipeline.decode(text_index, seed, limit, hand.take)
+            decode_ended = listener.now()
+        hand.finish(asked["speech_tokens"])
+        pipeline.note_asked(asked)
+        self.utterances += 1
+        self.chunks += len(stream.chunks)
+        streamed = records.Streamed(
+            design=self.design,
+            sample_rate_hz=SAMPLE_RATE_HZ,
+            at_once=not self.in_turn,
+            decode_began_seconds=decode_began,
+            decode_ended_seconds=decode_ended,
+            consumer_seconds=listener.own_seconds,
+            voice_seconds=voice_seconds,
+            chunks=tuple(stream.chunks),
+            token_seconds=tuple(stream.token_seconds),
+            token_counts=tuple(stream.token_counts),
+        )
+        return Spoken(listener.wave, tokens, streamed, listener.first_audio())
+
+    @contextmanager
+    def _speaking_as(self, voice: Any) -> Iterator[Any]:
+        """The model with conditionals that are this utterance's own, whatever other streams are under way."""
+        pipeline = self._pipeline
+        own = copied(voice or pipeline.present_voice())
+        with swapped(pipeline.tts, "conds", own):
+            pipeline.fit_voice()
+            yield own

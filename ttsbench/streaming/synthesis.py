@@ -1,0 +1,137 @@
+"""S3Gen's two halves with every random number given; what slots put into either is what runs.
+
+Upstream's own calls draw from the process's random stream, which belongs to T3 while it decodes. With `finalize=False`
+upstream 0.1.7 leaves its mask six frames longer than the mel, and fails; here the mask is as long as the mel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+
+from ttsbench.streaming.noise import FrameNoise
+from ttsbench.streaming.schedule import FRAMES_PER_TOKEN
+from ttsbench.streaming.source import CarriedSource
+from ttsbench.swapping import swapped
+
+Conditions = Mapping[str, Any]
+
+
+class Synthesis:
+    """One S3Gen. Its decoder and its vocoder's source are put aside, and called whenever nothing is given."""
+
+    def __init__(self, s3gen: Any) -> None:
+        self.s3gen = s3gen
+        self.steps = 2 if s3gen.meanflow else 10
+        source = s3gen.mel2wav.m_source
+        self._flow = s3gen.flow.decoder.forward = _GivenNoise(s3gen.flow.decoder)
+        self._sound = source.forward = _GivenSource(source.forward)
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        device = self.s3gen.device
+        assert isinstance(device, torch.device)
+        return device
+
+    def noise(self, seed: int) -> FrameNoise:
+        """For an utterance."""
+        generator = self.s3gen.mel2wav.m_source.l_sin_gen
+        return FrameNoise(seed, self.device, generator.harmonic_num + 1)
+
+    def source(self, noise: FrameNoise) -> CarriedSource:
+        """For an utterance."""
+        return CarriedSource(self.s3gen.mel2wav.m_source, noise)
+
+    def mel(
+        self, tokens: Sequence[int], voice: Conditions, noise: FrameNoise, *, first_token: int = 0, final: bool = True
+    ) -> torch.Tensor:
+        """The frames of these tokens, whose first has that number; unless final, those of the last three are left out.
+
+        (1, bands, frames)
+        """
+        prompt = voice["prompt_feat"].size(1)
+        first_frame = FRAMES_PER_TOKEN * first_token - prompt
+
+        def given(frames: int) -> torch.Tensor:
+            return noise.mel(first_frame, first_frame + frames)
+
+        # A mean flow's noise would be drawn before the flow is called; the decoder knows by itself what it is.
+        with swapped(self._flow, "noise_of", given), swapped(self.s3gen, "meanflow", False):
+            frames = self.s3gen.flow_inference(
+                speech_tokens=torch.tensor([tokens], dtype=torch.long, device=self.device),
+                ref_dict=dict(voice),
+                n_cfm_timesteps=self.steps,
+                finalize=final,
+            )
+        assert isinstance(frames, torch.Tensor)
+        return frames.to(self.s3gen.dtype)
+
+    def wave(self, mel: torch.Tensor, source: CarriedSource) -> torch.Tensor:
+        """480 samples a frame, (samples,); `source` has been told which frames these are."""
+        with swapped(self._sound, "source", source):
+            wave, _ = self.s3gen.hift_inference(mel)
+        assert isinstance(wave, torch.Tensor)
+        return wave[0]
+
+    @torch.inference_mode()
+    def whole(self, tokens: Sequence[int], voice: Conditions, noise: FrameNoise) -> torch.Tensor:
+        """All tokens at once, as upstream's `inference` does it; the wave, (samples,)."""
+        mel = self.mel(tokens, voice, noise)
+        frames = mel.size(2)
+        return self.faded_in(self.wave(mel, self.source(noise).window(0, frames, frames)))
+
+    def faded_in(self, wave: torch.Tensor) -> torch.Tensor:
+        """The beginning of an utterance as upstream softens it, against what spills over from the reference."""
+        fade = self.s3gen.trim_fade[: wave.size(0)]
+        return torch.cat([wave[: fade.size(0)] * fade, wave[fade.size(0) :]])
+
+
+class _GivenNoise:
+    """In the place of the flow decoder's `forward`: upstream's times and solvers, from noise that is given."""
+
+    def __init__(self, decoder: Any) -> None:
+        self._decoder = decoder
+        self._upstream = decoder.forward
+        self.noise_of: Callable[[int], torch.Tensor] | None = None
+
+    def __call__(self, **arguments: Any) -> Any:
+        """Upstream's signature as its flow calls it."""
+        if self.noise_of is None:
+            return self._upstream(**arguments)
+        mu, decoder = arguments["mu"], self._decoder
+        mean_flow = decoder.estimator.meanflow
+        times = torch.linspace(0, 1, arguments["n_timesteps"] + 1, device=mu.device, dtype=mu.dtype)
+        if not mean_flow and decoder.t_scheduler == "cosine":
+            times = 1 - torch.cos(times * 0.5 * torch.pi)
+        solve = decoder.basic_euler if mean_flow else decoder.solve_euler
+        noise, mask = self.noise_of(mu.size(2)).to(mu.dtype), torch.ones_like(mu[:, :1])
+        return solve(noise, t_span=times, mu=mu, mask=mask, spks=arguments["spks"], cond=arguments["cond"]), None
+
+
+class _GivenSource:
+    """In the place of the `forward` of the vocoder's source."""
+
+    def __init__(self, upstream: Callable[..., Any]) -> None:
+        self._upstream = upstream
+        self.source: CarriedSource | None = None
+
+    def __call__(self, f0: torch.Tensor) -> Any:
+        """Upstream's signature."""
+        return (self.source or self._upstream)(f0)
+
+
+def bounded(voice: Conditions, prompt_tokens: int | None) -> dict[str, Any]:
+    """The voice with only the end of its reference, in whole tokens."""
+    tokens, frames = voice["prompt_token"], voice["prompt_feat"]
+    there = min(tokens.size(1), frames.size(1) // FRAMES_PER_TOKEN)
+    kept = there if prompt_tokens is None else min(there, prompt_tokens)
+    first = there - kept
+    return {
+        **voice,
+        "prompt_token": tokens[:, first:there],
+        "prompt_token_len": torch.full_like(voice["prompt_token_len"], kept),
+        "prompt_feat": frames[:, FRAMES_PER_TOKEN * first : FRAMES_PER_TOKEN * there],
+    }
