@@ -174,6 +174,7 @@ def _s3gen_rules(chosen: Mapping[str, str]) -> tuple[Rule, ...]:
 def _batch_rules(chosen: Mapping[str, str]) -> tuple[Rule, ...]:
     """What a batch of utterances at positions of their own needs."""
     batched = chosen["serve"] == "batched"
+    captures_itself = chosen["s3gen_compile"] in ("reduce-overhead", "max-autotune")
     needs = (
         ("decode", ("lean", "cuda_graph"), "the package's own loop speaks one utterance"),
         ("cache", ("static",), "utterances join and leave it in place"),
@@ -188,6 +189,14 @@ def _batch_rules(chosen: Mapping[str, str]) -> tuple[Rule, ...]:
         (
             batched and "tf32" in (chosen["dtype"], chosen["s3gen_dtype"]),
             "serve: batched takes no tf32; it is allowed for a whole process, and T3 and S3Gen work at once",
+        ),
+        (
+            batched and chosen["attention"].startswith("sdpa_"),
+            f"attention: {chosen['attention']} is chosen for a whole process; with serve: batched S3Gen works at once",
+        ),
+        (
+            batched and captures_itself and chosen["s3gen_graph"] == "off",
+            f"s3gen_compile: {chosen['s3gen_compile']} captures for one thread; with serve: batched use default",
         ),
         (
             batched and chosen["vocoder"] == "graph",

@@ -13,6 +13,7 @@ from ttsbench import bench
 from ttsbench.optimizations.parts.t3 import Prompt, Request
 from ttsbench.pipeline import Length, Pipeline
 from ttsbench.serving.decoder import Speaking
+from ttsbench.serving.flow import BatchedS3Gen
 from ttsbench.serving.loop import BatchLoop
 from ttsbench.serving.randomness import RandomStream
 
@@ -181,3 +182,44 @@ def test_given_tokens_are_spoken_in_the_place_of_drawn_ones(make: Make) -> None:
     given = tuple(range(100, 124))
     batched = make(length=Length(replay=(given,) * 4), **BATCHED)
     assert batched.speak(2, 1).tokens.flatten().tolist() == list(given)
+
+
+def speech(tokens: int, seed: int) -> torch.Tensor:
+    return torch.randint(0, 6561, (tokens,), generator=torch.Generator().manual_seed(seed))
+
+
+def off_by(one: torch.Tensor, other: torch.Tensor) -> float:
+    """Relative: the norm of the difference over the reference's."""
+    return float((one.double() - other.double()).norm() / other.double().norm())
+
+
+class TestSound:
+    @pytest.mark.parametrize("family", ["chatterbox", "turbo"])
+    @pytest.mark.parametrize("lengths", [(30,), (31, 12, 70), (25, 25)], ids=str)
+    def test_each_row_of_a_batch_is_the_single_call(self, make: Make, family: str, lengths: tuple[int, ...]) -> None:
+        """The same noise, padding or not: mel and wave within 1e-5 of upstream's own, which is called one by one."""
+        upstream, pipeline = make(family, watermark="off"), make(family, **BATCHED)
+        s3gen, voice = upstream.tts.s3gen, upstream.tts.conds.gen
+        steps = {"n_cfm_timesteps": 2} if s3gen.meanflow else {}
+        tokens = [speech(length, seed) for seed, length in enumerate(lengths)]
+        batched = BatchedS3Gen(pipeline)
+        streams = [RandomStream.seeded(seed, pipeline.device) for seed in range(len(tokens))]
+        mels = batched.mels(tokens, streams, pipeline.tts.conds.gen)
+        for seed, (given, mel, stream) in enumerate(zip(tokens, mels, streams, strict=True)):
+            torch.manual_seed(seed)
+            alone = s3gen.flow_inference(given.to(DEVICE), ref_dict=voice, finalize=True, **steps)
+            torch.manual_seed(seed)
+            wave, _ = s3gen.inference(speech_tokens=given.to(DEVICE), ref_dict=voice, **steps)
+            assert mel.shape == alone.shape
+            assert off_by(mel, alone) < 1e-5
+            assert off_by(batched.wave(mel, stream), wave[0]) < 1e-4
+
+    def test_upstreams_own_batch_is_another(self, make: Make) -> None:
+        """Why there is one of our own: even with the same noise, padding leaks into a row's last tokens."""
+        flow = make().tts.s3gen.flow
+        short, long = speech(20, 0), speech(60, 1)
+        embedded = flow.input_embedding(torch.stack([torch.cat([short, short.new_zeros(40)]), long]).to(DEVICE))
+        embedded[0, 20:] = 0  # as its mask does
+        both, _ = flow.encoder(embedded, torch.tensor([20, 60], device=DEVICE))
+        alone, _ = flow.encoder(embedded[:1, :20], torch.tensor([20], device=DEVICE))
+        assert off_by(both[0, :40], alone[0]) > 1e-3

@@ -20,6 +20,7 @@ from ttsbench.attest import Seen
 from ttsbench.errors import CellError
 from ttsbench.instruments.clock import Timeline, staged
 from ttsbench.optimizations import registry
+from ttsbench.playback import PLAYABLE_SECONDS as PLAYABLE_SECONDS
 from ttsbench.streaming.schedule import Streaming
 from ttsbench.swapping import swapped, wrapped
 
@@ -34,7 +35,6 @@ TokenTaker = Callable[[torch.Tensor], None]
 SPEECH_TOKENS = 6561
 SAMPLE_RATE_HZ = 24_000
 UPSTREAM_TOKENS_MAX = 1000
-PLAYABLE_SECONDS = 0.080
 AUDIBLE_LEVEL = 1e-3
 
 
@@ -77,12 +77,17 @@ class Spoken:
 
     def tokens_sha256(self) -> str:
         """Identifies the token sequence across stacks and machines."""
-        return hashlib.sha256(self.tokens.detach().to("cpu", torch.int32).numpy().tobytes()).hexdigest()
+        return tokens_sha256(self.tokens)
 
     @property
     def audible(self) -> bool:
         """Whether any sample rises above silence."""
         return bool((self.wave.abs() > AUDIBLE_LEVEL).any())
+
+
+def tokens_sha256(tokens: torch.Tensor) -> str:
+    """Identifies a sequence of tokens."""
+    return hashlib.sha256(tokens.detach().to("cpu", torch.int32).numpy().tobytes()).hexdigest()
 
 
 class _EnoughDecoded(Exception):

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from ttsbench.instruments.compiler import note_capture
+from ttsbench.optimizations.parts.graphs import capturing
 
 Step = Callable[[int, int], None]
 
@@ -48,7 +49,7 @@ class StepGraphs:
             tensor.copy_(value)
         torch.cuda.synchronize()
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
+        with capturing(graph, self._pool):
             self._step(slots, span)
         self._pool = self._pool or graph.pool()
         return graph

@@ -11,6 +11,7 @@ from ttsbench.optimizations.decode import LeanLoop
 from ttsbench.optimizations.parts.t3 import Request
 from ttsbench.serving.decoder import Decoder
 from ttsbench.serving.randomness import RandomStream
+from ttsbench.swapping import swapped
 
 
 class BatchLoop(LeanLoop):
@@ -35,8 +36,12 @@ class BatchLoop(LeanLoop):
         if decoder.backbone.positions < embeds.size(1) + request.limit:
             decoder.reserve(decoder.slots, embeds.size(1) + request.limit)
             self.sampler = decoder.sampler
-        decoder.on_logits = self.on_logits
-        speaking = decoder.join(request, embeds, RandomStream.of_process(embeds.device), self.forced)
-        while not decoder.idle:
-            decoder.step()
+        heard = 0
+        with swapped(decoder, "on_logits", self.on_logits):
+            speaking = decoder.join(request, embeds, RandomStream.of_process(embeds.device), self.forced)
+            while not decoder.idle:
+                decoder.step()
+                if self.on_tokens is not None and len(speaking.drawn) > heard:
+                    self.on_tokens(torch.tensor([speaking.drawn[heard:]]))
+                    heard = len(speaking.drawn)
         return torch.tensor([speaking.drawn], device=embeds.device), speaking.stopped
