@@ -14,7 +14,7 @@ from ttsbench.errors import ExitCode, NoRecordError, NotComparableError, RecordE
 from ttsbench.journal import Header, Journal
 from ttsbench.plan import Plan
 from ttsbench.reports import ablation as ablations
-from ttsbench.reports import markdown, samples, stream_plot, tables
+from ttsbench.reports import load_plot, markdown, samples, stream_plot, tables
 from ttsbench.scenarios import ablation, schema
 from ttsbench.scenarios.schema import Scenario
 
@@ -193,7 +193,7 @@ def write_results(folder: Path, status: str) -> records.Run:
         records.write_run(folder, run)
         records.write_text_atomically(folder / "samples.csv", samples.samples(run))
         records.write_text_atomically(folder / "report.md", markdown.report(run))
-        for name, drawn in stream_plot.drawings(run).items():
+        for name, drawn in (stream_plot.drawings(run) | load_plot.drawings(run)).items():
             (folder / name).parent.mkdir(exist_ok=True)
             records.write_text_atomically(folder / name, drawn)
         if (found := ablations.ablation(run)) is not None:

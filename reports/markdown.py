@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ttsbench.records import Run
-from ttsbench.reports import ablation, claims, forwards, stream_plot, streaming, tables
+from ttsbench.reports import ablation, claims, forwards, load_plot, loads, stream_plot, streaming, tables
 from ttsbench.reports.tables import Table
 
 # What stands first: the figures of utterances or of forwards, then what others claim of them.
-OVERVIEWS = (tables.overview, streaming.listener, forwards.overview, claims.overview)
+OVERVIEWS = (tables.overview, streaming.listener, forwards.overview, loads.overview, claims.overview)
 
 DETAILS = (
     streaming.engine,
@@ -30,6 +30,7 @@ def report(run: Run) -> str:
         f"Run `{run.run_id}`, {run.status}, {run.started_utc} to {run.finished_utc}, ttsbench {run.ttsbench_version}.",
         *(render(table) for build in OVERVIEWS for table in build(run)),
         *_ablation(run),
+        *(f"![Load against latency]({name})" for name in load_plot.drawings(run)),
         *_streams(run),
         *_section("Not measured", [f"{where}: **{what}**, {why}" for where, what, why in tables.failures(run)]),
         *_section("Quality failed", [escape(fault) for fault in tables.faults(run)]),

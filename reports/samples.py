@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from typing import Any
 
-from ttsbench.records import Cell, Run, Utterance
-from ttsbench.reports import continuity
+from ttsbench.records import Call, Cell, Run, Utterance
+from ttsbench.reports import continuity, loads
 from ttsbench.reports.metrics import STAGES
 
 UTTERANCE_FIELDS = (
@@ -22,6 +23,10 @@ FORWARD_FIELDS = (
 STREAM_FIELDS = (
     "design", "chunks", "flow_frames_per_second", "vocoder_frames_per_second", "overlap_share", "underrun_seconds",
     "prebuffer_seconds", "late_chunks", "voice_seconds", "consumer_seconds", "chunk_arrivals_seconds",
+)  # fmt: skip
+CALL_FIELDS = (
+    "number", "text_index", "seed", "counted", "scheduled_seconds", "started_seconds", "finished_seconds", "tokens",
+    "tokens_sha256",
 )  # fmt: skip
 CELL_FIELDS = ("stack", "point", "process", "order")
 
@@ -38,6 +43,8 @@ def samples(run: Run) -> str:
             for forward in cell.forwards
         )
         return file.getvalue()
+    if any(cell.load for cell in run.cells):
+        return _of_loads(run)
     stage_columns = [f"{stage}_{clock}_seconds" for stage in STAGES for clock in ("host", "device")]
     streams = any(utterance.stream is not None for cell in run.cells for utterance in cell.utterances)
     stream_columns = STREAM_FIELDS if streams else ()
@@ -52,6 +59,28 @@ def samples(run: Run) -> str:
                 + (_of_stream(utterance) if streams else [])
             )
     return file.getvalue()
+
+
+def _of_loads(run: Run) -> str:
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    derived = ("audio_seconds", "first_audio_seconds", "rtf", "underrun_seconds", "arrivals_seconds")
+    writer.writerow([*CELL_FIELDS, "load", "size", *CALL_FIELDS, *derived])
+    for cell in run.cells:
+        for level in cell.load.levels if cell.load else ():
+            of_level = [*_of_cell(cell), level.kind, level.size]
+            writer.writerows([*of_level, *_of_call(call)] for call in level.calls)
+    return file.getvalue()
+
+
+def _of_call(call: Call) -> list[Any]:
+    figures = (loads.ttfa(call), loads.rtf(call), loads.underrun(call))
+    return [
+        *(getattr(call, field) for field in CALL_FIELDS),
+        sum(call.audio_seconds),
+        *(None if math.isinf(figure) else figure for figure in figures),
+        ";".join(f"{at:.6f}" for at in call.arrived_seconds),
+    ]
 
 
 def _of_stream(utterance: Utterance) -> list[Any]:

@@ -15,7 +15,7 @@ from typing import Protocol
 
 from ttsbench import playback, records
 
-DELIVERED, PLAYED = "delivered", "played"
+DELIVERED, PLAYED = AGAIN = ("delivered", "played")
 
 
 @dataclass(eq=False)

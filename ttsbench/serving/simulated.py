@@ -9,14 +9,14 @@ from ttsbench.serving.calls import Call
 
 
 class SimulatedEngine:
-    """One request after the other, each for as long as `service` says; time passes only here."""
+    """One request after the other; `service` says how long each takes, and how much sound it is. Time passes here."""
 
     streams = False
 
-    def __init__(self, service: Callable[[Call], float], audio_seconds: float, slots: int | None = None) -> None:
+    slots: int | None = None
+
+    def __init__(self, service: Callable[[Call], tuple[float, float]]) -> None:
         self._service = service
-        self._audio_seconds = audio_seconds
-        self.slots = slots
         self._now = 0.0
         self._waiting: deque[Call] = deque()
         self._answered: list[Call] = []
@@ -39,8 +39,9 @@ class SimulatedEngine:
             return False
         call = self._waiting.popleft()
         call.started = self._now
-        self._now += self._service(call)
-        call.hold(self._now, self._audio_seconds)
+        seconds, audio_seconds = self._service(call)
+        self._now += seconds
+        call.hold(self._now, audio_seconds)
         call.finished = self._now
         self._answered.append(call)
         return True
