@@ -198,13 +198,13 @@ def _not_run(stacks: Sequence[StackResult]) -> Iterator[str]:
 def _same_tokens(stacks: Sequence[StackResult]) -> Iterator[str]:
     """Request n asks for the same at every level, so that it must draw the same tokens, whoever speaks beside it."""
     for stack in stacks:
-        drawn: dict[int, set[str]] = {}
-        levels = [level for cell in stack.timed for level in _load(cell).levels]
-        for call in (call for level in levels for call in level.calls if call.tokens_sha256):
-            drawn.setdefault(call.number, set()).add(call.tokens_sha256)
-        if len(levels) > 1 and drawn:
-            same = sum(len(sequences) == 1 for sequences in drawn.values())
-            yield f"{stack.label}: {same} of {len(drawn)} requests drew the same tokens at every level"
+        drawn: dict[int, list[str]] = {}
+        for call in (call for cell in stack.timed for level in _load(cell).levels for call in level.calls):
+            if call.tokens_sha256:
+                drawn.setdefault(call.number, []).append(call.tokens_sha256)
+        if again := [sequences for sequences in drawn.values() if len(sequences) > 1]:
+            same = sum(len(set(sequences)) == 1 for sequences in again)
+            yield f"{stack.label}: {same} of {len(again)} requests drew the same tokens at every level"
 
 
 def _capacity(stacks: Sequence[StackResult]) -> Table:
