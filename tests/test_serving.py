@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 import random
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
-from ttsbench import bench
+from ttsbench import bench, records, worker
+from ttsbench.errors import CellError
+from ttsbench.jobs import Job, Load
+from ttsbench.optimizations import rules
 from ttsbench.optimizations.parts.t3 import Prompt, Request
+from ttsbench.optimizations.watermark import NoWatermark
 from ttsbench.pipeline import Length, Pipeline
+from ttsbench.reports.loads import Figures
+from ttsbench.serving.calls import Call
 from ttsbench.serving.decoder import Speaking
+from ttsbench.serving.engine import engine
 from ttsbench.serving.flow import BatchedS3Gen
+from ttsbench.serving.load import CLOSED, level
 from ttsbench.serving.loop import BatchLoop
 from ttsbench.serving.randomness import RandomStream
 
@@ -223,3 +235,170 @@ class TestSound:
         both, _ = flow.encoder(embedded, torch.tensor([20, 60], device=DEVICE))
         alone, _ = flow.encoder(embedded[:1, :20], torch.tensor([20], device=DEVICE))
         assert off_by(both[0, :40], alone[0]) > 1e-3
+
+
+PLAN = Load((1, 3), (), ttfa_seconds=60.0, underrun_seconds=0.0, requests=4, warmup=0.0)
+STREAMED = {**BATCHED, "stream": "windowed"}
+
+
+def asking(call: Call) -> None:
+    call.text_index, call.seed = call.number % len(TEXTS), 50 + call.number
+
+
+def served(pipeline: Pipeline, listeners: int, **changes: Any) -> tuple[records.Level, Any]:
+    plan = dataclasses.replace(PLAN, **changes)
+    answering = engine(pipeline, plan)
+    answering.warm_up()
+    return level(answering, plan, CLOSED, listeners, 0, asking), answering
+
+
+class TestEngine:
+    @pytest.mark.parametrize("family", ["chatterbox", "turbo"])
+    def test_everybody_gets_the_utterance_of_a_single_run(self, make: Make, family: str) -> None:
+        """Tokens and samples, though three are decoded and made into sound together."""
+        pipeline, kept = make(family, length=Length(fixed=12), **BATCHED), dict[str, np.ndarray]()
+
+        class Keeping(NoWatermark):
+            def apply_watermark(self, wav: np.ndarray, sample_rate: int) -> np.ndarray:
+                kept[hashlib.sha256(wav.tobytes()).hexdigest()] = wav
+                return super().apply_watermark(wav, sample_rate)
+
+        pipeline.tts.watermarker = Keeping()
+        found, answering = served(pipeline, 3)
+        assert answering.evidence()["slots"] == 3
+        assert pipeline.loop.decoder.most_at_once == 3
+        calls = [call for call in found.calls if call.counted]
+        assert len(calls) == 4
+        single = make(family, length=Length(fixed=12), decode="lean", watermark="off")
+        for call in calls:
+            spoken = single.speak(call.text_index, call.seed)
+            assert call.tokens_sha256 == spoken.tokens_sha256()
+            assert call.audio_seconds == (spoken.audio_seconds,)
+            as_long = [torch.from_numpy(wav) for wav in kept.values() if len(wav) == spoken.wave.numel()]
+            assert min(off_by(wave, spoken.wave[0]) for wave in as_long) < 1e-4
+            times = (call.scheduled_seconds, call.started_seconds, *call.arrived_seconds, call.finished_seconds)
+            assert list(times) == sorted(times, key=lambda at: at or 0.0)
+
+    def test_a_stack_that_streams_is_heard_before_it_has_ended(self, make: Make) -> None:
+        pipeline = make(length=Length(fixed=40), **STREAMED)
+        found, answering = served(pipeline, 3)
+        assert answering.streams
+        for call in (call for call in found.calls if call.counted):
+            assert len(call.arrived_seconds) > 2
+            assert call.arrived_seconds[0] < call.arrived_seconds[-1] == call.finished_seconds
+            assert sum(call.audio_seconds) == pytest.approx(40 / 25, abs=0.05)
+            assert call.tokens_sha256 == make_streams_tokens(pipeline, call)
+
+    def test_without_a_batch_they_wait_for_each_other(self, make: Make) -> None:
+        pipeline = make(length=Length(fixed=6), decode="lean", watermark="off")
+        found, answering = served(pipeline, 2)
+        assert answering.slots is None
+        ends = [call.finished_seconds or 0.0 for call in found.calls if call.finished_seconds]
+        starts = [call.started_seconds for call in found.calls if call.finished_seconds]
+        assert all((start or 0.0) >= end for start, end in zip(starts[1:], ends, strict=False))
+
+    def test_memory_decides_how_many_there_may_be(self, make: Make) -> None:
+        pipeline = make(length=Length(fixed=6), **BATCHED)
+        one = pipeline.loop.decoder.bytes_of(1, 512) / 2**30
+        found, answering = served(pipeline, 3, memory_gib=2.5 * one)
+        assert answering.slots == 2
+        assert "3 listeners need as many slots for keys and values, and memory holds 2" in found.reason
+        with pytest.raises(CellError, match="one utterance needs"):
+            served(pipeline, 1, memory_gib=0.5 * one)
+
+    def test_what_fails_beside_t3_fails_the_cell(self, make: Make) -> None:
+        pipeline = make(length=Length(fixed=6), **BATCHED)
+
+        class Broken(NoWatermark):
+            def apply_watermark(self, wav: np.ndarray, sample_rate: int) -> np.ndarray:
+                raise RuntimeError("no mark today")
+
+        pipeline.tts.watermarker = Broken()
+        with pytest.raises(RuntimeError, match="no mark today"):
+            served(pipeline, 2)
+
+    def test_a_cell_under_load_has_its_record(self, make_job: Callable[..., Job], tmp_path: Path) -> None:
+        plan = dataclasses.replace(PLAN, listeners=(1, 2, 900), rates=(50.0,), requests=2, memory_gib=0.05)
+        job = make_job(slots=BATCHED, load=plan, passes=("time", "memory"), fixed_tokens=4)
+        cell = worker.run(job, tmp_path, lambda stage: None, {})
+        assert cell.reason == ""
+        assert cell.load is not None
+        assert [(one.kind, one.size, bool(one.reason)) for one in cell.load.levels] == [
+            ("closed", 1.0, False), ("closed", 2.0, False), ("closed", 900.0, True), ("open", 50.0, False),
+        ]  # fmt: skip
+        assert cell.evidence["serve"]["most_at_once"] >= 2
+        assert cell.evidence["server"]["utterances_per_call"] >= 1.0
+        assert cell.memory is not None
+        assert cell.memory.kv_cache_bytes
+        assert records.from_json(records.Cell, records.to_json(cell)) == cell
+
+
+def make_streams_tokens(pipeline: Pipeline, call: records.Call) -> str:
+    """What the same stack draws for one alone."""
+    return pipeline.speak(call.text_index, call.seed).tokens_sha256()
+
+
+SENSIBLE = {"decode": "lean", "cache": "static", "sampler": "lean", "s3gen_attention": "sdpa", "serve": "batched"}
+
+
+@pytest.mark.parametrize(
+    "slots",
+    [
+        {"decode": "upstream"}, {"cache": "dynamic"}, {"sampler": "upstream"}, {"sampler": "triton"},
+        {"s3gen_attention": "upstream"}, {"dtype": "tf32"}, {"s3gen_dtype": "tf32"}, {"attention": "sdpa_math"},
+        {"s3gen_compile": "reduce-overhead"}, {"vocoder": "graph"},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_what_makes_no_sense_in_a_batch_is_refused(slots: dict[str, str]) -> None:
+    assert rules.conflict(SENSIBLE, family="chatterbox", cfg_weight=None) == ""
+    assert rules.conflict({**SENSIBLE, **slots}, family="chatterbox", cfg_weight=None)
+
+
+GRAPHS = {**BATCHED, "decode": "cuda_graph"}
+
+
+@pytest.mark.gpu
+class TestOnGpu:
+    @pytest.mark.parametrize("family", ["chatterbox", "turbo"])
+    @pytest.mark.parametrize("attention", ["sdpa", "triton"])
+    def test_captured_steps_draw_what_eager_steps_draw(self, make: Make, family: str, attention: str) -> None:
+        """In every bucket, with joins and leaves between replays."""
+        drawn = []
+        for slots in ({**BATCHED, "attention": attention}, {**GRAPHS, "attention": attention}):
+            party = Party(make(family, **slots), slots=8)
+            guests = []
+            for number, limit in enumerate((3, 20, 7, 30, 5, 12, 9, 25)):
+                guests.append(party.join(number % 4, number, limit))
+                party.go_on()
+            while not party.decoder.idle:
+                party.go_on()
+            drawn.append([guest.drawn for guest in guests])
+        assert drawn[0] == drawn[1]
+        graphs = party.decoder.graphs
+        assert graphs is not None
+        assert graphs.captures >= 3
+        single = make(family, decode="lean")
+        assert drawn[1] == [alone(single, n % 4, n, limit) for n, limit in enumerate((3, 20, 7, 30, 5, 12, 9, 25))]
+
+    def test_s3gens_graphs_make_what_eager_makes(self, make: Make) -> None:
+        made = []
+        for slots in (BATCHED, {**GRAPHS, "s3gen_graph": "bucket"}):
+            pipeline = make(**slots)
+            streams = [RandomStream.seeded(seed, pipeline.device) for seed in range(3)]
+            tokens = [speech(length, length).to(DEVICE) for length in (30, 12, 70)]
+            made.append(BatchedS3Gen(pipeline).mels(tokens, streams, pipeline.tts.conds.gen))
+        assert all(off_by(one, other) < 1e-5 for one, other in zip(*made, strict=True))
+
+    def test_more_listeners_get_more_done(self, make: Make) -> None:
+        plan = dataclasses.replace(PLAN, listeners=(1, 4, 16), requests=32, warmup=0.5)
+        pipeline = make(length=Length(fixed=50), **GRAPHS)
+        answering = engine(pipeline, plan)
+        answering.warm_up()
+        told = records.Load(60.0, 0.0, ())
+        throughput = [
+            Figures(told, level(answering, plan, CLOSED, listeners, 0, asking)).throughput or 0.0
+            for listeners in plan.listeners
+        ]
+        assert throughput[1] > 1.5 * throughput[0]
+        assert throughput[2] > 1.2 * throughput[1]
