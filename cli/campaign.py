@@ -14,7 +14,7 @@ from ttsbench.errors import ExitCode, NoRecordError, NotComparableError, RecordE
 from ttsbench.journal import Header, Journal
 from ttsbench.plan import Plan
 from ttsbench.reports import ablation as ablations
-from ttsbench.reports import load_plot, markdown, samples, stream_plot, tables
+from ttsbench.reports import load_plot, markdown, samples, stream_plot
 from ttsbench.scenarios import ablation, schema
 from ttsbench.scenarios.schema import Scenario
 
@@ -231,8 +231,9 @@ def show(path: Path, *, evidence: bool) -> None:
     if run.status != "complete" and (folder / journal.FILE).exists():
         console.lines([f"{run.status}; go on with: ttsbench run --resume {folder}"])
     if evidence:
-        for table in (*tables.quality(run), *tables.stages(run), *tables.memory(run), *tables.ladder(run)):
-            console.show_table(table)
+        for build in markdown.DETAILS:
+            for table in build(run):
+                console.show_table(table)
         for cell in run.cells:
             console.lines([f"{cell.key} ({cell.kind} {cell.process + 1}): {records.dump(cell.evidence)}"])
 

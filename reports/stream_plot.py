@@ -59,7 +59,7 @@ def _chunk_told(chunk: Chunk) -> str:
 
 
 def _token_shapes(stream: Streamed, scale: float) -> list[str]:
-    """The time of decoding, with a mark where tokens reached the host."""
+    """The time of decoding, with a mark where T3 handed tokens over."""
     told = f"T3 decodes until {stream.decode_ended_seconds * 1e3:.0f} ms"
     marks = [_line(seconds, "tokens", scale, COLOURS["arrived"], 0.5) for seconds in stream.token_seconds]
     return [_bar("tokens", stream.decode_began_seconds, stream.decode_ended_seconds, scale, told), *marks]

@@ -60,8 +60,9 @@ ENGINE_NOTES = (
     "overlap: of the time that S3Gen worked, the share in which T3 decoded on",
 )
 
-SEAMS_NOTE = (
-    "distance of log mels from the same tokens, voice and noise made at once, unmarked; the worst of several texts"
+SEAMS_NOTES = (
+    "distance of log mels from the same tokens, voice and noise made at once, unmarked; the worst of several texts",
+    "beside: in the two chunks that meet at a seam; elsewhere: in all of the utterance but its seams",
 )
 
 
@@ -96,9 +97,9 @@ def seams(run: Run) -> list[Table]:
     return [
         Table(
             tables.titled("Seams", stacks),
-            ("stack", "seams", "at seams", "elsewhere", "ratio", "wave SNR dB"),
+            ("stack", "seams", "at seams", "beside", "ratio", "elsewhere", "wave SNR dB"),
             tuple(_seams_row(stack) for stack in stacks if _judged(stack)),
-            (SEAMS_NOTE,),
+            SEAMS_NOTES,
         )
         for stacks in tables.results(run)
         if any(_judged(stack) for stack in stacks)
@@ -154,8 +155,9 @@ def _seams_row(stack: StackResult) -> tuple[str, ...]:
         stack.marked,
         str(worst.seams),
         f"{worst.at_seams:.3f}",
-        f"{worst.away:.3f}",
+        f"{worst.beside:.3f}",
         f"{worst.seam_ratio:.2f}",
+        f"{worst.away:.3f}",
         f"{worst.wave_snr_db:.1f}",
     )
 

@@ -67,6 +67,8 @@ def read_utterances(path: Path) -> tuple[str, ...]:
     if not texts:
         raise UsageError(f"{path} is empty; it should hold one text a line")
     for number, text in texts:
+        if not any(character.isalnum() for character in text):
+            raise UsageError(f"{path}, line {number}: {text!r:.40} has no letter and no digit; nothing to say")
         if len(text) > TEXT_CHARACTERS_MAX:
             raise UsageError(f"{path}, line {number}: {len(text):,} characters; at most {TEXT_CHARACTERS_MAX:,}")
     return tuple(text for _, text in texts)

@@ -106,6 +106,19 @@ def evidence(pipeline: Pipeline, slot: str) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.parametrize("family", ["chatterbox", "turbo"])
+@pytest.mark.parametrize(
+    "slots", [{}, {"decode": "lean"}, {"decode": "cuda_graph", "cache": "static", "sampler": "lean"}], ids=str
+)
+def test_every_loop_hands_its_tokens_over_as_they_are_drawn(make: Make, family: str, slots: dict[str, str]) -> None:
+    pipeline, taken = make(family, **slots), list[torch.Tensor]()
+    asked, drawn = pipeline.decode(0, 3, 24, lambda tokens: taken.append(tokens.clone()))
+    assert torch.cat([part.flatten() for part in taken]).tolist() == drawn.flatten().tolist()
+    assert len(taken) >= 24 // cuda_graph.LOOK_EVERY
+    assert max(part.numel() for part in taken) <= 2 * cuda_graph.LOOK_EVERY
+    assert asked["speech_tokens"].flatten().tolist()[:24] == drawn.flatten().tolist()
+
+
 EXACT = [
     {"decode": "lean", "sampler": "lean"},
     {"decode": "lean", "cache": "static"},

@@ -29,6 +29,10 @@ from ttsbench.optimizations.parts.flow_estimator import LeanEstimator
 from ttsbench.optimizations.parts.s3gen import installed
 from ttsbench.pipeline import Length, Pipeline
 from ttsbench.records import STAGES
+from ttsbench.streaming import seams
+from ttsbench.streaming.designs import Windowed
+from ttsbench.streaming.schedule import Streaming
+from ttsbench.streaming.synthesis import Synthesis
 
 FAMILIES = ("chatterbox", "turbo")
 SLOTS = ("s3gen_dtype", "s3gen_attention", "s3gen_graph", "s3gen_compile", "cfm_steps", "vocoder")
@@ -403,6 +407,21 @@ def test_a_graph_serves_its_length_or_its_bucket(make: Make, option: str, captur
     for part in ("solve", "flow_encoder"):
         assert (evidence[part]["captured"], evidence[part]["replays"]) == (captured, 2 * len(LENGTHS))
     assert evidence["estimator_calls_in_the_last_solve"] == 10
+
+
+@pytest.mark.usefixtures("late")
+@pytest.mark.parametrize("family", FAMILIES)
+def test_one_graph_serves_all_windows_of_a_stream(make: Make, family: str) -> None:
+    """Their lengths differ, look-ahead and all; each comes out as without a graph."""
+    speech = torch.randint(0, 6561, (60,), generator=torch.Generator().manual_seed(7)).tolist()
+    waves, pipelines = [], [make(family, s3gen_attention="sdpa", s3gen_graph=graph) for graph in ("off", "bucket")]
+    for pipeline in pipelines:
+        streaming, synthesis = Streaming(first_tokens=8, growth=1.0, prompt_tokens=10), Synthesis(pipeline.tts.s3gen)
+        waves.append(seams.chunked(Windowed(synthesis, pipeline.tts.conds.gen, 1, streaming), speech, streaming)[0])
+    assert off_by(waves[1], waves[0]) < 1e-4
+    solve, encode = installed(pipelines[1])["s3gen_graph"]
+    assert solve.graphs.captures == 1 < solve.graphs.replays
+    assert encode.graphs.captures == 1 < encode.graphs.replays
 
 
 @pytest.mark.usefixtures("late")

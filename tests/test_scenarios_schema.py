@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 
 from ttsbench.errors import ExitCode, ScenarioError, UsageError, suggest
 from ttsbench.optimizations import registry
@@ -126,6 +127,18 @@ ONE_MISTAKE = {
     "blank text": (
         "workload: {texts: [' \t']}",
         "line 5: workload.texts[0]: the text is blank; there is nothing to say",
+    ),
+    "text of punctuation only": (
+        "workload: {texts: ['... ?!']}",
+        "line 5: workload.texts[0]: the text '... ?!' has no letter and no digit; there is nothing to say",
+    ),
+    "chunks for nobody": (
+        "workload:\n  streaming: {}",
+        "line 6: workload.streaming: cuts chunks, and no stack streams; give one of them stream: windowed",
+    ),
+    "voice to prepare that is not there": (
+        "workload:\n  clip_voice: true",
+        "line 6: workload.clip_voice: needs a recording to prepare; give workload.voice: {wav: …} or {synthetic: 10}",
     ),
     "endless text": (
         f"workload: {{texts: [{'a' * 20_001}]}}",
@@ -290,6 +303,47 @@ def test_names_that_could_not_be_folders(refusal: Refusal, name: str) -> None:
     assert told.startswith("line 2: name: ")
     assert "cannot be the name" in told
     assert "lower-case letters" in told
+
+
+# Below a stack that streams.
+CHUNK_MISTAKES = {
+    "{first_tokens: 0}": "first_tokens: must be at least 1, not 0",
+    "{growth: -2}": "growth: must be at least 1, not -2",
+    "{growth: 0.5}": "growth: must be at least 1, not 0.5",
+    "{lookahead_tokens: 2}": "lookahead_tokens: must be at least 5, not 2",
+    "{buffer_seconds: 0}": "buffer_seconds: must be at least 0.04, not 0",
+    "{prepare_voice: true}": (
+        "prepare_voice: needs a recording to prepare; give workload.voice: {wav: …} or {synthetic: 10}"
+    ),
+}
+
+
+@pytest.mark.parametrize(("given", "told"), CHUNK_MISTAKES.items(), ids=CHUNK_MISTAKES)
+def test_a_mistake_in_chunks_is_one_line(refusal: Refusal, given: str, told: str) -> None:
+    text = f"name: a\nstacks:\n  w: {{stream: windowed}}\nworkload:\n  streaming: {given}\n"
+    assert refusal(text) == [f"line 5: workload.streaming.{told}"]
+
+
+def test_an_unknown_design_is_told_with_the_nearest(refusal: Refusal) -> None:
+    (line,) = refusal("name: a\nstacks:\n  w: {stream: window}\n")
+    assert line.startswith("line 3: stacks.w.stream: 'window' is no option of stream; did you mean 'windowed'?")
+
+
+@pytest.mark.parametrize(
+    ("chunks", "first", "cap", "buffer"),
+    [("{}", 4, 64, None), ("{first_tokens: 8}", 8, 64, None), ("{buffer_seconds: 3.5}", 4, 64, 3.5)],
+)
+def test_chunks_have_defaults_and_read_back_as_they_were(
+    tmp_path: Path, chunks: str, first: int, cap: int, buffer: float | None
+) -> None:
+    text = f"name: a\nstacks: {{w: {{stream: windowed}}}}\nworkload: {{streaming: {chunks}}}\n"
+    scenario = parse(text, "my.yaml", tmp_path)
+    again = parse(yaml.safe_dump(scenario.understood()), "again.yaml", tmp_path)
+    for read in (scenario, again):
+        workload = read.cells()[0].workload
+        assert workload.streaming is not None
+        chosen = workload.streaming.chosen()
+        assert (chosen.first_tokens, chosen.cap_tokens, chosen.buffer_seconds) == (first, cap, buffer)
 
 
 STACK_MISTAKES = {

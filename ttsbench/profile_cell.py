@@ -43,6 +43,8 @@ def measure(job: Job, folder: Path, tell: Tell, ladder: dict[str, float]) -> Fou
     assert job.window is not None
     asked, job = job.window, bounded(job, job.window.steps)
     pipeline = utterance_cell.prepare(job, tell, ladder)
+    if pipeline.streamer is not None:
+        raise CellError("a profile is of a whole utterance; profile the stack with stream: oneshot in its place")
     warmup_seconds = bench.warm_up(job, pipeline, tell, lambda number: utterance_cell.warming(job, pipeline, number))
     plain = without_profiler(job, pipeline, tell)
     profile = profiled(job, asked, pipeline, folder, tell, plain)

@@ -62,7 +62,7 @@ class Streamed:
     # Until the voice was at hand, from the cache or prepared anew.
     voice_seconds: float
     chunks: tuple[Chunk, ...]
-    # When tokens reached the host, and how many there were by then.
+    # When T3 handed tokens over, and how many there were by then.
     token_seconds: tuple[float, ...] = ()
     token_counts: tuple[int, ...] = ()
 
@@ -180,18 +180,23 @@ class Quality:
 
 @dataclass(frozen=True)
 class Seams:
-    """How far a stream is from the same tokens and noise at once, in log mel: at its seams, and away from them."""
+    """How far a stream is from the same tokens and noise at once, in log mel: at its seams, and away from all of them.
+
+    Seams of growing chunks lie early, where windows knew little of what follows; so each is laid beside its own chunks.
+    """
 
     text_index: int
     seams: int
     at_seams: float
+    # In the two chunks that meet at a seam, and in all of the utterance.
+    beside: float
     away: float
     wave_snr_db: float
 
     @property
     def seam_ratio(self) -> float:
-        """1 where seams cannot be told from the rest."""
-        return self.at_seams / self.away if self.seams and self.away else 1.0
+        """1 where seams cannot be told from the sound around them."""
+        return self.at_seams / self.beside if self.seams and self.beside else 1.0
 
 
 @dataclass(frozen=True)
@@ -362,20 +367,24 @@ def to_json(record: Any) -> Json:
     return dataclasses.asdict(record)
 
 
+def _with_whole_references(data: Json) -> Json:
+    """Before references could be clipped none was: such work is the same as that which says so."""
+    understood = data.get("scenario_understood")
+    workload = understood.get("workload") if isinstance(understood, dict) else None
+    if not isinstance(understood, dict) or not isinstance(workload, dict):
+        return data
+    told = {"streaming": None, "clip_voice": False, **workload}
+    return {**data, "scenario_understood": {**understood, "workload": told}}
+
+
 # From the version a file was written in to the next; each takes and returns plain data.
 MIGRATIONS: dict[int, Callable[[Json], Json]] = {
     1: lambda data: {
         **data,
         "schema_version": 2,
     },  # cells gained fields that may be missing
-    2: lambda data: {
-        **data,
-        "schema_version": 3,
-    },  # utterances may have a stream, and cells seams and a voice
-    3: lambda data: {
-        **data,
-        "schema_version": 4,
-    },  # cells may have a load
+    2: lambda data: _with_whole_references({**data, "schema_version": 3}),  # and utterances may have a stream
+    3: lambda data: {**data, "schema_version": 4},  # cells may have a load
 }
 
 

@@ -68,7 +68,7 @@ def prepare(job: Job, tell: Tell, ladder: dict[str, float]) -> Pipeline:
     """The model as the cell asks for it, with the stack applied; each step is timed."""
     tell("importing")
     with step(ladder, "import"):
-        from ttsbench import checkpoint, preload, voice
+        from ttsbench import checkpoint, preload, text_length, voice
         from ttsbench.pipeline import Length, Pipeline
 
         preload.quiet()
@@ -78,6 +78,7 @@ def prepare(job: Job, tell: Tell, ladder: dict[str, float]) -> Pipeline:
         weights = checkpoint.locate(*job.checkpoint)
         # The cold ladder loads as a user would; elsewhere weights that are about to be overwritten are not drawn first.
         tts = checkpoint.load(weights, job.family, job.device, draw_first=job.kind == COLD)
+    text_length.refuse_long_texts(tts, job.texts, job.language)
     with step(ladder, "voice"):
         bench.slot_module("resample").install(tts, registry.complete(job.slots)["resample"])
         reference = voice.prepare(tts, wav=job.voice_wav, synthetic_seconds=job.voice_seconds, clip=job.clip_voice)
@@ -140,7 +141,7 @@ def time_pass(job: Job, pipeline: Pipeline, tell: Tell, waves: dict[int, Any]) -
             settle(pipeline)
             seed = utterance_seed(job, index, repeat)
             spoken, wall_seconds = pipeline.speak_timed(index, seed, timeline)
-            sm_clock_mhz = guard.read()
+            sm_clock_mhz, stages = guard.read(), timeline.stages()
             waves.setdefault(index, spoken.wave)
             pipeline.note_cache(timeline.prompt_rows, timeline.prompt_length + spoken.tokens.numel())
             first_sample, first_playable, first_audible = pipeline.first_audio(spoken, wall_seconds)
@@ -156,21 +157,23 @@ def time_pass(job: Job, pipeline: Pipeline, tell: Tell, waves: dict[int, Any]) -
                     first_sample_seconds=first_sample,
                     first_playable_seconds=first_playable,
                     first_audible_seconds=first_audible,
-                    stages=timeline.stages(),
+                    stages=stages,
                     sm_clock_mhz=sm_clock_mhz,
-                    stream=stream_of(job, pipeline, spoken, wall_seconds),
+                    stream=stream_of(job, pipeline, spoken, wall_seconds, stages),
                 )
             )
     return {"utterances": tuple(utterances), "streams": pipeline.streamer is not None, "guard": guard.result()}
 
 
-def stream_of(job: Job, pipeline: Pipeline, spoken: Spoken, wall_seconds: float) -> records.Streamed | None:
+def stream_of(
+    job: Job, pipeline: Pipeline, spoken: Spoken, wall_seconds: float, stages: dict[str, records.StageTime]
+) -> records.Streamed | None:
     """How it reached its listener; where streams are asked for, a stack without one is told as one chunk at the end."""
     if spoken.streamed is not None or job.streaming is None:
         return spoken.streamed
     from ttsbench.streaming import oneshot
 
-    return oneshot.told(pipeline, spoken, wall_seconds)
+    return oneshot.told(pipeline, spoken, wall_seconds, stages)
 
 
 def memory_pass(job: Job, pipeline: Pipeline) -> records.Memory:

@@ -111,7 +111,7 @@ class Chunked:
         for message in messages:
             stream = self._streams.get(message.call) or self._open(message.call)
             if not message.last:
-                stream.receive(torch.tensor(message.tokens))
+                stream.receive(torch.tensor(message.tokens), stream.now())
                 continue
             stream.finish(list(message.tokens))
             self._receiver.finish(message.call)

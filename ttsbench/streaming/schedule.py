@@ -26,7 +26,8 @@ class Streaming:
     # In the place of the three above: all chunks of so many seconds.
     buffer_seconds: float | None = None
     context_tokens: int = 25
-    lookahead_tokens: int = 9
+    # The encoder's three, and 8 frames for the vocoder, half of which the next window makes again.
+    lookahead_tokens: int = 7
     # Of the reference, its end; all of it where none is given.
     prompt_tokens: int | None = None
     # Whether T3 decodes on while S3Gen works.

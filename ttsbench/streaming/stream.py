@@ -36,11 +36,15 @@ class Stream:
         self.token_seconds: list[float] = []
         self.token_counts: list[int] = []
 
-    def receive(self, drawn: torch.Tensor) -> None:
-        """Tokens as T3 drew them, special ones and those beyond the stop among them; waits until they are there."""
+    def now(self) -> float:
+        """By the listener's clock."""
+        return self._listener.now()
+
+    def receive(self, drawn: torch.Tensor, seconds: float) -> None:
+        """Tokens that T3 handed over then, special ones and those beyond the stop among them; waits for the device."""
         for token in drawn.flatten().tolist():
             self._note(int(token))
-        self.token_seconds.append(self._listener.now())
+        self.token_seconds.append(seconds)
         self.token_counts.append(self._drawn)
         self._speak_what_is_due()
 

@@ -1,8 +1,9 @@
-"""Utterances as streams: T3 decodes in the caller's thread, and S3Gen makes chunks of what is there in another.
+"""Utterances as streams: T3 decodes in the caller's thread, and S3Gen makes chunks of what is there.
 
-Both threads' time is spent in PyTorch, which lets the other run meanwhile, on a CPU as on a GPU; on a GPU S3Gen has a
-CUDA stream of its own. T3 stays in the caller's thread, because compilers and their graphs are bound to threads. S3Gen
-draws nothing from the process's random stream, so that T3 draws the tokens that it would draw alone.
+On a GPU S3Gen does so beside T3, in a thread and on a CUDA stream of its own; both threads' time is spent in PyTorch,
+which lets the other run meanwhile. On a CPU they take turns. T3 stays in the caller's thread, because compilers and
+their graphs are bound to threads. S3Gen draws nothing from the process's random stream, so that T3 draws the tokens
+that it would draw alone.
 """
 
 from __future__ import annotations
