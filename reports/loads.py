@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from ttsbench import playback
 from ttsbench.records import Call, Cell, Level, Load, Run
 from ttsbench.reports import statistics, tables
+from ttsbench.reports.metrics import Metric
 from ttsbench.reports.tables import StackResult, Table
 
 CLOSED = "closed"
@@ -90,9 +91,28 @@ def underrun(call: Call) -> float:
 
 def outcome(load: Load) -> str:
     """In a few words: the most that it gave."""
-    figures = [Figures(load, level) for level in load.levels]
-    most = max((value for one in figures if (value := one.throughput) is not None), default=None)
-    return f"{sum(not level.reason for level in load.levels)} levels, at most {_text(most, '{:,.2f}')} audio s/s"
+    ran = sum(not level.reason for level in load.levels)
+    return f"{ran} levels, at most {_text(most_throughput(load), '{:,.2f}')} audio s/s"
+
+
+def most_throughput(load: Load) -> float | None:
+    """At whichever level."""
+    throughputs = (Figures(load, level).throughput for level in load.levels)
+    return max((value for value in throughputs if value is not None), default=None)
+
+
+def _seconds_per_audio_second(cell: Cell) -> float | None:
+    most = most_throughput(cell.load) if cell.load else None
+    return 1 / most if most else None
+
+
+def _lightest_ttfa(cell: Cell) -> float | None:
+    return Figures(cell.load, cell.load.levels[0]).over_calls(ttfa, 0.5) if cell.load else None
+
+
+# What two runs of a load are compared by; lower is better.
+BUSIEST = Metric("seconds_per_audio_second", "s/audio s busiest", _seconds_per_audio_second, digits=4)
+LIGHTEST = Metric("lightest_ttfa_seconds", "TTFA ms lightest", _lightest_ttfa, 1e3, 0)
 
 
 def _percentile(of: Callable[[Call], float], share: float) -> Of:

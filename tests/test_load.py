@@ -15,7 +15,7 @@ import pytest
 from ttsbench import load_cell, playback, records, worker
 from ttsbench.errors import ScenarioError
 from ttsbench.jobs import Fake, Job, Load
-from ttsbench.reports import load_plot, loads, markdown, samples, tables
+from ttsbench.reports import comparison, load_plot, loads, markdown, samples, tables
 from ttsbench.reports.loads import Figures
 from ttsbench.scenarios.schema import parse
 from ttsbench.serving.calls import PLAYED, Call
@@ -249,6 +249,13 @@ class TestReport:
         assert ElementTree.fromstring(drawn).tag.endswith("svg")
         again = load_plot.drawings(run)[name]
         assert len(again) == len(drawn)
+
+    def test_two_stacks_are_compared_by_what_a_second_of_sound_takes(self, run: records.Run) -> None:
+        slow, fast = ([cell for cell in run.cells if cell.stack == stack] for stack in ("slow", "upstream"))
+        assert comparison.gating(run.cells)[:2] == comparison.LOADED
+        for metric in comparison.LOADED:
+            ratio = (metric.of(slow[0]) or 0.0) / (metric.of(fast[0]) or math.nan)
+            assert ratio == pytest.approx(3.0, rel=0.1)
 
     def test_a_level_that_did_not_run_says_why(self, run: records.Run) -> None:
         [first, *others] = run.cells

@@ -23,7 +23,7 @@ from ttsbench.pipeline import Length, Pipeline
 from ttsbench.reports.loads import Figures
 from ttsbench.serving.calls import Call
 from ttsbench.serving.decoder import Speaking
-from ttsbench.serving.engine import engine
+from ttsbench.serving.engine import Batch, engine
 from ttsbench.serving.flow import BatchedS3Gen
 from ttsbench.serving.load import CLOSED, level
 from ttsbench.serving.loop import BatchLoop
@@ -296,6 +296,15 @@ class TestEngine:
         ends = [call.finished_seconds or 0.0 for call in found.calls if call.finished_seconds]
         starts = [call.started_seconds for call in found.calls if call.finished_seconds]
         assert all((start or 0.0) >= end for start, end in zip(starts[1:], ends, strict=False))
+
+    def test_warming_up_leaves_nothing_behind(self, make: Make) -> None:
+        pipeline = make(length=Length(fixed=6), **BATCHED)
+        answering = engine(pipeline, PLAN)
+        assert isinstance(answering, Batch)
+        voicing = answering._beside.voicing
+        voicing.warm_up(5)
+        assert voicing.evidence() == {"s3gen_calls": 0, "utterances_per_call": 0.0}
+        assert answering.answered() == []
 
     def test_memory_decides_how_many_there_may_be(self, make: Make) -> None:
         pipeline = make(length=Length(fixed=6), **BATCHED)

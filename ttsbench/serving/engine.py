@@ -28,6 +28,8 @@ from ttsbench.serving.randomness import RandomStream
 from ttsbench.serving.voicing import Chunked, Drawn, Whole
 from ttsbench.streaming.listener import Listener
 
+# Of natural length, as long as most.
+WARM_UP_TOKENS = 250
 # A stream's tokens go to S3Gen by so many; a chunk has at least four in most schedules.
 HAND_OVER_TOKENS = 4
 # Of what is free once the model is there; the rest is S3Gen's, and for graphs.
@@ -143,6 +145,10 @@ class Batch(_Clocked):
         return Whole(self._pipeline, self)
 
     @torch.inference_mode()
+    def _request(self, text_index: int) -> Request:
+        return self._asked(text_index)[0]
+
+    @torch.inference_mode()
     def _positions_of(self, text_index: int) -> int:
         request, prompt = self._asked(text_index)
         return prompt.embeds.size(1) + request.limit
@@ -162,10 +168,13 @@ class Batch(_Clocked):
         return allowed // one
 
     def warm_up(self) -> None:
-        """Everything that steps may need, captured and compiled before somebody waits for it."""
+        """Everything that steps and S3Gen may need, captured and compiled before somebody waits for it."""
+        slots, request = self._pipeline.slots, self._request(0)
         if self._decoder.graphs is not None or self._pipeline.compiled:
             with self._as_in_t3():
-                self._decoder.warm_up(self._asked(0)[0])
+                self._decoder.warm_up(request)
+        if slots["s3gen_graph"] != "off" or slots["s3gen_compile"] != "off":
+            self._beside.voicing.warm_up(min(request.limit, WARM_UP_TOKENS))
 
     def work(self) -> bool:
         """One request joins, everybody who speaks draws a token."""

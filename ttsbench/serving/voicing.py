@@ -53,6 +53,9 @@ class Voicing(Protocol):
     # How many messages it takes at once.
     together: int
 
+    def warm_up(self, tokens: int) -> None:
+        """Compiles and captures what utterances of so many tokens will need."""
+
     def speak(self, messages: Sequence[Drawn]) -> None:
         """Whatever can be made of these, into their listeners' hands."""
 
@@ -73,6 +76,17 @@ class Whole:
         self._tts = pipeline.tts
         self._s3gen = BatchedS3Gen(pipeline)
         self._receiver = receiver
+
+    def warm_up(self, tokens: int) -> None:
+        """One, two, four, … at once; nobody hears them."""
+        tts, rows = self._tts, 1
+        while rows <= self.together:
+            given = [torch.zeros(tokens, dtype=torch.long, device=tts.t3.device)] * rows
+            streams = [RandomStream.seeded(row, tts.t3.device) for row in range(rows)]
+            for mel, stream in zip(self._s3gen.mels(given, streams, tts.conds.gen), streams, strict=True):
+                self._s3gen.wave(mel, stream)
+            rows *= 2
+        self._s3gen.calls = self._s3gen.utterances = 0
 
     def speak(self, messages: Sequence[Drawn]) -> None:
         """Frames of all of them, then each one's wave, on the host and marked, as `generate` delivers it."""
@@ -105,6 +119,9 @@ class Chunked:
         self._receiver = receiver
         self._streams: dict[Call, Stream] = {}
         self._chunks = self._ended = 0
+
+    def warm_up(self, tokens: int) -> None:
+        """Single streams were spoken before, through the same windows."""
 
     def speak(self, messages: Sequence[Drawn]) -> None:
         """What is due by now."""
