@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import math
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +21,7 @@ from ttsbench.optimizations import rules
 from ttsbench.optimizations.parts.t3 import Prompt, Request
 from ttsbench.optimizations.watermark import NoWatermark
 from ttsbench.pipeline import Length, Pipeline
-from ttsbench.reports.loads import Figures
+from ttsbench.reports.loads import Figures, ttfa
 from ttsbench.serving.calls import Call
 from ttsbench.serving.decoder import Speaking
 from ttsbench.serving.engine import Batch, engine
@@ -296,6 +297,19 @@ class TestEngine:
         ends = [call.finished_seconds or 0.0 for call in found.calls if call.finished_seconds]
         starts = [call.started_seconds for call in found.calls if call.finished_seconds]
         assert all((start or 0.0) >= end for start, end in zip(starts[1:], ends, strict=False))
+
+    @pytest.mark.parametrize("slots", [BATCHED, STREAMED], ids=["whole", "streamed"])
+    def test_who_draws_no_speech_is_answered_with_silence_and_holds_up_nobody(
+        self, make: Make, slots: dict[str, str]
+    ) -> None:
+        special, speech_tokens = (6600,) * 12, tuple(range(12))
+        pipeline = make(length=Length(replay=(special, speech_tokens, special, speech_tokens)), **slots)
+        found, _ = served(pipeline, 2)
+        heard = [(call.text_index, bool(call.audio_seconds)) for call in found.calls if call.counted]
+        assert sorted(heard) == [(0, False), (1, True), (2, False), (3, True)]
+        silent = next(call for call in found.calls if call.text_index == 0)
+        assert silent.finished_seconds is not None
+        assert ttfa(silent) == math.inf
 
     def test_warming_up_leaves_nothing_behind(self, make: Make) -> None:
         pipeline = make(length=Length(fixed=6), **BATCHED)

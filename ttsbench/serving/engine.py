@@ -67,8 +67,8 @@ class _Clocked:
         call.hold(self.now(), audio_seconds)
 
     def finish(self, call: Call) -> None:
-        """Its last piece was its end."""
-        call.finished = call.pieces[-1][0]
+        """Its last piece was its end; an answer without any ends now."""
+        call.finished = call.pieces[-1][0] if call.pieces else self.now()
         self._answered.append(call)
 
 
@@ -250,7 +250,10 @@ class Batch(_Clocked):
         call = self._asked_by.pop(speaking).call
         spoken = self._model.spoken(torch.tensor([speaking.drawn]), speaking.stopped).flatten()
         call.tokens, call.tokens_sha256 = spoken.numel(), tokens_sha256(spoken)
-        self._beside.put(Drawn(call, speaking.random, tuple(self._model.sounded(spoken).tolist()), last=True))
+        if tokens := tuple(self._model.sounded(spoken).tolist()):
+            self._beside.put(Drawn(call, speaking.random, tokens, last=True))
+        else:
+            self.finish(call)
 
 
 def engine(pipeline: Pipeline, load: Load) -> InTurn | Batch:
