@@ -14,7 +14,7 @@ from ttsbench.errors import ExitCode, NoRecordError, NotComparableError, RecordE
 from ttsbench.journal import Header, Journal
 from ttsbench.plan import Plan
 from ttsbench.reports import ablation as ablations
-from ttsbench.reports import drawings, markdown, profile_page, report_page, samples, stream_plot
+from ttsbench.reports import drawings, load_plot, markdown, profile_page, report_page, samples, stream_plot
 from ttsbench.scenarios import ablation, schema
 from ttsbench.scenarios.schema import Scenario
 
@@ -208,6 +208,7 @@ def documents(folder: Path, run: records.Run) -> Iterator[tuple[str, str]]:
     plots = drawings.drawings(run)
     yield from plots.items()
     yield from stream_plot.drawings(run).items()
+    yield from load_plot.drawings(run).items()
     if (taken_apart := ablations.ablation(run)) is not None:
         yield ablations.PLOT, ablations.waterfall(taken_apart)
     yield "report.md", markdown.report(run, plots)

@@ -16,7 +16,7 @@ from rich.text import Text
 from ttsbench.cli import fitting
 from ttsbench.jobs import PROFILE
 from ttsbench.records import Cell, Run
-from ttsbench.reports import ablation, claims, forwards, metrics, streaming, tables
+from ttsbench.reports import ablation, claims, forwards, loads, metrics, streaming, tables
 from ttsbench.reports.plain import printable
 from ttsbench.reports.tables import Table
 
@@ -59,7 +59,7 @@ ERR = Console(file=cast(IO[str], Unfailing()), highlight=False)
 
 def show_run(run: Run) -> None:
     """The run's tables as they stand in 80 columns, then what did not run and what to know."""
-    for build in (tables.overview, streaming.listener, forwards.overview, claims.overview):
+    for build in (tables.overview, streaming.listener, forwards.overview, loads.overview, claims.overview):
         for table in build(run):
             show_table(table)
     if (found := ablation.ablation(run)) is not None:
@@ -234,6 +234,8 @@ def outcome(cell: Cell) -> str:
         return f"first call {cell.ladder['first_call']:.2f} s, steady {cell.ladder['steady']:.2f} s"
     if cell.forwards:
         return f"{metrics.FORWARD.text(metrics.FORWARD.of(cell))} ms"
+    if cell.load is not None:
+        return loads.outcome(cell.load)
     rtf = metrics.RTF.of(cell)
     return f"RTF {metrics.RTF.text(rtf)}"
 

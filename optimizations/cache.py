@@ -8,6 +8,8 @@ them. Alone it saves nothing: a step then attends to a whole span, masked, and n
 
 from __future__ import annotations
 
+import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -19,6 +21,11 @@ from ttsbench.pipeline import Pipeline
 
 # Spans double as buckets: one compiled or captured step for each. 512 positions hold a prompt and about 10 s.
 SPAN = 512
+
+
+def spanned(positions: int) -> int:
+    """In whole spans."""
+    return -(-positions // SPAN) * SPAN
 
 
 class Backbone(Protocol):
@@ -40,14 +47,14 @@ def apply(pipeline: Pipeline, option: str) -> None:
 def attest(pipeline: Pipeline, option: str) -> dict[str, Any]:
     """Which cache was written, and how large it is."""
     backbone = getattr(pipeline.loop, "backbone", None)
-    if isinstance(backbone, StaticBackbone) != (option == "static"):
+    if isinstance(backbone, WritingBackbone) != (option == "static"):
         raise CellError(f"cache: {option} was asked for, and {type(backbone).__name__} is what ran")
-    if not isinstance(backbone, StaticBackbone):
+    if not isinstance(backbone, WritingBackbone):
         return {"cache": DynamicCache.__name__}
     written = sum(bool(keys.any()) for keys in backbone.keys)
     if not written or written < len(backbone.keys):
         raise CellError(f"cache: static was asked for, and {written} of {len(backbone.keys)} layers wrote into it")
-    return {"cache": StaticBackbone.__name__, "layers": written, "shape": list(backbone.keys[0].shape)}
+    return {"cache": type(backbone).__name__, "layers": written, "shape": list(backbone.keys[0].shape)}
 
 
 class GrowingBackbone:
@@ -76,23 +83,69 @@ class GrowingBackbone:
         return output.last_hidden_state
 
 
-class _Written:
+class AllRows:
+    """Positions that all rows share: those of a prompt, or the one of a step."""
+
+    def __init__(self, positions: torch.Tensor) -> None:
+        self.positions = positions
+        self.ids = positions[None]
+
+    def write(self, memory: torch.Tensor, new: torch.Tensor) -> None:
+        """(rows, heads, positions, head) to where it belongs."""
+        memory.index_copy_(2, self.positions, new)
+
+    def mask(self, span: int) -> torch.Tensor:
+        """What may be attended to, (1, 1, positions, span)."""
+        return (torch.arange(span, device=self.positions.device) <= self.positions[:, None])[None, None]
+
+    def lengths(self, rows: int) -> torch.Tensor:
+        """How much of each row there is after this step."""
+        return (self.positions[-1:] + 1).to(torch.int32).repeat(rows)
+
+
+class EachRow:
+    """One position of a step for each row."""
+
+    def __init__(self, positions: torch.Tensor) -> None:
+        self.positions = positions
+        self.ids = positions[:, None]
+
+    def write(self, memory: torch.Tensor, new: torch.Tensor) -> None:
+        """(rows, heads, 1, head) to where it belongs."""
+        rows = torch.arange(self.positions.size(0), device=self.positions.device)
+        memory[rows, :, self.positions] = new[:, :, 0]
+
+    def mask(self, span: int) -> torch.Tensor:
+        """What may be attended to, (rows, 1, 1, span)."""
+        return (torch.arange(span, device=self.positions.device) <= self.positions[:, None])[:, None, None]
+
+    def lengths(self, rows: int) -> torch.Tensor:
+        """How much of each row there is after this step."""
+        return (self.positions + 1).to(torch.int32)
+
+
+class Written:
     """In a cache's place for one forward: each layer's keys and values go to their positions."""
 
     def __init__(
-        self, keys: list[torch.Tensor], values: list[torch.Tensor], positions: torch.Tensor, span: int
+        self, keys: list[torch.Tensor], values: list[torch.Tensor], places: AllRows | EachRow, span: int
     ) -> None:
-        self.keys, self.values, self.positions, self._span = keys, values, positions, span
+        self.keys, self.values, self.places, self.span = keys, values, places, span
+
+    @property
+    def positions(self) -> torch.Tensor:
+        """Where this forward writes."""
+        return self.places.positions
 
     def update(self, key: torch.Tensor, value: torch.Tensor, layer: int) -> tuple[torch.Tensor, torch.Tensor]:
         """The whole span of that layer; positions beyond the present one are for the mask to hide."""
         kept = self.keys[layer], self.values[layer]
         for memory, new in zip(kept, (key, value), strict=True):
-            memory.index_copy_(2, self.positions, new)
-        return kept[0][:, :, : self._span], kept[1][:, :, : self._span]
+            self.places.write(memory, new)
+        return kept[0][:, :, : self.span], kept[1][:, :, : self.span]
 
 
-class StaticBackbone:
+class WritingBackbone(ABC):
     """The backbone's layers over keys and values that stay in place."""
 
     def __init__(self, tfmr: Any) -> None:
@@ -100,17 +153,78 @@ class StaticBackbone:
         self._is_llama = hasattr(tfmr, "rotary_emb")
         self.keys: list[torch.Tensor] = []
         self.values: list[torch.Tensor] = []
-        self.position = torch.zeros(1, dtype=torch.long, device=tfmr.device)
-        self._read = 0
-        # Slots that capture or compile put their own in these places.
-        self.read: Callable[[torch.Tensor], torch.Tensor] = self.read_eagerly
+        self.allocations = 0
+        # A slot that compiles puts its own in these places.
         self.forward_one: Callable[..., torch.Tensor] = self._forward_one
         self.on_new_memory: Callable[[list[torch.Tensor]], None] = lambda memory: None
+
+    def bytes_of(self, rows: int, positions: int, dtype: torch.dtype) -> int:
+        """What keys and values of so many take."""
+        of_keys = math.prod(self._shape(rows, positions)) * dtype.itemsize
+        return 2 * int(self._tfmr.config.num_hidden_layers) * of_keys
+
+    def _shape(self, rows: int, positions: int) -> tuple[int, ...]:
+        config = self._tfmr.config
+        heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+        head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        return rows, heads, spanned(positions), head_dim
+
+    def _allocate(self, rows: int, positions: int, dtype: torch.dtype) -> None:
+        """New memory; what was captured over the old one is void."""
+        shape, layers = self._shape(rows, positions), range(self._tfmr.config.num_hidden_layers)
+        self.keys, self.values = [], []  # the old one goes first
+        self.allocations += 1
+        self.keys = [torch.zeros(shape, dtype=dtype, device=self._tfmr.device) for _ in layers]
+        self.values = [torch.zeros_like(keys) for keys in self.keys]
+        self.on_new_memory([*self.keys, *self.values])
+
+    @abstractmethod
+    def _forward_one(self, embed: torch.Tensor, position: torch.Tensor, span: int) -> torch.Tensor:
+        """Reads one position of each row."""
+
+    def _layers(self, hidden: torch.Tensor, memory: Written) -> torch.Tensor:
+        tfmr, ids = self._tfmr, memory.places.ids
+        arguments: dict[str, Any] = {"past_key_values": memory, **self._visible(hidden, memory)}
+        if self._is_llama:
+            arguments["position_embeddings"] = tfmr.rotary_emb(hidden, position_ids=ids)
+            layers, norm = tfmr.layers, tfmr.norm
+        else:
+            hidden = hidden + tfmr.wpe(ids)
+            layers, norm = tfmr.h, tfmr.ln_f
+        for layer in layers:
+            hidden = layer(hidden, **arguments)
+        normed = norm(hidden)
+        assert isinstance(normed, torch.Tensor)
+        return normed
+
+    def _visible(self, hidden: torch.Tensor, memory: Written) -> dict[str, Any]:
+        """What each position may attend to, in the form that the attention in use understands."""
+        implementation = self._tfmr.config._attn_implementation
+        if implementation == FLASH_STATIC:
+            return {"attention_mask": None, "lengths": memory.places.lengths(hidden.size(0))}
+        if implementation == TRITON_STEP or (hidden.size(1) > 1 and implementation != "eager"):
+            return {"attention_mask": None}  # a prompt alone: causal by flag, so that flash can be chosen
+        mask = memory.places.mask(memory.span)
+        if implementation == "eager":
+            lowest = torch.finfo(hidden.dtype).min
+            mask = torch.zeros(mask.shape, dtype=hidden.dtype, device=mask.device).masked_fill(~mask, lowest)
+        return {"attention_mask": mask}
+
+
+class StaticBackbone(WritingBackbone):
+    """One utterance at a time, all its rows at the same position."""
+
+    def __init__(self, tfmr: Any) -> None:
+        super().__init__(tfmr)
+        self.position = torch.zeros(1, dtype=torch.long, device=tfmr.device)
+        self._read = 0
+        # A slot that captures puts its own in this place.
+        self.read: Callable[[torch.Tensor], torch.Tensor] = self.read_eagerly
 
     @property
     def span(self) -> int:
         """How many positions the next step attends to, those after it masked."""
-        return -(-(self._read + 1) // SPAN) * SPAN
+        return spanned(self._read + 1)
 
     def prefill(self, embeds: torch.Tensor, limit: int) -> torch.Tensor:
         """Reads a prompt into the first positions."""
@@ -123,7 +237,8 @@ class StaticBackbone:
     def read_eagerly(self, embeds: torch.Tensor) -> torch.Tensor:
         """Hidden states of so many first positions."""
         prompt = embeds.size(1)
-        return self._layers(embeds, torch.arange(prompt, device=embeds.device), prompt)
+        positions = AllRows(torch.arange(prompt, device=embeds.device))
+        return self._layers(embeds, Written(self.keys, self.values, positions, prompt))
 
     def step(self, embed: torch.Tensor) -> torch.Tensor:
         """Reads one position and moves on."""
@@ -137,52 +252,13 @@ class StaticBackbone:
         self._read += 1
 
     def _reserve(self, rows: int, positions: int, dtype: torch.dtype) -> None:
-        """Memory for that many, unless there is enough; what was captured over the old one is then void."""
-        config = self._tfmr.config
+        """Memory for that many, unless there is enough."""
         have = self.keys[0].shape if self.keys else (0, 0, 0)
-        if have[0] == rows and have[2] >= positions:
-            return
-        heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-        head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        shape = (rows, heads, -(-positions // SPAN) * SPAN, head_dim)
-        layers = range(config.num_hidden_layers)
-        self.keys = [torch.zeros(shape, dtype=dtype, device=self._tfmr.device) for _ in layers]
-        self.values = [torch.zeros_like(keys) for keys in self.keys]
-        self.on_new_memory([*self.keys, *self.values])
+        if have[0] != rows or have[2] < positions:
+            self._allocate(rows, positions, dtype)
 
     def _forward_one(self, embed: torch.Tensor, position: torch.Tensor, span: int) -> torch.Tensor:
-        return self._layers(embed, position, span)
-
-    def _layers(self, hidden: torch.Tensor, positions: torch.Tensor, span: int) -> torch.Tensor:
-        tfmr = self._tfmr
-        arguments: dict[str, Any] = {
-            "past_key_values": _Written(self.keys, self.values, positions, span),
-            **self._visible(hidden, positions, span),
-        }
-        if self._is_llama:
-            arguments["position_embeddings"] = tfmr.rotary_emb(hidden, position_ids=positions[None])
-            layers, norm = tfmr.layers, tfmr.norm
-        else:
-            hidden = hidden + tfmr.wpe(positions)[None]
-            layers, norm = tfmr.h, tfmr.ln_f
-        for layer in layers:
-            hidden = layer(hidden, **arguments)
-        normed = norm(hidden)
-        assert isinstance(normed, torch.Tensor)
-        return normed
-
-    def _visible(self, hidden: torch.Tensor, positions: torch.Tensor, span: int) -> dict[str, Any]:
-        """What each position may attend to, in the form that the attention in use understands."""
-        implementation = self._tfmr.config._attn_implementation
-        if implementation == FLASH_STATIC:
-            return {"attention_mask": None, "lengths": (positions[-1:] + 1).to(torch.int32).repeat(hidden.size(0))}
-        if implementation == TRITON_STEP or (hidden.size(1) > 1 and implementation != "eager"):
-            return {"attention_mask": None}  # a prompt alone: causal by flag, so that flash can be chosen
-        mask = torch.arange(span, device=positions.device) <= positions[:, None]
-        if implementation == "eager":
-            lowest = torch.finfo(hidden.dtype).min
-            mask = torch.zeros(mask.shape, dtype=hidden.dtype, device=mask.device).masked_fill(~mask, lowest)
-        return {"attention_mask": mask[None, None]}
+        return self._layers(embed, Written(self.keys, self.values, AllRows(position), span))
 
 
 # Under these names `attention` registers what reads a static cache as far as there is text, and needs no mask.

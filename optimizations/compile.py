@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from ttsbench.errors import CellError
-from ttsbench.optimizations.cache import StaticBackbone
+from ttsbench.optimizations.cache import StaticBackbone, WritingBackbone
 from ttsbench.optimizations.parts.compiled import CAPTURES, WITHIN_A_GRAPH, Compiled, evidence, hindrance
 from ttsbench.pipeline import Pipeline
 
@@ -22,10 +22,10 @@ def apply(pipeline: Pipeline, option: str) -> None:
     if option == "off":
         return
     backbone = getattr(pipeline.loop, "backbone", None)
-    if isinstance(backbone, StaticBackbone):
-        captured = hasattr(pipeline.loop, "captures")
-        mode = WITHIN_A_GRAPH.get(option, option) if captured else option
-        step = Compiled(backbone.forward_one, mode, fullgraph=True, dynamic=False)
+    if isinstance(backbone, WritingBackbone):
+        mode = WITHIN_A_GRAPH.get(option, option) if pipeline.slots.get("decode") == "cuda_graph" else option
+        # Of a batch the number of rows is left open, so that a new one needs no new code.
+        step = Compiled(backbone.forward_one, mode, fullgraph=True, dynamic=not isinstance(backbone, StaticBackbone))
         backbone.forward_one = step
         if mode in CAPTURES:
             backbone.on_new_memory = stays_in_place
@@ -55,7 +55,7 @@ def attest(pipeline: Pipeline, option: str) -> dict[str, Any]:
     if option == "off":
         return {"parts": 0}
     problem = hindrance(pipeline.compiled)
-    if not problem and option in CAPTURES and not hasattr(pipeline.loop, "captures"):
+    if not problem and option in CAPTURES and pipeline.slots.get("decode") != "cuda_graph":
         launched = pipeline.seen.decode.per(pipeline.seen.steps)["graph_launches"]
         problem = "" if launched else "Inductor captured no graph of the step"
     if problem:

@@ -45,13 +45,13 @@ class ReplayedPrompt:
 
     def __init__(self, backbone: StaticBackbone) -> None:
         self._backbone = backbone
-        self._memory: object = None
+        self._allocation = 0
         self.graphs = Graphs()
 
     def __call__(self, embeds: torch.Tensor) -> torch.Tensor:
         """Hidden states of the prompt's positions, whose keys and values are in the cache."""
-        if self._memory is not self._backbone.keys:  # graphs write where it was when they were captured
-            self._memory = self._backbone.keys
+        if self._allocation != self._backbone.allocations:  # graphs write where it was when they were captured
+            self._allocation = self._backbone.allocations
             self.graphs.forget()
         rows, prompt, width = embeds.shape
         bucket = -(-prompt // BUCKET) * BUCKET

@@ -238,6 +238,14 @@ SLOTS: tuple[Slot, ...] = (
         ),
     ),
     Slot(
+        "serve",
+        "how requests that come at once are answered",
+        (
+            Option("in_turn", "one after the other, each by itself"),
+            Option("batched", "in one batch, which they join and leave between steps", families=UTTERANCE_FAMILIES),
+        ),
+    ),
+    Slot(
         "compile",
         "torch.compile on T3",
         INDUCTOR,

@@ -40,7 +40,12 @@ def conflict(
     if cfg_weight == 0 and family in LLAMA_FAMILIES and chosen["decode"] == "upstream":
         return "the package's own loop crashes at cfg_weight 0; decode: lean runs it"
     watches = family == "multilingual" and chosen["analyzer"] == "upstream"
-    rules = (*_loop_rules(chosen, watches=watches), *_precision_rules(chosen), *_s3gen_rules(chosen))
+    rules = (
+        *_loop_rules(chosen, watches=watches),
+        *_precision_rules(chosen),
+        *_s3gen_rules(chosen),
+        *_batch_rules(chosen),
+    )
     return next((reason for broken, reason in rules if broken), "")
 
 
@@ -166,5 +171,39 @@ def _s3gen_rules(chosen: Mapping[str, str]) -> tuple[Rule, ...]:
         (
             chosen["s3gen_attention"] == "flash_attention_2" and dtype not in HALF,
             "s3gen_attention: flash_attention_2 needs s3gen_dtype: fp16 or bf16; its kernels know nothing else",
+        ),
+    )
+
+
+def _batch_rules(chosen: Mapping[str, str]) -> tuple[Rule, ...]:
+    """What a batch of utterances at positions of their own needs."""
+    batched = chosen["serve"] == "batched"
+    captures_itself = chosen["s3gen_compile"] in ("reduce-overhead", "max-autotune")
+    needs = (
+        ("decode", ("lean", "cuda_graph"), "the package's own loop speaks one utterance"),
+        ("cache", ("static",), "utterances join and leave it in place"),
+        ("sampler", ("lean",), "it draws each row from a stream of its own"),
+        ("s3gen_attention", ("sdpa", "flash_attention_2"), "upstream's S3Gen lets padding into the last tokens"),
+    )
+    return (
+        *(
+            (batched and chosen[slot] not in options, f"serve: batched needs {slot}: {' or '.join(options)}; {reason}")
+            for slot, options, reason in needs
+        ),
+        (
+            batched and "tf32" in (chosen["dtype"], chosen["s3gen_dtype"]),
+            "serve: batched takes no tf32; it is allowed for a whole process, and T3 and S3Gen work at once",
+        ),
+        (
+            batched and chosen["attention"].startswith("sdpa_"),
+            f"attention: {chosen['attention']} is chosen for a whole process; with serve: batched S3Gen works at once",
+        ),
+        (
+            batched and captures_itself and chosen["s3gen_graph"] == "off",
+            f"s3gen_compile: {chosen['s3gen_compile']} captures for one thread; with serve: batched use default",
+        ),
+        (
+            batched and chosen["vocoder"] == "graph",
+            "vocoder: graph is captured for each length; with serve: batched use folded or compile",
         ),
     )

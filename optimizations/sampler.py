@@ -8,6 +8,7 @@ divided by exponential noise, and the largest wins; so all of them take the same
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any, Protocol, cast
@@ -124,15 +125,21 @@ def gpt2_warpers(sampling: Sampling) -> Warpers:
 
 
 class LeanSampler:
-    """The same arithmetic on the device alone: parameters in tensors, tokens seen as a mask, nothing waits."""
+    """The same arithmetic on the device alone: parameters in tensors, tokens seen as a mask, nothing waits.
 
-    def __init__(self, model: Model) -> None:
+    It serves one utterance, or a row for each of several.
+    """
+
+    def __init__(self, model: Model, rows: int = 1) -> None:
         t3 = model.t3
         self._start = t3.hp.start_speech_token
-        self._warp = self._warped_as_gpt2 if t3.is_gpt else self._warped_as_llama
-        self._seen = torch.zeros(1, t3.speech_head.out_features, dtype=torch.bool, device=t3.device)
-        self._parameters = torch.ones(6, device=t3.device)
-        self._temperature, self._penalty, self._min_p, self._tail, *self._inverses = self._parameters.unbind()
+        self._is_gpt2 = t3.is_gpt
+        self._tokens = t3.speech_head.out_features
+        self._seen = torch.zeros(rows, self._tokens, dtype=torch.bool, device=t3.device)
+        # Temperature, penalty, min-p, 1 - top-p, and the reciprocals of the first two.
+        self._parameters = torch.ones(rows, 6, device=t3.device)
+        self._last_kept = torch.zeros(rows, 1, dtype=torch.long, device=t3.device)
+        self._structures: dict[int, tuple[bool, int]] = {}
         self._multiplies = t3.device.type == "cuda"
         self.structure: tuple[Any, ...] = ()
         self.draws = 0
@@ -142,29 +149,47 @@ class LeanSampler:
         """What a draw changes."""
         return (self._seen,)
 
-    def begin(self, sampling: Sampling, limit: int) -> None:
-        """New values in the old places; what changes the sequence of kernels is the `structure`."""
+    def begin(self, sampling: Sampling, limit: int, row: int = 0) -> None:
+        """New values in the old places; what changes the sequence of kernels is the `structure`, of all rows alike."""
         divisors = torch.tensor([sampling.temperature or 1.0, sampling.repetition_penalty])
         others = torch.tensor([sampling.min_p, 1 - sampling.top_p])
-        self._parameters.copy_(torch.cat([divisors, others, 1.0 / divisors]))
-        self.structure = (sampling.top_p < 1.0, sampling.top_k)
-        self._seen.zero_()
-        self._seen[:, self._start] = True
+        self._parameters[row].copy_(torch.cat([divisors, others, 1.0 / divisors]))
+        kept = min(sampling.top_k or self._tokens, self._tokens)
+        self._last_kept[row] = kept - 1
+        self._structures[row] = (sampling.top_p < 1.0, kept if sampling.top_k else 0)
+        sorts, top_ks = zip(*self._structures.values(), strict=True)
+        self.structure = (any(sorts), max(top_ks) if all(top_ks) else self._tokens * any(top_ks))
+        self._seen[row].zero_()
+        self._seen[row, self._start] = True
 
-    def draw(self, logits: torch.Tensor) -> torch.Tensor:
-        """The winner of the same race that `torch.multinomial` runs."""
+    def draw(self, logits: torch.Tensor, race: torch.Tensor | None = None) -> torch.Tensor:
+        """The winner of the same race that `torch.multinomial` runs; where each row has its own stream, it is given."""
         self.draws += 1
-        probabilities = torch.softmax(self._warp(logits), dim=-1)
-        race = torch.empty_like(probabilities).exponential_(1.0)
+        warped = self._warped_as_gpt2(logits) if self._is_gpt2 else self._warped_as_llama(logits)
+        probabilities = torch.softmax(warped, dim=-1)
+        race = torch.empty_like(probabilities).exponential_(1.0) if race is None else race
         return torch.argmax(probabilities.div_(race), dim=-1, keepdim=True)
 
     def observe(self, token: torch.Tensor) -> None:
         """One more for the penalty."""
-        self._seen.scatter_(1, token, True)
+        self._seen[: token.size(0)].scatter_(1, token, True)
 
-    def forget_start(self) -> None:
+    def forget_start(self, row: int = 0) -> None:
         """From now on only what was drawn is penalized."""
-        self._seen[:, self._start] = False
+        self._seen[row, self._start] = False
+
+    def at(self, row: int) -> LeanSampler:
+        """The same for one row alone."""
+        only, rows = copy.copy(self), slice(row, row + 1)
+        only._seen, only._parameters = self._seen[rows], self._parameters[rows]
+        only._last_kept = self._last_kept[rows]
+        return only
+
+    def move(self, source: int, target: int) -> None:
+        """A row takes another's place."""
+        for held in (self._seen, self._parameters, self._last_kept):
+            held[target] = held[source]
+        self._structures[target] = self._structures[source]
 
     def _warped_as_llama(self, logits: torch.Tensor) -> torch.Tensor:
         return self._only_likely(self._tempered(self._penalized(logits)))
@@ -173,33 +198,37 @@ class LeanSampler:
         return self._penalized(self._only_likely(self._tempered(logits)))
 
     def _penalized(self, logits: torch.Tensor) -> torch.Tensor:
-        milder = torch.where(logits < 0, logits * self._penalty, self._divided(logits, 1))
-        return torch.where(self._seen, milder, logits)
+        milder = torch.where(logits < 0, logits * self._parameter(1, logits), self._divided(logits, 1))
+        return torch.where(self._seen[: logits.size(0)], milder, logits)
 
     def _tempered(self, logits: torch.Tensor) -> torch.Tensor:
         return self._divided(logits, 0)
 
     def _divided(self, logits: torch.Tensor, which: int) -> torch.Tensor:
         """As upstream's division by a number of the host: a CPU divides, a GPU multiplies by the reciprocal."""
-        divisor = (self._temperature, self._penalty)[which]
-        return logits * self._inverses[which] if self._multiplies else logits / divisor
+        if self._multiplies:
+            return logits * self._parameter(which + 4, logits)
+        return logits / self._parameter(which, logits)
+
+    def _parameter(self, which: int, logits: torch.Tensor) -> torch.Tensor:
+        return self._parameters[: logits.size(0), which : which + 1]
 
     def _only_likely(self, logits: torch.Tensor) -> torch.Tensor:
         """Min-p for Llama, top-k for GPT-2, then top-p for both."""
         sorts, top_k = self.structure
         if top_k:
-            least = torch.topk(logits, min(top_k, logits.size(-1)))[0][:, -1:]
+            least = torch.topk(logits, top_k)[0].gather(1, self._last_kept[: logits.size(0)])
             logits = logits.masked_fill(logits < least, -torch.inf)
         else:
             probabilities = torch.softmax(logits, dim=-1)
             likeliest = probabilities.amax(dim=-1, keepdim=True)
-            unlikely = (probabilities < self._min_p * likeliest) & (probabilities < likeliest)
+            unlikely = (probabilities < self._parameter(2, logits) * likeliest) & (probabilities < likeliest)
             logits = logits.masked_fill(unlikely, -torch.inf)
         return self._top_p(logits) if sorts else logits
 
     def _top_p(self, logits: torch.Tensor) -> torch.Tensor:
         ascending, places = torch.sort(logits, descending=False)
-        in_tail = ascending.softmax(dim=-1).cumsum(dim=-1) <= self._tail
+        in_tail = ascending.softmax(dim=-1).cumsum(dim=-1) <= self._parameter(3, logits)
         in_tail[:, -1] = False
         return logits.masked_fill(in_tail.scatter(1, places, in_tail), -torch.inf)
 
@@ -212,16 +241,16 @@ class TritonSampler(LeanSampler):
         self._order = "gpt2" if model.t3.is_gpt else "llama"
         self._settings = kernel.settings(model.t3.device)
 
-    def begin(self, sampling: Sampling, limit: int) -> None:
+    def begin(self, sampling: Sampling, limit: int, row: int = 0) -> None:
         """Every parameter is read by the kernel, so none changes what is launched."""
-        super().begin(sampling, limit)
+        super().begin(sampling, limit, row)
         self.structure = ()
         self._settings.copy_(kernel.settings(self._settings.device, **asdict(sampling)))
 
-    def draw(self, logits: torch.Tensor) -> torch.Tensor:
+    def draw(self, logits: torch.Tensor, race: torch.Tensor | None = None) -> torch.Tensor:
         """The winner of the race."""
         self.draws += 1
-        race = torch.empty_like(logits, dtype=torch.float32).exponential_(1.0)
+        race = torch.empty_like(logits, dtype=torch.float32).exponential_(1.0) if race is None else race
         token = torch.empty((1, 1), dtype=torch.long, device=logits.device)
         return kernel.sample(logits, self._seen, self._settings, race, token, order=self._order)
 

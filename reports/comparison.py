@@ -10,14 +10,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ttsbench.records import Cell
-from ttsbench.reports import decision, exact, metrics
+from ttsbench.reports import decision, exact, loads, metrics
 from ttsbench.reports.decision import Judgement, Verdict
 from ttsbench.reports.exact import CountChange
 from ttsbench.reports.metrics import Metric
 from ttsbench.reports.pairing import Pair, Pairing, Wanted, wanted
 from ttsbench.reports.steadiness import Steadiness, steadiness
 
-GATING = (metrics.RTF, metrics.TTFA, metrics.FORWARD, metrics.PEAK_MEMORY, metrics.ENERGY)
+LOADED = (loads.BUSIEST, loads.LIGHTEST)
+GATING = (metrics.RTF, metrics.TTFA, metrics.FORWARD, *LOADED, metrics.PEAK_MEMORY, metrics.ENERGY)
 NOTHING_WANTED = Wanted(0)
 Judgements = dict[str, Judgement]
 

@@ -1,59 +1,20 @@
-"""What a listener hears of a stream: whether the next chunk is there when the last one has been played. Pure numbers.
-
-Playback begins when 80 ms are there, and stops whenever the next chunk is not. A chunk is due when all before it has
-been played.
-"""
+"""What a listener heard of an utterance that came as a stream, and what it took to make it. Pure numbers."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from ttsbench import playback
+from ttsbench.playback import Playback as Playback
+from ttsbench.playback import Stall as Stall
 from ttsbench.records import Streamed, Utterance
-
-
-@dataclass(frozen=True)
-class Stall:
-    """Silence because a chunk was late: since when, in seconds from the request, and for how long."""
-
-    began: float
-    seconds: float
-
-
-@dataclass(frozen=True)
-class Playback:
-    """A stream as it is played."""
-
-    begins: float
-    ends: float
-    stalls: tuple[Stall, ...]
-    # How much later playback would have to begin for no chunk to be late.
-    prebuffer_seconds: float
-
-    @property
-    def underrun_seconds(self) -> float:
-        """All silences together."""
-        return sum(stall.seconds for stall in self.stalls)
-
-    @property
-    def late_chunks(self) -> int:
-        """Those that were waited for."""
-        return len(self.stalls)
 
 
 def played(utterance: Utterance) -> Playback | None:
     """None where it did not come as a stream."""
-    stream, begins = utterance.stream, utterance.first_playable_seconds
+    stream = utterance.stream
     if stream is None:
         return None
-    at, before, prebuffer, stalls = begins, 0.0, 0.0, list[Stall]()
-    for chunk in stream.chunks:
-        prebuffer = max(prebuffer, chunk.arrived_seconds - (begins + before))
-        if chunk.arrived_seconds > at:
-            stalls.append(Stall(at, chunk.arrived_seconds - at))
-            at = chunk.arrived_seconds
-        seconds = chunk.samples / stream.sample_rate_hz
-        at, before = at + seconds, before + seconds
-    return Playback(begins, at, tuple(stalls), prebuffer)
+    pieces = [(chunk.arrived_seconds, chunk.samples / stream.sample_rate_hz) for chunk in stream.chunks]
+    return playback.play(pieces, utterance.first_playable_seconds)
 
 
 def overlap_share(stream: Streamed | None) -> float | None:

@@ -6,13 +6,23 @@ import re
 from collections.abc import Collection, Iterable
 
 from ttsbench.records import Run
-from ttsbench.reports import ablation, claims, drawings, forwards, stream_plot, streaming, tables
+from ttsbench.reports import (
+    ablation,
+    claims,
+    drawings,
+    forwards,
+    load_plot,
+    loads,
+    stream_plot,
+    streaming,
+    tables,
+)
 from ttsbench.reports.plain import printable
 from ttsbench.reports.tables import Table
 
 MARKUP = re.compile(r"[\\`*_|\[\]<>#~$&]")
 # What stands first: the figures of utterances or of forwards, then what others claim of them.
-OVERVIEWS = (tables.overview, streaming.listener, forwards.overview, claims.overview)
+OVERVIEWS = (tables.overview, streaming.listener, forwards.overview, loads.overview, claims.overview)
 
 DETAILS = (
     streaming.engine,
@@ -34,6 +44,7 @@ def report(run: Run, plots: Collection[str] = ()) -> str:
         *(render(table) for build in OVERVIEWS for table in build(run)),
         *(f"![{drawings.title(name)}]({name})" for name in plots),
         *_ablation(run),
+        *(f"![Load against latency]({name})" for name in load_plot.drawings(run)),
         *_streams(run),
         *_section("Not measured", _failures(run)),
         *_section("Quality failed", [escape(fault) for fault in tables.faults(run)]),

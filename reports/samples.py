@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
-from ttsbench.records import Cell, Run, Utterance
-from ttsbench.reports import continuity
+from ttsbench.records import Call, Cell, Run, Utterance
+from ttsbench.reports import continuity, loads
 from ttsbench.reports.metrics import STAGES
 from ttsbench.reports.rows import Rows, as_csv
 
@@ -22,6 +23,10 @@ STREAM_FIELDS = (
     "design", "chunks", "flow_frames_per_second", "vocoder_frames_per_second", "overlap_share", "underrun_seconds",
     "prebuffer_seconds", "late_chunks", "voice_seconds", "consumer_seconds", "chunk_arrivals_seconds",
 )  # fmt: skip
+CALL_FIELDS = (
+    "number", "text_index", "seed", "counted", "scheduled_seconds", "started_seconds", "finished_seconds", "tokens",
+    "tokens_sha256",
+)  # fmt: skip
 CELL_FIELDS = ("stack", "point", "process", "order")
 
 
@@ -34,6 +39,8 @@ def samples(run: Run) -> str:
             for forward in cell.forwards
         )
         return as_csv(Rows((*CELL_FIELDS, *FORWARD_FIELDS), tuple(forwards))).decode()
+    if any(cell.load for cell in run.cells):
+        return _of_loads(run)
     stage_columns = (f"{stage}_{clock}_seconds" for stage in STAGES for clock in ("host", "device"))
     streams = any(utterance.stream is not None for cell in run.cells for utterance in cell.utterances)
     of_a_stream = _of_stream if streams else lambda utterance: ()
@@ -44,6 +51,27 @@ def samples(run: Run) -> str:
         for utterance in cell.utterances
     )
     return as_csv(Rows(columns, tuple(utterances))).decode()
+
+
+def _of_loads(run: Run) -> str:
+    derived = ("audio_seconds", "first_audio_seconds", "rtf", "underrun_seconds", "arrivals_seconds")
+    calls = (
+        (*_of_cell(cell), level.kind, level.size, *_of_call(call))
+        for cell in run.cells
+        for level in (cell.load.levels if cell.load else ())
+        for call in level.calls
+    )
+    return as_csv(Rows((*CELL_FIELDS, "load", "size", *CALL_FIELDS, *derived), tuple(calls))).decode()
+
+
+def _of_call(call: Call) -> tuple[Any, ...]:
+    figures = (loads.ttfa(call), loads.rtf(call), loads.underrun(call))
+    return (
+        *(getattr(call, field) for field in CALL_FIELDS),
+        sum(call.audio_seconds),
+        *(None if math.isinf(figure) else figure for figure in figures),
+        ";".join(f"{at:.6f}" for at in call.arrived_seconds),
+    )
 
 
 def _of_cell(cell: Cell) -> tuple[Any, ...]:

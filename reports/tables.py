@@ -92,8 +92,9 @@ def overview(run: Run) -> list[Table]:
 
 
 def _speaks(stacks: Sequence[StackResult]) -> bool:
-    """Whether there are figures, and of utterances: forwards of the backbone alone have tables of their own."""
-    return any(stack.timed for stack in stacks) and not any(c.forwards for stack in stacks for c in stack.timed)
+    """Whether there are figures, and of utterances: forwards of the backbone alone and loads have their own tables."""
+    cells = [cell for stack in stacks for cell in stack.timed]
+    return bool(cells) and not any(cell.forwards or cell.load for cell in cells)
 
 
 def _overview(stacks: Sequence[StackResult]) -> Table:

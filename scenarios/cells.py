@@ -33,7 +33,11 @@ Point = dict[str, Any]
 POINT_AXES = (
     *(f"model.{key}" for key in Model.model_fields if key != "fake"),
     *(f"model.fake.{key}" for key in FakeEngine.model_fields if key != "planted"),
-    *(f"workload.{key}" for key in Workload.model_fields if key not in ("texts", "sampling", "forward", "streaming")),
+    *(
+        f"workload.{key}"
+        for key in Workload.model_fields
+        if key not in ("texts", "sampling", "forward", "load", "streaming")
+    ),
     *(f"workload.length.{key}" for key in Length.model_fields),
     *(f"workload.voice.{key}" for key in Voice.model_fields),
     *(f"workload.sampling.{key}" for key in Sampling.model_fields),

@@ -31,6 +31,8 @@ from ttsbench.scenarios.models import (
     DEFAULT_PASSES,
     FORWARD_METRICS,
     FORWARD_PASSES,
+    LOAD_PASSES,
+    PASSES,
     QUALITY,
     SECTIONS,
     TEXT_SOURCES,
@@ -55,6 +57,7 @@ def check(data: Any, base: Path, findings: Findings) -> None:
         check_points(data, base, matrix, points, findings)
         _check_forwards(data, findings)
         _check_streams(data, stacks, findings)
+        _check_loads(data, findings)
         _check_fakes(data, matrix, findings)
         _check_claims(data, sheet, points, findings)
     # Last, because a place has one mistake at most, and "unknown slot" says more than "should be text".
@@ -101,6 +104,18 @@ def _check_streams(data: Mapping[str, Any], stacks: Mapping[str, Mapping[str, st
     for axis in matrix:
         if axis.startswith("workload.streaming."):
             findings.add(("matrix", axis), problem)
+
+
+def _check_loads(data: Mapping[str, Any], findings: Findings) -> None:
+    """What is measured of single utterances, and claimed of them, has no part in a load."""
+    if _mapping(data.get("workload")).get("load") is None:
+        return
+    passes = _mapping(data.get("measure")).get("passes", DEFAULT_PASSES)
+    if isinstance(passes, list | tuple) and (unfit := [p for p in PASSES if p in passes and p not in LOAD_PASSES]):
+        problem = f"a load has no {' and no '.join(unfit)} pass; give those it has: {', '.join(LOAD_PASSES)}"
+        findings.add(("measure", "passes"), problem)
+    if data.get("claims"):
+        findings.add(("claims",), "are about figures of utterances or forwards, and a load has neither")
 
 
 def _check_fakes(data: Mapping[str, Any], matrix: Mapping[str, Sequence[Any]], findings: Findings) -> None:

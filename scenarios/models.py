@@ -39,6 +39,7 @@ from ttsbench.scenarios.kinds import (
     present,
     refused,
 )
+from ttsbench.scenarios.loads import Load, Targets
 from ttsbench.scenarios.texts import DEFAULT_SET, LANGUAGES, SETS
 from ttsbench.streaming.schedule import LOOKAHEAD_TOKENS_MIN, Streaming
 
@@ -47,7 +48,7 @@ DTYPES = ("fp32", "fp16", "bf16")
 QUALITY = "quality"
 PASSES = ("time", "memory", "energy", QUALITY, "cold")
 DEFAULT_PASSES = ("time", "memory", "energy")
-FORWARD_PASSES = ("time", "memory", QUALITY)
+FORWARD_PASSES = LOAD_PASSES = ("time", "memory", QUALITY)
 # Per second of audio, or of a first call to speak.
 UTTERANCE_PASSES = tuple(name for name in PASSES if name not in FORWARD_PASSES)
 STARTS = ("forkserver", "bare")
@@ -216,6 +217,7 @@ class Workload(Section):
         default=None, description="multilingual only; en if left out"
     )
     forward: Forward | None = Field(default=None, description="the backbone alone, in the place of utterances")
+    load: Load | None = Field(default=None, description="many requests, in the place of one utterance after the other")
     streaming: Chunks | None = Field(default=None, description="how stacks that stream cut their chunks")
     clip_voice: bool = Field(
         default=False, description="of a long reference, read only the 10 s (Turbo: 15 s) that S3Gen and T3 keep"
@@ -387,6 +389,8 @@ SECTIONS: Mapping[tuple[str | int, ...], type[BaseModel]] = {
     ("workload", "voice"): Voice,
     ("workload", "sampling"): Sampling,
     ("workload", "forward"): Forward,
+    ("workload", "load"): Load,
+    ("workload", "load", "targets"): Targets,
     ("workload", "streaming"): Chunks,
     ("measure",): Measure,
     ("claims",): Claim,

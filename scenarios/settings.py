@@ -177,6 +177,7 @@ def _forwards_stand_alone(setting: _Setting) -> Complaints:
         "length": workload.length != Length.model_construct(),
         "voice": workload.voice != Voice.model_construct(),
         "language": workload.language is not None,
+        "load": workload.load is not None,
         "streaming": workload.streaming is not None,
         "clip_voice": workload.clip_voice,
         "sampling": bool(workload.sampling.given()),
@@ -232,6 +233,12 @@ def _voices_can_be_prepared(setting: _Setting) -> Complaints:
     """What is said of a reference needs one."""
     workload = setting.workload
     if not setting.sure_of("workload.voice", "workload.streaming", "workload.clip_voice") or workload.forward:
+        return
+    if workload.load is not None and workload.streaming is not None and workload.streaming.prepare_voice:
+        yield (
+            ("workload", "streaming", "prepare_voice"),
+            "has no part in workload.load, whose listeners share one voice",
+        )
         return
     if workload.voice.wav or workload.voice.synthetic is not None:
         return

@@ -326,6 +326,31 @@ class TestStepAttention:
         for written, expected in zip(tensors[3:], exact_tensors[3:], strict=True):
             assert_close(written, expected, dtype)
 
+    @DTYPES
+    @pytest.mark.parametrize(("heads", "groups", "width"), [(2, 2, 64), (4, 2, 6)])
+    @pytest.mark.parametrize("turns", [True, False])
+    def test_each_row_may_be_at_a_position_of_its_own(
+        self, make: Make, heads: int, groups: int, width: int, turns: bool, dtype: torch.dtype
+    ) -> None:
+        """What a batch of utterances needs; every row is as it would be alone, its neighbours' cache untouched."""
+        places = [513, 0, 300, 1, 511]
+        tensors = self.heads(make(len(places), (heads + 2 * groups) * width, dtype=dtype), heads, groups)
+        tensors += [make(len(places), groups, 600, width, dtype=dtype) for _ in range(2)]
+        angles = [self.angle(now, width, dtype) for now in places]
+        turn = (torch.cat([c for c, _ in angles]), torch.cat([s for _, s in angles])) if turns else None
+        exact_tensors, exact_turn = wide(*tensors), None if turn is None else (turn[0].double(), turn[1].double())
+        apart = [[tensor[row : row + 1].clone() for tensor in tensors] for row in range(len(places))]
+        position, scale = torch.tensor(places, device=DEVICE), width**-0.5
+        exact = self.run(step_attention_reference, exact_tensors, position, exact_turn, scale)
+        found = self.run(step_attention, tensors, position, turn, scale)
+        assert_close(found, exact, dtype, {kind: 2 * tolerance for kind, tolerance in TOLERANCE.items()})
+        for written, expected in zip(tensors[3:], exact_tensors[3:], strict=True):
+            assert_close(written, expected, dtype)
+        for row, alone in enumerate(apart):
+            own_turn = angles[row] if turns else None
+            assert torch.equal(self.run(step_attention, alone, position[row : row + 1], own_turn, scale)[0], found[row])
+            assert all(torch.equal(tensor[row], own[0]) for tensor, own in zip(tensors[3:], alone[3:], strict=True))
+
     def test_the_cache_beyond_the_text_is_neither_read_nor_written(self, make: Make) -> None:
         caches = [make(1, 2, 40, 8) for _ in range(2)]
         for cache in caches:
@@ -355,6 +380,8 @@ class TestStepAttention:
             step_attention(one, make(1, 1, 1, 8), one, cache, cache, position=position, turn=None, scale=1.0)
         with pytest.raises(ValueError, match="dtypes differ"):
             step_attention(one, one, one, cache.half(), cache.half(), position=position, turn=None, scale=1.0)
+        with pytest.raises(ValueError, match="one position for all rows"):
+            step_attention(one, one, one, cache, cache, position=torch.tensor([0, 1]), turn=None, scale=1.0)
         with pytest.raises(ValueError, match="side by side"):
             step_attention(one, one, one, cache.mT.contiguous().mT, cache, position=position, turn=None, scale=1.0)
         with pytest.raises(RuntimeError, match="step_attention has no backward pass"):

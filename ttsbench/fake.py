@@ -15,9 +15,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ttsbench import records
+from ttsbench import load_cell, records
 from ttsbench.bench import Found, Tell, remarks, utterance_seed
 from ttsbench.jobs import Fake, Job
+from ttsbench.serving.calls import Call
+from ttsbench.serving.simulated import SimulatedEngine
 
 TOKENS_PER_AUDIO_SECOND = 25
 CHARACTERS_PER_AUDIO_SECOND = 14
@@ -80,7 +82,8 @@ class Speaker:
         """All passes."""
         job, calls = self._job, range(self._job.repeats * len(self._job.texts))
         found: Found = {
-            "utterances": tuple(self._utterance(call) for call in calls),
+            "utterances": () if job.load else tuple(self._utterance(call) for call in calls),
+            "load": self._under_load() if job.load else None,
             "guard": self._guard(),
             "evidence": self._evidence(),
             "model": {"class": "Fake"},
@@ -114,6 +117,18 @@ class Speaker:
             stages={name: records.StageTime(s) for name, s in (stages | {records.RESIDUAL: residual}).items()},
             sm_clock_mhz=self._clock_mhz(call),
         )
+
+    def _under_load(self) -> records.Load:
+        """One request after the other, on a clock that runs as fast as it can."""
+        load = self._job.load
+        assert load is not None
+        levels = load_cell.all_levels(SimulatedEngine(self._service), self._job, lambda stage: None)
+        return records.Load(load.ttfa_seconds, load.underrun_seconds, tuple(levels))
+
+    def _service(self, call: Call) -> tuple[float, float]:
+        utterance = self._utterance(call.number * len(self._job.texts) + call.text_index)
+        call.tokens, call.tokens_sha256 = utterance.tokens, f"{call.seed:064x}"
+        return utterance.wall_seconds, utterance.audio_seconds
 
     def _of_call(self, call: int) -> float:
         """Noise, a spike now and then, and what a leak has cost by now."""

@@ -29,6 +29,22 @@ class Shape:
 
 
 @dataclass(frozen=True)
+class Load:
+    """Who asks, how long, and what an answer should reach; `again` says when a listener asks for the next one."""
+
+    listeners: tuple[int, ...]
+    rates: tuple[float, ...]
+    ttfa_seconds: float
+    underrun_seconds: float
+    requests: int | None = None
+    duration_seconds: float | None = None
+    warmup: float = 0.2
+    again: str = "delivered"
+    patience_seconds: float = 60.0
+    memory_gib: float | None = None
+
+
+@dataclass(frozen=True)
 class Window:
     """What a profile is to hold: an utterance of so many decode steps; Python's stacks and memory only when asked."""
 
@@ -93,6 +109,8 @@ class Job:
     limits: dict[str, float]
     # In the place of whole utterances.
     forward: Shape | None = None
+    # Many requests in the place of one utterance after the other.
+    load: Load | None = None
     # Of a profile.
     window: Window | None = None
     # What could not run here, and what its slot holds instead.

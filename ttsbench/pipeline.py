@@ -20,6 +20,7 @@ from ttsbench.attest import Seen
 from ttsbench.errors import CellError
 from ttsbench.instruments.clock import Timeline, staged
 from ttsbench.optimizations import registry
+from ttsbench.playback import PLAYABLE_SECONDS as PLAYABLE_SECONDS
 from ttsbench.streaming.schedule import Streaming
 from ttsbench.swapping import swapped, wrapped
 
@@ -34,7 +35,6 @@ TokenTaker = Callable[[torch.Tensor], None]
 SPEECH_TOKENS = 6561
 SAMPLE_RATE_HZ = 24_000
 UPSTREAM_TOKENS_MAX = 1000
-PLAYABLE_SECONDS = 0.080
 AUDIBLE_LEVEL = 1e-3
 
 
@@ -77,12 +77,17 @@ class Spoken:
 
     def tokens_sha256(self) -> str:
         """Identifies the token sequence across stacks and machines."""
-        return hashlib.sha256(self.tokens.detach().to("cpu", torch.int32).numpy().tobytes()).hexdigest()
+        return tokens_sha256(self.tokens)
 
     @property
     def audible(self) -> bool:
         """Whether any sample rises above silence."""
         return bool((self.wave.abs() > AUDIBLE_LEVEL).any())
+
+
+def tokens_sha256(tokens: torch.Tensor) -> str:
+    """Identifies a sequence of tokens."""
+    return hashlib.sha256(tokens.detach().to("cpu", torch.int32).numpy().tobytes()).hexdigest()
 
 
 class _EnoughDecoded(Exception):
@@ -137,11 +142,9 @@ class Pipeline:
         if not self.length.natural:
             forbid_special_tokens(self.tts.t3)
         loop = self.loop
-        # Turbo's loop draws one token before it starts to count.
-        bound, uncounted = ("max_gen_len", 1) if self.tts.t3.is_gpt else ("max_new_tokens", 0)
 
         def bounded(*args: Any, **kwargs: Any) -> torch.Tensor:
-            kwargs[bound] = self._limit - uncounted
+            kwargs |= self._bound()
             with ExitStack() as contexts:
                 for context in self.around_t3:
                     contexts.enter_context(context())
@@ -151,6 +154,23 @@ class Pipeline:
         setattr(self.tts.t3, self.infer, bounded)
         self._remember(self.tts.t3, "prepare_input_embeds")
         self._remember(self.tts.s3gen, "inference")
+
+    def _bound(self) -> dict[str, int]:
+        """The most tokens, as T3's loop counts: Turbo's draws one before it starts to."""
+        return {"max_gen_len": self._limit - 1} if self.tts.t3.is_gpt else {"max_new_tokens": self._limit}
+
+    def asked_of_t3(self, text_index: int) -> dict[str, Any]:
+        """What the package's `generate` hands to T3's loop for this text; nothing is drawn."""
+        asked: dict[str, Any] = {}
+
+        def note(**arguments: Any) -> Any:
+            asked.update(arguments)
+            raise _EnoughDecoded
+
+        self._limit = self.length.limit(text_index)
+        with swapped(self.tts.t3, self.infer, note), suppress(_EnoughDecoded):
+            self.tts.generate(self.texts[text_index], **self._arguments)
+        return asked | self._bound()
 
     def _remember(self, owner: Any, method: str) -> None:
         """Keeps what a method was last called with, so that a part of an utterance can be run again by itself."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from ttsbench import checkpoint, checkpoint_files, environment, records, runner
 from ttsbench.environment import Machine
 from ttsbench.errors import UsageError, suggest
-from ttsbench.jobs import COLD, REFERENCE, TIMED, Fake, Job, Shape
+from ttsbench.jobs import COLD, REFERENCE, TIMED, Fake, Job, Load, Shape
 from ttsbench.optimizations import registry
 from ttsbench.optimizations.registry import FAKE
 from ttsbench.scenarios.fakes import FakeEngine
@@ -169,10 +169,11 @@ def _job(cell: CellPlan, kind: str, process: int, order: int) -> Job:
         # Quality has no noise of its own: one process is enough.
         passes=tuple(name for name in measure.passes if name != QUALITY or process == 0),
         timeout_seconds=measure.timeout_seconds,
-        keep_audio=kind == TIMED and process == 0 and workload.forward is None,
+        keep_audio=kind == TIMED and process == 0 and workload.forward is None and workload.load is None,
         reference=f"reference/{_digest(cell)}.safetensors" if QUALITY in measure.passes else "",
         limits=cell.limits,
         forward=None if workload.forward is None else Shape(**workload.forward.model_dump()),
+        load=None if workload.load is None else workload.load.chosen(),
         fell_back=cell.fell_back,
         streaming=None if workload.streaming is None else workload.streaming.chosen(),
         clip_voice=workload.clip_voice,
@@ -216,9 +217,20 @@ def job_seconds(job: Job) -> float:
         return seconds + COLD_CALLS * seconds_of_one[0]
     if job.kind == REFERENCE:
         return seconds + 3 * a_round
+    if job.load is not None:
+        return seconds + load_seconds(job.load, a_round / len(job.texts))
     rounds = job.repeats + ("memory" in job.passes) + 3 * (QUALITY in job.passes)
     energy = max(4.0, a_round) if "energy" in job.passes and job.device != "cpu" else 0.0
     return seconds + job.warmup * seconds_of_one[0] + rounds * a_round + energy
+
+
+def load_seconds(load: Load, of_one: float) -> float:
+    """All levels, each answered one request after the other, or as long as requests keep coming."""
+    levels = len(load.listeners) + len(load.rates)
+    if load.duration_seconds is not None:
+        return levels * (1 + load.warmup) * load.duration_seconds
+    requests = (1 + load.warmup) * (load.requests or 0)
+    return levels * requests * of_one + sum(max(0.0, requests / rate - requests * of_one) for rate in load.rates)
 
 
 def forward_seconds(job: Job, shape: Shape) -> float:

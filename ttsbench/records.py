@@ -16,7 +16,7 @@ from typing import Any
 from ttsbench.decoding import from_json as from_json
 from ttsbench.errors import NoRecordError, RecordError
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 # Of an utterance, in their order; what none of them accounts for is the residual.
 STAGES = ("text", "voice", "prefill", "decode", "flow_encoder", "cfm", "vocoder", "copy_to_host", "watermark")
 RESIDUAL = "residual"
@@ -222,6 +222,59 @@ class ForwardQuality:
 
 
 @dataclass(frozen=True)
+class Call:
+    """One request under load. Seconds count from the beginning of its level, on one clock.
+
+    `scheduled_seconds` is when its listener asked, or meant to: latencies count from there, however late it was
+    taken up. Pieces are what its listener held, and when.
+    """
+
+    number: int
+    text_index: int
+    seed: int
+    # Of the level's figures; the others only keep the load up.
+    counted: bool
+    scheduled_seconds: float
+    started_seconds: float | None = None
+    # None: given up at the end of the level.
+    finished_seconds: float | None = None
+    arrived_seconds: tuple[float, ...] = ()
+    audio_seconds: tuple[float, ...] = ()
+    tokens: int = 0
+    tokens_sha256: str = ""
+
+    @property
+    def pieces(self) -> tuple[tuple[float, float], ...]:
+        """When each was held, and how many seconds of sound it was."""
+        return tuple(zip(self.arrived_seconds, self.audio_seconds, strict=True))
+
+
+@dataclass(frozen=True)
+class Level:
+    """One load: so many listeners who ask again and again (closed), or requests that come at a rate (open)."""
+
+    kind: str
+    # Listeners, or requests a second.
+    size: float
+    calls: tuple[Call, ...] = ()
+    ended_seconds: float = 0.0
+    # Why it did not run; empty where it did.
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Load:
+    """All levels of one process, and what a request should reach."""
+
+    ttfa_seconds: float
+    underrun_seconds: float
+    levels: tuple[Level, ...]
+    # How many utterances are decoded at once at most; None: one after the other.
+    slots: int | None = None
+    streams: bool = False
+
+
+@dataclass(frozen=True)
 class Guard:
     """What could have spoiled the timing, read between utterances."""
 
@@ -254,6 +307,7 @@ class Cell:
     warmup_seconds: tuple[float, ...] = ()
     utterances: tuple[Utterance, ...] = ()
     forwards: tuple[Forward, ...] = ()
+    load: Load | None = None
     streams: bool = False
     memory: Memory | None = None
     energy: Energy | None = None
@@ -332,6 +386,7 @@ MIGRATIONS: dict[int, Callable[[Json], Json]] = {
         "schema_version": 2,
     },  # cells gained fields that may be missing
     2: lambda data: _with_whole_references({**data, "schema_version": 3}),  # and utterances may have a stream
+    3: lambda data: {**data, "schema_version": 4},  # cells may have a load
 }
 
 

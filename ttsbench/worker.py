@@ -20,10 +20,10 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from ttsbench import fake, forward_cell, profile_cell, records, utterance_cell
+from ttsbench import fake, forward_cell, load_cell, profile_cell, records, utterance_cell
 from ttsbench.bench import Found, Tell
 from ttsbench.errors import TtsbenchError
-from ttsbench.jobs import COLD, PROFILE, Job
+from ttsbench.jobs import COLD, PROFILE, TIMED, Job
 from ttsbench.optimizations import registry
 
 
@@ -134,6 +134,7 @@ def measure(job: Job, folder: Path, tell: Tell, ladder: dict[str, float]) -> Fou
     """The fields of the cell's record that only running can fill."""
     if job.kind == PROFILE:
         return profile_cell.measure(job, folder, tell, ladder)
-    engine = forward_cell if job.forward else fake if job.fake else utterance_cell
+    under_load = job.load is not None and job.kind == TIMED
+    engine = forward_cell if job.forward else fake if job.fake else load_cell if under_load else utterance_cell
     found: Found = engine.measure(job, folder, tell, ladder)
     return found

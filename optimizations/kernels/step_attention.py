@@ -1,8 +1,9 @@
 """One decoding step of attention in one launch: turns query and key, writes key and value to their place, attends.
 
-Written for a static cache. How far it reads is a number on the device, so that no step reads further than there is
-text, no mask is made, and a captured launch serves every position. A program takes one head: its own key and value it
-still holds in registers, and all others were written by earlier steps, so that no program waits for another.
+Written for a static cache. How far it reads is a number on the device, for all rows or for each, so that no step reads
+further than there is text, no mask is made, and a captured launch serves every position. A program takes one head: its
+own key and value it still holds in registers, and all others were written by earlier steps, so that no program waits
+for another.
 """
 
 from __future__ import annotations
@@ -31,11 +32,14 @@ def step_attention_reference(
     """As transformers does it over a static cache: rotary embedding, two writes, attention with a mask."""
     if turn is not None:
         query, key = rope_reference(query, key, *turn)
-    keys.index_copy_(2, position, key)
-    values.index_copy_(2, position, value)
-    mask = torch.arange(keys.size(2), device=position.device) <= position
+    for memory, new in ((keys, key), (values, value)):
+        if position.numel() == 1:
+            memory.index_copy_(2, position, new)
+        else:
+            memory[torch.arange(position.numel(), device=position.device), :, position] = new[:, :, 0]
+    mask = torch.arange(keys.size(2), device=position.device) <= position[:, None]
     attended = functional.scaled_dot_product_attention(
-        query, keys, values, attn_mask=mask[None], scale=scale, enable_gqa=query.size(1) != key.size(1)
+        query, keys, values, attn_mask=mask[:, None, None], scale=scale, enable_gqa=query.size(1) != key.size(1)
     )
     return attended.transpose(1, 2)
 
@@ -52,8 +56,8 @@ def step_attention(
 ) -> torch.Tensor:
     """[rows, 1, heads, head] from query, key and value of [rows, heads, 1, head]; no backward pass.
 
-    `keys` and `values`, [rows, heads, positions, head], take this step's at `position`, one integer on the device;
-    `turn` is the cosine and sine of its angles, [rows or 1, 1, head].
+    `keys` and `values`, [rows, heads, positions, head], take this step's at `position`, one integer on the device for
+    all rows or one for each; `turn` is the cosine and sine of its angles, [rows or 1, 1, head].
     """
     refuse_gradient("step_attention", query, key, value)
     rows, heads, length, width = query.shape
@@ -61,7 +65,8 @@ def step_attention(
     require(key.shape == value.shape == (rows, keys.shape[1], 1, width), "key or value does not fit the query")
     require(keys.shape == values.shape and (keys.shape[0], keys.shape[3]) == (rows, width), "the cache does not fit")
     require(key.dtype == value.dtype == query.dtype == keys.dtype == values.dtype, "dtypes differ")
-    require(position.numel() == 1 and heads % max(1, keys.shape[1]) == 0, "one position, and heads in whole groups")
+    require(position.shape in ((1,), (rows,)), "there is not one position for all rows, nor one for each")
+    require(heads % max(1, keys.shape[1]) == 0, "heads come in whole groups")
     result = torch.empty((rows, 1, heads, width), dtype=query.dtype, device=query.device)
     if not result.numel():
         return result
@@ -75,8 +80,8 @@ def step_attention(
     _step_attention_kernel[(heads, rows)](
         query, key, value, cos, sin, keys, values, position, result, *query.stride()[:2], *key.stride()[:2],
         *value.stride()[:2], *keys.stride()[:3], *values.stride()[:3], width if cos.shape[0] > 1 else 0,
-        scale, heads, heads // keys.shape[1], width, TURNS=turn is not None, WIDTH=triton.next_power_of_2(width),
-        TILE=TILE, num_warps=WARPS,
+        position.stride(0) if position.numel() > 1 else 0, scale, heads, heads // keys.shape[1], width,
+        TURNS=turn is not None, WIDTH=triton.next_power_of_2(width), TILE=TILE, num_warps=WARPS,
     )  # fmt: skip
     return result
 
@@ -90,11 +95,11 @@ TILE, WARPS = 512, 8
 def _step_attention_kernel(  # type: ignore[no-untyped-def]
     query, key, value, cos, sin, keys, values, position, result, query_row, query_head, key_row, key_head,
     value_row, value_head, keys_row, keys_head, keys_place, values_row, values_head, values_place, turn_row,
-    scale, heads, group, width, TURNS: tl.constexpr, WIDTH: tl.constexpr, TILE: tl.constexpr,
+    position_row, scale, heads, group, width, TURNS: tl.constexpr, WIDTH: tl.constexpr, TILE: tl.constexpr,
 ):  # fmt: skip
     head, row = tl.program_id(0), tl.program_id(1).to(tl.int64)
     shared = head // group
-    now = tl.load(position)
+    now = tl.load(position + row * position_row)
     at = tl.arange(0, WIDTH)
     here = at < width
     query += row * query_row + head * query_head

@@ -31,6 +31,7 @@ Key = tuple[Any, ...]
 class GraphLoop(LeanLoop):
     """Needs a static cache and a sampler that lives on the device."""
 
+    option = "cuda_graph"
     backbone: StaticBackbone
     sampler: LeanSampler
 

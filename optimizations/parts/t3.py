@@ -6,6 +6,8 @@ from dataclasses import dataclass, fields
 from typing import Any, Protocol
 
 import torch
+from chatterbox.models.s3gen.const import S3GEN_SIL
+from chatterbox.models.s3tokenizer import SPEECH_VOCAB_SIZE
 
 
 @dataclass(frozen=True)
@@ -55,13 +57,16 @@ class Model(Protocol):
         """Condition, text and start of speech."""
 
     def embed(self, token: torch.Tensor, step: torch.Tensor) -> torch.Tensor:
-        """The embedding of the token that was drawn last, (1, 1, width), for the draw of that number."""
+        """The embedding of the token that was drawn last, (rows, 1, width), for each row's draw of that number."""
 
     def stops(self, token: int, step: int) -> bool:
         """Whether the utterance ends with this draw."""
 
     def spoken(self, drawn: torch.Tensor, stopped: bool) -> torch.Tensor:
         """What the package's method would return."""
+
+    def sounded(self, spoken: torch.Tensor) -> torch.Tensor:
+        """Of one row of that, what the package's `generate` hands to S3Gen."""
 
 
 class Llama:
@@ -88,7 +93,7 @@ class Llama:
 
     def embed(self, token: torch.Tensor, step: torch.Tensor) -> torch.Tensor:
         """Token and position."""
-        embedded = self.t3.speech_emb(token) + self.t3.speech_pos_emb.emb.weight.index_select(0, step)
+        embedded = self.t3.speech_emb(token) + self.t3.speech_pos_emb.emb.weight.index_select(0, step)[:, None]
         assert isinstance(embedded, torch.Tensor)
         return embedded
 
@@ -99,6 +104,10 @@ class Llama:
     def spoken(self, drawn: torch.Tensor, stopped: bool) -> torch.Tensor:
         """Upstream hands the stop token on."""
         return drawn
+
+    def sounded(self, spoken: torch.Tensor) -> torch.Tensor:
+        """Speech tokens alone."""
+        return spoken[spoken < SPEECH_VOCAB_SIZE]
 
 
 class Gpt2:
@@ -134,6 +143,10 @@ class Gpt2:
     def spoken(self, drawn: torch.Tensor, stopped: bool) -> torch.Tensor:
         """Without the stop token."""
         return drawn[:, :-1] if stopped else drawn
+
+    def sounded(self, spoken: torch.Tensor) -> torch.Tensor:
+        """Speech tokens, and three of silence after them."""
+        return torch.cat([spoken[spoken < SPEECH_VOCAB_SIZE], spoken.new_full((3,), S3GEN_SIL)])
 
 
 def model_of(t3: Any) -> Model:

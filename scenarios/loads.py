@@ -1,0 +1,74 @@
+"""Under `workload.load`: who asks, how long each level lasts, and what an answer should reach."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field, model_validator
+
+from ttsbench.jobs import Load as LoadJob
+from ttsbench.scenarios.kinds import AsTuple, OneOf, Section, refused
+from ttsbench.serving.calls import AGAIN
+
+
+class Targets(Section):
+    """What a request should reach; the share that does is the goodput."""
+
+    ttfa_seconds: Annotated[float, Field(gt=0, le=3_600, allow_inf_nan=False)] = Field(
+        description="the first 80 ms at most so long after the request was due"
+    )
+    underrun_seconds: Annotated[float, Field(ge=0, le=3_600, allow_inf_nan=False)] = Field(
+        default=0.0, description="silence while the next chunk is not there, in all, at most so long"
+    )
+
+
+Listeners = Annotated[int, Field(ge=1, le=1_024)]
+Rate = Annotated[float, Field(gt=0, le=10_000, allow_inf_nan=False)]
+
+
+class Load(Section):
+    """Many requests: from listeners who ask again and again, and at random moments at given rates."""
+
+    listeners: Annotated[tuple[Listeners, ...], AsTuple] = Field(
+        default=(), description="closed loops: a level for each number of listeners, one request each at a time"
+    )
+    rates: Annotated[tuple[Rate, ...], AsTuple] = Field(
+        default=(), description="open loops: a level for each number of requests a second, Poisson arrivals by the seed"
+    )
+    requests: Annotated[int, Field(ge=1, le=100_000)] | None = Field(
+        default=None, description="that count at each level; give this or duration_seconds"
+    )
+    duration_seconds: Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)] | None = Field(
+        default=None, description="in which the requests of a level are due that count"
+    )
+    warmup: Annotated[float, Field(ge=0, le=10, allow_inf_nan=False)] = Field(
+        default=0.2, description="before those that count, as a share of them; in a closed loop one a listener at least"
+    )
+    again: Annotated[str, OneOf(AGAIN)] = Field(
+        default=AGAIN[0], description="a listener asks again when the last answer was delivered, or played"
+    )
+    targets: Targets = Field(description="what a request should reach: ttfa_seconds, underrun_seconds")
+    patience_seconds: Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)] = Field(
+        default=60.0,
+        description="a level ends so long after its last request was due, whatever is not answered by then",
+    )
+    memory_gib: Annotated[float, Field(gt=0, le=10_000, allow_inf_nan=False)] | None = Field(
+        default=None, description="for keys and values; half of what is free if left out"
+    )
+
+    @model_validator(mode="after")
+    def _has_levels_and_an_end(self) -> Load:
+        if not self.listeners and not self.rates:
+            raise refused("has no level; give listeners: [1, 2, 4], rates: [0.5, 1], or both")
+        if (self.requests is None) == (self.duration_seconds is None):
+            given = "both are given" if self.requests is not None else "neither is given"
+            raise refused(f"a level is as long as requests or duration_seconds says; {given}")
+        for name in ("listeners", "rates"):
+            if len(set(levels := getattr(self, name))) < len(levels):
+                raise refused(f"{name} holds a level twice")
+        return self
+
+    def chosen(self) -> LoadJob:
+        """As a job carries it, the lightest level first."""
+        given = {**self.model_dump(exclude={"targets"}), **self.targets.model_dump()}
+        return LoadJob(**given | {"listeners": tuple(sorted(self.listeners)), "rates": tuple(sorted(self.rates))})

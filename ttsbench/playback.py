@@ -1,0 +1,66 @@
+"""What a listener hears of sound that comes in pieces: whether the next one is there when the last has been played.
+
+Pure numbers. Playback begins when 80 ms are there, and stops whenever the next piece is not. A piece is due when all
+before it has been played.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+PLAYABLE_SECONDS = 0.080
+
+# When it was held, and how many seconds of sound it is.
+Piece = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Stall:
+    """Silence because a piece was late: since when, and for how long."""
+
+    began: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Playback:
+    """Pieces as they are played."""
+
+    begins: float
+    ends: float
+    stalls: tuple[Stall, ...]
+    # How much later playback would have to begin for no piece to be late.
+    prebuffer_seconds: float
+
+    @property
+    def underrun_seconds(self) -> float:
+        """All silences together."""
+        return sum(stall.seconds for stall in self.stalls)
+
+    @property
+    def late_chunks(self) -> int:
+        """Those that were waited for."""
+        return len(self.stalls)
+
+
+def begins(pieces: Sequence[Piece]) -> float | None:
+    """When there was enough to begin with; where the whole is shorter, when all was there."""
+    enough, held = min(PLAYABLE_SECONDS, sum(seconds for _, seconds in pieces)), 0.0
+    for arrived, seconds in pieces:
+        held += seconds
+        if held and held >= enough:
+            return arrived
+    return None
+
+
+def play(pieces: Iterable[Piece], begins: float) -> Playback:
+    """From that moment on."""
+    at, before, prebuffer, stalls = begins, 0.0, 0.0, list[Stall]()
+    for arrived, seconds in pieces:
+        prebuffer = max(prebuffer, arrived - (begins + before))
+        if arrived > at:
+            stalls.append(Stall(at, arrived - at))
+            at = arrived
+        at, before = at + seconds, before + seconds
+    return Playback(begins, at, tuple(stalls), prebuffer)

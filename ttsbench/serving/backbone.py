@@ -1,0 +1,46 @@
+"""T3's backbone with a static cache whose rows are at positions of their own."""
+
+from __future__ import annotations
+
+import torch
+
+from ttsbench.optimizations.cache import AllRows, EachRow, WritingBackbone, Written
+
+
+class BatchedBackbone(WritingBackbone):
+    """A prompt is read into the rows of one utterance, and a step reads one position of each row."""
+
+    # Where the next prompt goes.
+    first_row = 0
+
+    @property
+    def rows(self) -> int:
+        """How many there is memory for."""
+        return self.keys[0].size(0) if self.keys else 0
+
+    @property
+    def positions(self) -> int:
+        """Of each row."""
+        return self.keys[0].size(2) if self.keys else 0
+
+    def reserve(self, rows: int, positions: int, dtype: torch.dtype) -> None:
+        """New memory for so many; what was there is gone."""
+        self._allocate(rows, positions, dtype)
+
+    def prefill(self, embeds: torch.Tensor, limit: int) -> torch.Tensor:
+        """Reads a prompt into the first positions of its rows. Room for what follows was reserved."""
+        rows, prompt = embeds.shape[:2]
+        own = slice(self.first_row, self.first_row + rows)
+        keys, values = ([layer[own] for layer in memory] for memory in (self.keys, self.values))
+        positions = AllRows(torch.arange(prompt, device=embeds.device))
+        return self._layers(embeds, Written(keys, values, positions, prompt))
+
+    def move(self, source: slice, target: slice, positions: int) -> None:
+        """Rows take others' place, as far as they were read."""
+        for layer in (*self.keys, *self.values):
+            layer[target, :, :positions] = layer[source, :, :positions]
+
+    def _forward_one(self, embed: torch.Tensor, position: torch.Tensor, span: int) -> torch.Tensor:
+        rows = embed.size(0)
+        keys, values = ([layer[:rows] for layer in memory] for memory in (self.keys, self.values))
+        return self._layers(embed, Written(keys, values, EachRow(position), span))

@@ -1,0 +1,168 @@
+"""S3Gen for several utterances at once: each row comes out as it does alone.
+
+Upstream's own batch does not do that: it draws one noise for all rows, and its encoder looks ahead into padding. Here
+each row has the noise of its own utterance, padding is taken out of every attention and of the look-ahead, and all
+convolutions of the flow are causal, so that what stands behind a row's end reaches nothing that counts. The vocoder's
+convolutions look both ways and its transform overlaps, so that it goes through utterances one by one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch.nn import functional
+
+from ttsbench.optimizations.parts import flow_solve
+from ttsbench.optimizations.parts.graphs import Graphs
+from ttsbench.optimizations.parts.s3gen import installed
+from ttsbench.optimizations.s3gen_graph import BUCKET_TOKENS
+from ttsbench.pipeline import Pipeline
+from ttsbench.serving.randomness import RandomStream
+from ttsbench.streaming.schedule import FRAMES_PER_TOKEN
+from ttsbench.swapping import swapped
+
+MEL_BANDS = 80
+
+
+class BatchedS3Gen:
+    """One S3Gen, with what the stack's slots put into it."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self._s3gen = pipeline.tts.s3gen
+        self._estimator, self._encoder = installed(pipeline)["s3gen_attention"]
+        fixed = installed(pipeline).get("cfm_steps")
+        self._steps = fixed.steps if fixed is not None else 2 if self._s3gen.meanflow else 10
+        self._graphs = Graphs() if pipeline.slots["s3gen_graph"] != "off" else None
+        self._source = OwnSource(self._s3gen.mel2wav.m_source)
+        # Captured graphs go on reading the encoder's tables of positions, also when longer ones took their place.
+        self._tables: set[torch.Tensor] = set()
+        self.calls = self.utterances = 0
+
+    @torch.inference_mode()
+    def mels(
+        self, tokens: Sequence[torch.Tensor], randoms: Sequence[RandomStream], voice: dict[str, Any]
+    ) -> list[torch.Tensor]:
+        """Of each utterance's speech tokens, (1, bands, frames)."""
+        self.calls += 1
+        self.utterances += len(tokens)
+        prompt, first = voice["prompt_token"].long(), voice["prompt_feat"].size(1)
+        whole = [torch.cat([prompt[0], given.to(prompt.device)]) for given in tokens]
+        noise = [self._noise(len(row), len(given), own) for row, given, own in zip(whole, tokens, randoms, strict=True)]
+        lengths = [len(row) for row in whole]
+        rows, longest = self._shape(len(whole), max(lengths))
+        batch = [
+            torch.stack([functional.pad(row, (0, longest - len(row))) for row in whole]),
+            torch.cat([functional.pad(start, (0, FRAMES_PER_TOKEN * longest - start.size(2))) for start in noise]),
+        ]
+        if self._graphs is not None or min(lengths) < longest:
+            batch.append(_ones_up_to(lengths, longest, batch[1]))
+        ids, start, *valid = (_with_rows(tensor, rows) for tensor in batch)
+        given = (ids, start, voice["prompt_feat"], voice["embedding"], *valid)
+        solved = self._work(*given) if self._graphs is None else self._graphs((rows, longest), self._work, *given)
+        return [solved[row : row + 1, :, first : FRAMES_PER_TOKEN * n].clone() for row, n in enumerate(lengths)]
+
+    @torch.inference_mode()
+    def wave(self, mel: torch.Tensor, random: RandomStream) -> torch.Tensor:
+        """As upstream's `inference` ends: the sound, with its beginning softened, (samples,)."""
+        self._source.random = random
+        with swapped(self._s3gen.mel2wav.m_source, "forward", self._source):
+            wave, _ = self._s3gen.hift_inference(mel.to(self._s3gen.dtype))
+        fade = self._s3gen.trim_fade
+        wave[:, : fade.numel()] *= fade[: wave.size(1)]
+        assert isinstance(wave, torch.Tensor)
+        return wave[0]
+
+    def _shape(self, rows: int, tokens: int) -> tuple[int, int]:
+        """Graphs are for powers of two and for buckets of lengths; nothing else needs to be."""
+        if self._graphs is None:
+            return rows, tokens
+        return 1 << (rows - 1).bit_length(), -(-tokens // BUCKET_TOKENS) * BUCKET_TOKENS
+
+    def _noise(self, tokens: int, speech: int, random: RandomStream) -> torch.Tensor:
+        """As upstream draws it for one utterance; for a mean flow, that of the speech before all of it."""
+        generator, shape = random.device, (1, MEL_BANDS, FRAMES_PER_TOKEN * tokens)
+        if not self._s3gen.meanflow:
+            return torch.randn(shape, generator=generator, device=generator.device)
+        of_speech = torch.randn((1, MEL_BANDS, FRAMES_PER_TOKEN * speech), generator=generator, device=generator.device)
+        noise = torch.randn(shape, generator=generator, device=generator.device)
+        noise[:, :, noise.size(2) - of_speech.size(2) :] = of_speech
+        return noise
+
+    def _work(
+        self,
+        ids: torch.Tensor,
+        start: torch.Tensor,
+        prompt: torch.Tensor,
+        speaker: torch.Tensor,
+        valid: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Tokens and noise to frames; `valid` is 1 for tokens and 0 for padding behind them."""
+        flow, rows = self._s3gen.flow, ids.size(0)
+        embedded = flow.input_embedding(ids)
+        hidden = self._encoder.work(embedded if valid is None else embedded * valid[:, :, None], valid)
+        self._tables.update((flow.encoder.embed.pos_enc.pe, flow.encoder.up_embed.pos_enc.pe))
+        mu = flow.encoder_proj(hidden).transpose(1, 2).contiguous()
+        cond = torch.zeros_like(mu)
+        cond[:, :, : prompt.size(1)] = prompt.transpose(1, 2)
+        spks = flow.spk_embed_affine_layer(functional.normalize(speaker, dim=1)).expand(rows, -1)
+        keys = None if valid is None else self._keys(valid)
+
+        def velocity(*arguments: torch.Tensor | None) -> torch.Tensor:
+            moved = self._estimator.velocity(*arguments, keys)
+            assert isinstance(moved, torch.Tensor)
+            return moved
+
+        return flow_solve.euler(velocity, flow.decoder, start, self._times(start), mu, spks, cond)
+
+    def _keys(self, valid: torch.Tensor) -> torch.Tensor:
+        """What attention in the estimator needs to know; with guidance, rows without conditions come last."""
+        module = self._estimator.module
+        frames = valid.repeat_interleave(FRAMES_PER_TOKEN, dim=1)[:, None].to(module.dtype)
+        marked = self._estimator.attention.mark_keys(frames if module.meanflow else frames.repeat(2, 1, 1))
+        assert isinstance(marked, torch.Tensor)
+        return marked
+
+    def _times(self, start: torch.Tensor) -> torch.Tensor:
+        """Of the Euler steps."""
+        decoder = self._s3gen.flow.decoder
+        times = torch.linspace(0, 1, self._steps + 1, device=start.device, dtype=start.dtype)
+        straight = self._s3gen.meanflow or decoder.t_scheduler != "cosine"
+        return times if straight else 1 - torch.cos(times * 0.5 * torch.pi)
+
+
+class OwnSource:
+    """In the place of `SourceModuleHnNSF.forward`: upstream's arithmetic, its numbers from one utterance's stream."""
+
+    def __init__(self, module: Any) -> None:
+        self._module = module
+        self.random: RandomStream | None = None
+
+    def __call__(self, f0: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+        """The pitch of each sample, (1, samples, 1); of upstream's three results the first is used."""
+        assert self.random is not None
+        generator, host, device = self._module.l_sin_gen, self.random.host, self.random.device
+        pitch, harmonics = f0.transpose(1, 2), generator.harmonic_num + 1
+        cycles = pitch * torch.arange(1, harmonics + 1, device=f0.device)[None, :, None] / generator.sampling_rate
+        phases = -math.pi + torch.rand(1, harmonics, 1, generator=host) * (2 * math.pi)
+        phases[:, 0] = 0
+        angles = 2 * math.pi * (torch.cumsum(cycles, dim=-1) % 1) + phases.to(f0.device)
+        sines = generator.sine_amp * torch.sin(angles)
+        voiced = (pitch > generator.voiced_threshold).to(torch.float32)
+        loudness = voiced * generator.noise_std + (1 - voiced) * generator.sine_amp / 3
+        sound = sines * voiced + loudness * torch.randn(sines.shape, generator=device, device=f0.device)
+        merged = self._module.l_tanh(self._module.l_linear(sound.transpose(1, 2)))
+        return merged, None, None
+
+
+def _ones_up_to(lengths: Sequence[int], longest: int, like: torch.Tensor) -> torch.Tensor:
+    """(rows, longest): 1 for what is there, 0 for padding behind it."""
+    ends = torch.tensor(lengths, device=like.device)[:, None]
+    return (torch.arange(longest, device=like.device) < ends).to(like.dtype)
+
+
+def _with_rows(tensor: torch.Tensor, rows: int) -> torch.Tensor:
+    """So many; the last one again and again, and nobody looks at those."""
+    return torch.cat([tensor, tensor[-1:].expand(rows - tensor.size(0), *tensor.shape[1:])])

@@ -1,0 +1,47 @@
+"""The batch as a pipeline's loop: a single utterance is a batch of one, so that all that is asked of a loop can be
+asked of it, and the server takes the decoder from it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from ttsbench.optimizations.decode import LeanLoop
+from ttsbench.optimizations.parts.t3 import Request
+from ttsbench.serving.decoder import Decoder
+from ttsbench.serving.randomness import RandomStream
+from ttsbench.swapping import swapped
+
+
+class BatchLoop(LeanLoop):
+    """In the place of a loop for one utterance; needs a static cache and the lean sampler, which it has of its own."""
+
+    # Its rows are at positions of their own, which the decoder knows: it takes no step by itself.
+    backbone: Any
+
+    def __init__(self, t3: Any, *, captured: bool) -> None:
+        super().__init__(t3)
+        self.option = "cuda_graph" if captured else "lean"
+        self.decoder = Decoder(self.model, captured=captured)
+        self.backbone, self.sampler = self.decoder.backbone, self.decoder.sampler
+
+    def evidence(self) -> dict[str, Any]:
+        """What else it can show for itself."""
+        return {} if self.decoder.graphs is None else self.decoder.graphs.evidence()
+
+    def _speak(self, embeds: torch.Tensor, request: Request, analyzer: Any) -> tuple[torch.Tensor, bool]:
+        """From the process's own random stream, as the package's loop."""
+        decoder = self.decoder
+        if decoder.backbone.positions < embeds.size(1) + request.limit:
+            decoder.reserve(decoder.slots, embeds.size(1) + request.limit)
+            self.sampler = decoder.sampler
+        heard = 0
+        with swapped(decoder, "on_logits", self.on_logits):
+            speaking = decoder.join(request, embeds, RandomStream.of_process(embeds.device), self.forced)
+            while not decoder.idle:
+                decoder.step()
+                if self.on_tokens is not None and len(speaking.drawn) > heard:
+                    self.on_tokens(torch.tensor([speaking.drawn[heard:]]))
+                    heard = len(speaking.drawn)
+        return torch.tensor([speaking.drawn], device=embeds.device), speaking.stopped

@@ -1,0 +1,49 @@
+"""The random numbers of one utterance, apart from those of all others: its tokens and its sound come from one seed.
+
+They are the numbers that a single run draws after `torch.manual_seed`: on a GPU from the device's stream, but for the
+vocoder's phases, which upstream draws on the host.
+"""
+
+from __future__ import annotations
+
+import torch
+
+
+class RandomStream:
+    """One stream on the device and one on the host; on a CPU they are the same."""
+
+    def __init__(self, device: torch.Generator, host: torch.Generator) -> None:
+        self.device = device
+        self.host = host
+        self._on_cuda = device.device.type == "cuda"
+        self._began = self._of_one_draw = 0
+
+    @classmethod
+    def seeded(cls, seed: int, device: torch.device) -> RandomStream:
+        """As after `torch.manual_seed`."""
+        of_device = torch.Generator(device).manual_seed(seed)
+        return cls(of_device, torch.Generator().manual_seed(seed) if device.type == "cuda" else of_device)
+
+    @classmethod
+    def of_process(cls, device: torch.device) -> RandomStream:
+        """What everything in the process draws from that names no stream."""
+        on_cuda = device.type == "cuda"
+        of_device = torch.cuda.default_generators[device.index or 0] if on_cuda else torch.default_generator
+        return cls(of_device, torch.default_generator)
+
+    def draw(self, race: torch.Tensor) -> None:
+        """The noise of one draw of a token, into its place."""
+        race.exponential_(1.0, generator=self.device)
+
+    def draw_first(self, race: torch.Tensor) -> None:
+        """The same for the first token; every later draw takes as much of the stream."""
+        if self._on_cuda:
+            self._began = self.device.get_offset()
+        self.draw(race)
+        if self._on_cuda:
+            self._of_one_draw = self.device.get_offset() - self._began
+
+    def rewind(self, draws: int) -> None:
+        """As if only so many tokens had been drawn. A CPU never draws ahead."""
+        if self._on_cuda:
+            self.device.set_offset(self._began + draws * self._of_one_draw)
