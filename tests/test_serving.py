@@ -368,6 +368,7 @@ SENSIBLE = {"decode": "lean", "cache": "static", "sampler": "lean", "s3gen_atten
     "slots",
     [
         {"decode": "upstream"}, {"cache": "dynamic"}, {"sampler": "upstream"}, {"sampler": "triton"},
+        {"prompt": "cuda_graph"},
         {"s3gen_attention": "upstream"}, {"dtype": "tf32"}, {"s3gen_dtype": "tf32"}, {"attention": "sdpa_math"},
         {"s3gen_compile": "reduce-overhead"}, {"vocoder": "graph"},
     ],
