@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from ttsbench.records import Cell
 from ttsbench.reports import decision, exact, loads, metrics
 from ttsbench.reports.decision import Judgement, Verdict
-from ttsbench.reports.exact import CountChange
+from ttsbench.reports.exact import Change, CountChange
 from ttsbench.reports.metrics import Metric
 from ttsbench.reports.pairing import Pair, Pairing, Wanted, wanted
 from ttsbench.reports.steadiness import Steadiness, steadiness
@@ -34,9 +34,22 @@ class Comparison:
     wanted: Wanted = NOTHING_WANTED
 
     @property
+    def hungrier(self) -> CountChange | None:
+        """What a GPU's allocator counted, where the candidate takes more than may be; two processes had to agree."""
+        allocated = next((change for change in self.counts if change.count is exact.ALLOCATED), None)
+        if allocated is None or allocated.change is not Change.MORE or len(self.pairing.valid) < 2:
+            return None
+        assert allocated.candidate is not None
+        assert allocated.baseline is not None
+        more_than = allocated.baseline * (1 + decision.THRESHOLD_MIN)
+        return allocated if allocated.candidate > more_than else None
+
+    @property
     def verdict(self) -> Verdict:
-        """Of all gating figures together: one that is slower makes it slower, one that is open leaves it open."""
+        """Of all together: a figure that is slower, or more memory, makes it slower; an open one leaves it open."""
         found = {judgement.verdict for judgement in self.judgements.values()} or {Verdict.INCONCLUSIVE}
+        if self.hungrier is not None:
+            return Verdict.SLOWER
         return next(v for v in (Verdict.SLOWER, Verdict.INCONCLUSIVE, Verdict.FASTER, Verdict.SAME) if v in found)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from ttsbench.records import Cell, Run
-from ttsbench.reports import metrics, statistics
+from ttsbench.reports import loads, metrics, statistics
 from ttsbench.reports.comparison import GATING, gating
 from ttsbench.reports.metrics import Metric
 from ttsbench.reports.pairing import spoiled_by
@@ -24,6 +24,8 @@ UNITS = {
     metrics.RTF.name: "s/s",
     metrics.TTFA.name: "s",
     metrics.FORWARD.name: "s",
+    loads.BUSIEST.name: "s/s",
+    loads.LIGHTEST.name: "s",
     metrics.PEAK_MEMORY.name: "bytes",
     metrics.ENERGY.name: "J/s",
     metrics.DECODE.name: "s/token",

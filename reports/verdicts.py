@@ -133,7 +133,8 @@ def complaints(one: Compared) -> list[tuple[str, str]]:
     judged = [(judgement.verdict, one.told(name)) for name, judgement in one.found.judgements.items()]
     if not judged:
         judged = [(Verdict.INCONCLUSIVE, "; ".join(notes(one)) or "there is no figure")]
-    found = [*judged, *((QUALITY, fault) for fault in one.faults)]
+    hungrier = [] if one.found.hungrier is None else [(Verdict.SLOWER, words.hunger(one.found.hungrier))]
+    found = [*judged, *hungrier, *((QUALITY, fault) for fault in one.faults)]
     return [(reason, told) for reason in REASONS for kind, told in found if kind == reason]
 
 

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import math
 
-from ttsbench.reports import comparison, metrics
+from ttsbench.reports import comparison, loads, metrics
 from ttsbench.reports.comparison import Comparison
 from ttsbench.reports.decision import Judgement, Verdict
+from ttsbench.reports.exact import CountChange
 from ttsbench.reports.listings import signed
 from ttsbench.reports.metrics import Metric
 from ttsbench.reports.sides import Match
 
 FIGURES = {metric.name: metric for metric in comparison.GATING}
 # Of these, less is said to be faster; of the others, to be less.
-TIMES = {metric.name for metric in (metrics.RTF, metrics.TTFA, metrics.FORWARD)}
+TIMES = {metric.name for metric in (metrics.RTF, metrics.TTFA, metrics.FORWARD, *comparison.LOADED)}
 VERBS = {
     Verdict.SLOWER: "is slower than",
     Verdict.FASTER: "is faster than",
@@ -26,6 +27,8 @@ FACTOR_MIN = 1.995
 WIDE = 4
 FIGURE_WORDS = {
     metrics.FORWARD.name: "a forward",
+    loads.BUSIEST.name: "time per second of audio under the most load",
+    loads.LIGHTEST.name: "time to first audio under the least load",
     metrics.PEAK_MEMORY.name: "peak memory",
     metrics.ENERGY.name: "energy",
 }
@@ -49,7 +52,15 @@ def other(match: Match) -> str:
 
 def figures(found: Comparison) -> str:
     """What each figure says."""
-    return "; ".join(phrase(name, judgement) for name, judgement in found.judgements.items()) or NO_FIGURES
+    said = [phrase(name, judgement) for name, judgement in found.judgements.items()] or [NO_FIGURES]
+    return "; ".join([*said, *([hunger(found.hungrier)] if found.hungrier is not None else [])])
+
+
+def hunger(change: CountChange) -> str:
+    """A count needs no interval."""
+    before, after = change.baseline or 0.0, change.candidate or 0.0
+    text = change.count.text
+    return f"allocated memory is {after / before - 1:.1%} more, {text(before)} → {text(after)} MiB"
 
 
 def phrase(name: str, judgement: Judgement) -> str:

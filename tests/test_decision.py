@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ttsbench.records import Cell, Guard, Memory, Utterance
-from ttsbench.reports import comparison, decision, exact, metrics
+from ttsbench.reports import comparison, decision, exact, metrics, words
 from ttsbench.reports.decision import Verdict
 from ttsbench.reports.pairing import Pairing, beside, pair_up, wanted
 from ttsbench.reports.steadiness import steadiness
@@ -256,6 +257,25 @@ def test_counts_are_compared_to_the_last_one(make_cell: MakeCell) -> None:
     assert changed([counting(10), counting(11)], [counting(10)])["decode_per_step.launches"] is exact.Change.UNCLEAR
     assert changed([make_cell()], [counting(10)])["decode_per_step.launches"] is exact.Change.UNCLEAR
     assert "decode_per_step.launches" not in changed([make_cell()], [make_cell()])
+
+
+@pytest.mark.parametrize(
+    ("allocated", "processes", "hungrier"),
+    [([1040] * 5, 5, True), ([1020] * 5, 5, False), ([900] * 5, 5, False), ([1040], 1, False),
+     ([1040, 1041, 1040, 1040, 1040], 5, False)],
+)  # fmt: skip
+def test_more_memory_on_a_gpu_is_no_better_than_more_time(
+    make_cell: MakeCell, make_utterance: Callable[..., Utterance], allocated: list[int], processes: int, hungrier: bool
+) -> None:
+    def side(peaks: list[int]) -> list[Cell]:
+        cells = series(make_cell, make_utterance, SECONDS[: len(peaks)])
+        return [replace(c, memory=Memory(1, 1, allocated_peak_bytes=p)) for c, p in zip(cells, peaks, strict=True)]
+
+    found = comparison.whole(pair_up(side(allocated), side([1000] * processes)))
+    assert (found.hungrier is not None) is hungrier
+    assert (found.verdict is Verdict.SLOWER) is hungrier
+    assert ("allocated memory is 4.0% more" in words.figures(found)) is hungrier
+    assert not hungrier or comparison.whole(pair_up(side([1000] * processes), side(allocated))).hungrier is None
 
 
 def test_the_whole_is_as_bad_as_its_worst_figure() -> None:
