@@ -10,7 +10,7 @@ UV := .venv/.uv-$(UV_VERSION)-python-$(PYTHON_VERSION)
 READY := .venv/.ready-$(UV_VERSION)-python-$(PYTHON_VERSION)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup bench test lint typecheck lock overhead screenshots clean
+.PHONY: help setup bench test alone lint typecheck lock overhead screenshots clean
 
 help: ## List what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,6 +22,9 @@ bench: $(READY) ## Compare three stacks on any machine, within minutes
 
 test: $(READY) ## Run the tests
 	@$(BIN)/python -m pytest -n 2 --dist loadfile
+
+alone: $(READY) ## Run the tests that need the machine to themselves, about 25 minutes
+	@$(BIN)/python -m pytest -m alone
 
 lint: $(READY) ## Check style and formatting
 	@$(BIN)/ruff check

@@ -360,7 +360,9 @@ def fake_nvml(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeNvml]:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Tests marked `gpu` are skipped, with the reason, where torch can use none."""
+    """Tests marked `gpu` are skipped where torch can use none, those marked `alone` where others run beside them."""
+    if item.get_closest_marker("alone") is not None and "alone" not in item.config.option.markexpr:
+        pytest.skip("needs the machine to itself: make alone")
     if item.get_closest_marker("gpu") is not None and (problem := environment.machine().cuda_problem):
         pytest.skip(problem)
 

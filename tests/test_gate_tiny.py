@@ -36,6 +36,9 @@ SLOWER_CFM = """
 """
 PLANTED = 0.15
 SECONDS_MAX = 240  # 60 to 90 where nothing else runs
+SAME_CODE_TIMES = 20
+
+pytestmark = pytest.mark.alone
 
 
 @pytest.mark.timeout(SECONDS_MAX + 60)
@@ -57,3 +60,10 @@ def test_a_planted_slowdown_of_one_stage_is_found_and_named(bench: Any) -> None:
     assert any(note.startswith("lean: cfm took") for note in found["notes"]), found["notes"]
     assert "second series, RTF: 1." in ended.stdout
     assert bench.worktrees() == 1
+
+
+@pytest.mark.timeout(SAME_CODE_TIMES * SECONDS_MAX)
+def test_the_same_code_is_never_called_slower(bench: Any) -> None:
+    bench.scenario.write_text(SCENARIO)
+    ended = [bench.gate("--base", "HEAD", seconds_max=SECONDS_MAX).returncode for _ in range(SAME_CODE_TIMES)]
+    assert set(ended) <= {ExitCode.OK, ExitCode.INCONCLUSIVE}, ended
