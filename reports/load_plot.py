@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
-from io import StringIO
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ttsbench.records import Run
 from ttsbench.reports import loads, tables
+from ttsbench.reports.drawings import svg
+from ttsbench.reports.plain import printable
 from ttsbench.reports.tables import StackResult
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 PANELS = ((loads.CLOSED, "listeners"), ("open", "requests a second"))
 
@@ -21,7 +25,12 @@ def drawings(run: Run) -> dict[str, str]:
 
 def curve(stacks: list[StackResult]) -> str:
     """An SVG: the time to first audio of half and of nearly all requests, and the target."""
+    return svg(lambda: _figure(stacks))
+
+
+def _figure(stacks: list[StackResult]) -> Figure:
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator
 
     panels = [(kind, label) for kind, label in PANELS if any(_has(stack, kind) for stack in stacks)]
     figure = Figure(figsize=(5.5 * len(panels), 4.2), layout="constrained")
@@ -33,11 +42,11 @@ def curve(stacks: list[StackResult]) -> str:
         ticks = sorted({size for stack in stacks for of, size in loads.levels_of(stack) if of == kind})
         axes.set_xticks(ticks, [f"{size:g}" for size in ticks], minor=False)
         axes.minorticks_off()
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter("{x:g}")
         axes.legend(fontsize="small")
-    figure.suptitle(tables.titled("Load against latency", stacks))
-    drawn = StringIO()
-    figure.savefig(drawn, format="svg", metadata={"Date": None})
-    return drawn.getvalue()
+    figure.suptitle(printable(tables.titled("Load against latency", stacks)))
+    return figure
 
 
 def _draw(axes: Any, stack: StackResult, kind: str, colour: str) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,16 @@ from ttsbench.reports import (
     claims,
     comparison,
     forwards,
+    load_plot,
+    loads,
     markdown,
     metrics,
     pages,
     players,
     report_plots,
     sides,
+    stream_plot,
+    streaming,
     tables,
     verdict_cards,
 )
@@ -109,12 +114,30 @@ def _tables(run: Run) -> dict[str, Any]:
         "overview": _listed("overview", [*tables.overview(run), *forwards.overview(run)]),
         "stages": _listed("stages", tables.stages(run)),
         "details": _listed("details", tables.detail(run)),
+        "streams": _listed("streams", [table for build in STREAMS for table in build(run)]),
+        "timelines": _pictures(stream_plot.drawings(run)),
+        "loads": _listed("loads", loads.overview(run)),
+        "curves": _pictures(load_plot.drawings(run)),
         "ladder": _listed("ladder", tables.ladder(run)),
         "qualities": _listed("quality", tables.quality(run)),
         "memory": _listed("memory", tables.memory(run)),
         "claims": _claims(run),
         "ablation": _ablation(run),
     }
+
+
+STREAMS = (streaming.listener, streaming.engine, streaming.seams, streaming.voices)
+# A timeline takes up to 100 kB.
+PICTURES_MAX = 12
+
+
+def _pictures(drawn: Mapping[str, str]) -> list[tuple[str, str]]:
+    """File and address of each; the rest lies beside the page."""
+    return [(name, _picture(svg)) for name, svg in islice(drawn.items(), PICTURES_MAX)]
+
+
+def _picture(svg: str) -> str:
+    return f"data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}"
 
 
 def _listed(name: str, found: Sequence[Table]) -> list[dict[str, Any]]:
@@ -139,10 +162,9 @@ def _ablation(run: Run) -> dict[str, Any] | None:
     found = ablation.ablation(run)
     if found is None:
         return None
-    drawn = base64.b64encode(ablation.waterfall(found).encode()).decode()
     return {
         "table": pages.table(ablation.table(found), "ablation", words=True),
-        "picture": f"data:image/svg+xml;base64,{drawn}",
+        "picture": _picture(ablation.waterfall(found)),
     }
 
 
@@ -208,6 +230,8 @@ def _contents(context: dict[str, Any]) -> list[tuple[str, str]]:
         ("stages", "Stages", has["stages"] or context["stages"]),
         ("samples", "Samples", has["samples"]),
         ("first-audio", "First audio", has["first_audio"]),
+        ("streams", "Streams", context["streams"]),
+        ("load", "Load", context["loads"]),
         ("ladder", "Cold ladder", context["ladder"]),
         ("claims", "Claims", context["claims"]),
         ("ablation", "Ablation", context["ablation"]),

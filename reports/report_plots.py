@@ -120,7 +120,7 @@ def _point(run: Run, stacks: Sequence[StackResult], share: int) -> dict[str, Any
         "places": [_drawn(place) for place in found],
         "fronts": {kind: [place.label for place in line] for kind, line in fronts(found).items()},
         "stages": {clock: stage_stacks(stacks, device=clock == "device") for clock in ("host", "device")},
-        "samples": [_samples(stack, share) for stack in stacks if stack.timed],
+        "samples": [_samples(stack, share) for stack in stacks if any(map(_values, stack.timed))],
         "ladder": [rungs for stack in stacks for rungs in _ladder(stack)],
         "first_audio": first_audio(stacks),
     }

@@ -15,7 +15,7 @@ import pytest
 from ttsbench import load_cell, playback, records, worker
 from ttsbench.errors import ScenarioError
 from ttsbench.jobs import Fake, Job, Load
-from ttsbench.reports import comparison, load_plot, loads, markdown, samples, tables
+from ttsbench.reports import comparison, load_plot, loads, markdown, report_page, samples, tables
 from ttsbench.reports.loads import Figures
 from ttsbench.scenarios.schema import parse
 from ttsbench.serving.calls import PLAYED, Call
@@ -190,6 +190,13 @@ def run(make_job: Callable[..., Job], make_run: Callable[..., records.Run], tmp_
 
 
 class TestReport:
+    def test_its_page_has_the_curve_and_the_levels_and_no_empty_plot(self, run: records.Run, tmp_path: Path) -> None:
+        text = report_page.page(run, tmp_path)
+        assert '<section id="load">' in text
+        assert 'alt="load.svg: time to first audio by load"' in text
+        assert '<section id="samples">' not in text
+        assert "mathdefault" not in load_plot.drawings(run)["load.svg"]
+
     def test_the_record_comes_back_as_it_was(self, run: records.Run, tmp_path: Path) -> None:
         records.write_run(tmp_path, run)
         assert records.read_run(tmp_path) == run

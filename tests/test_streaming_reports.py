@@ -8,6 +8,7 @@ import math
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,7 +17,17 @@ from hypothesis import strategies as st
 
 from ttsbench import records
 from ttsbench.records import Cell, Chunk, Seams, Streamed, Utterance, Voice
-from ttsbench.reports import continuity, markdown, metrics, samples, sides, stream_plot, streaming, tables
+from ttsbench.reports import (
+    continuity,
+    markdown,
+    metrics,
+    report_page,
+    samples,
+    sides,
+    stream_plot,
+    streaming,
+    tables,
+)
 from ttsbench.reports.continuity import Playback
 
 Make = Callable[..., Any]
@@ -152,6 +163,13 @@ def test_a_stack_that_claims_to_stream_and_does_not_is_named(make_streams: Make)
     assert "it is no stream" in markdown.report(sliced)
     assert not streaming.warnings(make_streams((0.2, 0.1), (0.4, 1.0)))
     assert not streaming.warnings(make_streams((0.6, 1.0)))
+
+
+def test_the_page_has_timelines_and_tables_of_streams(make_streams: Make, tmp_path: Path) -> None:
+    text = report_page.page(make_streams((0.2, 0.1), (0.4, 0.5)), tmp_path)
+    assert '<section id="streams">' in text
+    assert "tokens, chunks and playback over time" in text
+    assert "data:image/svg+xml;base64," in text
 
 
 def test_runs_without_streams_have_none_of_it(make_run: Make) -> None:
