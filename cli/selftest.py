@@ -20,6 +20,8 @@ from ttsbench.reports.pairing import Pair, beside
 from ttsbench.reports.tables import Table
 
 COMPARISONS, QUICK_COMPARISONS = 1000, 100
+# Of a hundred comparisons five may be wrong where one is allowed; that more are is less likely than this.
+CHANCE = 0.01
 BASELINE, CANDIDATE = "upstream", "candidate"
 EFFECTS = (0.0, 0.03, 0.05, 0.08)
 WRONG_MAX = 0.01
@@ -91,9 +93,21 @@ class Outcome:
         allowed, needed = self.setting.wrong_max, POWER_MIN.get((self.setting.name, self.effect), 0.0)
         found = self.share(Verdict.SLOWER)
         return [
-            *([f"wrong {self.wrong:.1%} of the time, allowed {allowed:.1%}"] if self.wrong > allowed else []),
-            *([f"found {found:.1%} of the time, promised {needed:.0%}"] if found < needed else []),
+            *(
+                [f"wrong {self.wrong:.1%} of the time, allowed {allowed:.1%}"]
+                if self._above(self.wrong, allowed)
+                else []
+            ),
+            *([f"found {found:.1%} of the time, promised {needed:.0%}"] if self._above(1 - found, 1 - needed) else []),
         ]
+
+    def _above(self, share: float, allowed: float) -> bool:
+        """Of a thousand comparisons, whether it is more; of fewer, whether chance would hardly make so much of it."""
+        if self.comparisons >= COMPARISONS:
+            return share > allowed
+        from scipy.special import bdtrc
+
+        return bool(bdtrc(round(share * self.comparisons) - 1, self.comparisons, allowed) < CHANCE)
 
 
 def run(*, quick: bool) -> ExitCode:

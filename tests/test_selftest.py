@@ -32,15 +32,22 @@ def outcome(effect: float, **verdicts: int) -> Outcome:
 @pytest.mark.parametrize(
     ("found", "complaint"),
     [
-        (outcome(0.0, same=99, slower=1), ""),
-        (outcome(0.0, same=98, slower=1, faster=1), "wrong 2.0%"),
-        (outcome(0.0, inconclusive=100), ""),
-        (outcome(0.05, slower=75, inconclusive=25), ""),
-        (outcome(0.05, slower=74, inconclusive=26), "found 74.0%"),
-        (outcome(0.05, slower=98, same=2), "wrong 2.0%"),
-        (outcome(0.08, slower=98, inconclusive=2), "promised 99%"),
-        (outcome(0.03, same=50, slower=50), ""),
-        (outcome(0.03, faster=100), "wrong 100.0%"),
+        (outcome(0.0, same=990, slower=10), ""),
+        (outcome(0.0, same=989, slower=6, faster=5), "wrong 1.1%"),
+        (outcome(0.0, inconclusive=1000), ""),
+        (outcome(0.05, slower=750, inconclusive=250), ""),
+        (outcome(0.05, slower=749, inconclusive=251), "found 74.9%"),
+        (outcome(0.05, slower=980, same=20), "wrong 2.0%"),
+        (outcome(0.08, slower=989, inconclusive=11), "promised 99%"),
+        (outcome(0.03, same=500, slower=500), ""),
+        (outcome(0.03, faster=1000), "wrong 100.0%"),
+        # Of a hundred, as far as chance goes.
+        (outcome(0.0, same=96, slower=4), ""),
+        (outcome(0.0, same=95, slower=5), "wrong 5.0%"),
+        (outcome(0.05, slower=66, inconclusive=34), ""),
+        (outcome(0.05, slower=60, inconclusive=40), "found 60.0%"),
+        (outcome(0.08, slower=96, inconclusive=4), ""),
+        (outcome(0.08, slower=95, inconclusive=5), "promised 99%"),
     ],
 )
 def test_what_is_promised(found: Outcome, complaint: str) -> None:
