@@ -110,8 +110,13 @@ EXACT = [
 ]
 
 
-@pytest.mark.parametrize(("shape", "slots"), EXACT, ids=str)
-@pytest.mark.parametrize("family", ["chatterbox", "spark-tts"])
+# What takes 20 s under the interpreter is seen in T3 by other tests.
+OF_BOTH = [("chatterbox", *case) for case in EXACT if "linear" not in case[1]] + [
+    ("spark-tts", *case) for case in EXACT
+]
+
+
+@pytest.mark.parametrize(("family", "shape", "slots"), OF_BOTH, ids=str)
 def test_an_option_takes_effect_and_changes_nothing(
     make: Make, family: str, shape: Shape, slots: dict[str, str]
 ) -> None:

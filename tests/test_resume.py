@@ -48,7 +48,8 @@ from ttsbench import runner, worker
 from ttsbench.cli import app
 
 def measure(job, folder, tell, ladder):
-    Path(folder, "working").write_text(str(os.getpid()))
+    Path(folder, "begun").write_text(str(os.getpid()))
+    Path(folder, "begun").replace(Path(folder, "working"))  # whole, or not at all: it may be killed here
     time.sleep(float(sys.argv[0]))
     return {}
 
