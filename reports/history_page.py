@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ttsbench.reports import history, markdown
+from ttsbench.reports import drawings, history, markdown
 from ttsbench.reports.history import Entry, Series, Step, signed
 from ttsbench.reports.tables import Table
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 COLUMNS = ("stack", "figure", "runs", "first", "latest", "steps")
 PANELS_PER_ROW = 3
 PANEL_INCHES = (4.2, 2.6)
-# Matplotlib would take $ for the beginning of a formula, and ids would differ from one drawing to the next.
-STYLE: Any = {"text.parse_math": False, "svg.hashsalt": "ttsbench", "font.size": 8}
 ADVISORY = "Steps are advisory: they say where to look, and decide nothing."
 
 Groups = Mapping[tuple[str, ...], Sequence[Series]]
@@ -78,18 +78,17 @@ def _step(step: Step) -> list[str]:
 
 def plot(found: Sequence[Series]) -> str:
     """An SVG of one metric: a panel per stack, and in it a line per machine and work."""
-    from matplotlib import rc_context
+    return drawings.svg(lambda: _figure(list(grouped(found, "stack", "point").values())))
+
+
+def _figure(panels: Sequence[Sequence[Series]]) -> Figure:
     from matplotlib.figure import Figure
 
-    panels = list(grouped(found, "stack", "point").values())
     rows, columns = -(-len(panels) // PANELS_PER_ROW), min(PANELS_PER_ROW, len(panels))
-    with rc_context(STYLE):
-        figure = Figure(figsize=(PANEL_INCHES[0] * columns, PANEL_INCHES[1] * rows), layout="constrained")
-        for number, panel in enumerate(panels, start=1):
-            _draw(figure.add_subplot(rows, columns, number), panel)
-        drawn = io.StringIO()
-        figure.savefig(drawn, format="svg", metadata={"Date": None})
-    return drawn.getvalue()
+    figure = Figure(figsize=(PANEL_INCHES[0] * columns, PANEL_INCHES[1] * rows), layout="constrained")
+    for number, panel in enumerate(panels, start=1):
+        _draw(figure.add_subplot(rows, columns, number), panel)
+    return figure
 
 
 def _draw(axes: Any, panel: Sequence[Series]) -> None:
@@ -111,10 +110,11 @@ def _draw(axes: Any, panel: Sequence[Series]) -> None:
             axes.axvline(before.time + (after.time - before.time) / 2, color=colour, linestyle="--", linewidth=0.8)
             axes.annotate(
                 signed(change.ratio), (after.time, change.after * scale), xytext=(2, 6), textcoords="offset points",
-                color=colour,
+                color=colour, fontsize=8,
             )  # fmt: skip
     axes.set_title(panel[0].name, fontsize=9)
-    axes.set_ylabel(panel[0].metric.label)
+    axes.set_ylabel(panel[0].metric.label, fontsize=8)
+    axes.tick_params(labelsize=8)
     axes.tick_params(axis="x", labelrotation=30)
     axes.margins(y=0.25)
     if len(panel) > 1:
