@@ -24,7 +24,8 @@ BUCKET = 64
 def apply(pipeline: Pipeline, option: str) -> None:
     """Puts the replay in the place of the layers' calls."""
     if option == "cuda_graph":
-        pipeline.loop.backbone.read = ReplayedPrompt(pipeline.loop.backbone)
+        pipeline.loop.backbone.read = replayed = ReplayedPrompt(pipeline.loop.backbone)
+        pipeline.before_layers_are_noted.append(replayed.graphs.forget)
 
 
 def attest(pipeline: Pipeline, option: str) -> dict[str, Any]:

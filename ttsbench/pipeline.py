@@ -126,6 +126,8 @@ class Pipeline:
         # Contexts that T3's loop runs in.
         self.around_t3: list[Callable[[], AbstractContextManager[Any]]] = []
         self.seen = Seen()
+        # Has a captured part of T3 captured anew, since its layers are called only then.
+        self.before_layers_are_noted: list[Callable[[], None]] = []
         # What `compile` put in the place of eager calls.
         self.compiled: list[Any] = []
         self._last_arguments: dict[str, dict[str, Any]] = {}
