@@ -236,9 +236,7 @@ def test_a_replayed_prompt_serves_other_lengths_and_is_seen(make: Make, family: 
         bench.slot_module("prompt").attest(eager, "cuda_graph")
 
 
-def test_the_dtype_is_seen_where_a_prompt_is_replayed(
-    make: Make, late: type, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_dtype_is_seen_where_a_prompt_is_replayed(make: Make, late: type, monkeypatch: pytest.MonkeyPatch) -> None:
     """A replay calls no layer; what a capture calls has to be noted."""
 
     class Recorded(late):  # type: ignore[misc]

@@ -29,6 +29,10 @@ from ttsbench.serving.flow import BatchedS3Gen
 from ttsbench.serving.load import CLOSED, level
 from ttsbench.serving.loop import BatchLoop
 from ttsbench.serving.randomness import RandomStream
+from ttsbench.serving.voicing import Chunked, Drawn
+from ttsbench.serving.windows import WindowsTogether
+from ttsbench.streaming.listener import Listener
+from ttsbench.streaming.stream import Stream
 
 ON_GPU = torch.cuda.is_available()
 DEVICE = "cuda" if ON_GPU else "cpu"
@@ -36,6 +40,7 @@ BATCHED = {
     "decode": "lean", "cache": "static", "sampler": "lean", "serve": "batched", "s3gen_attention": "sdpa",
     "watermark": "off",
 }  # fmt: skip
+STREAMED = {**BATCHED, "stream": "windowed"}
 TEXTS = ("Two words.", "A second text, which is somewhat longer than the first one.", "Three.", "And one more to say.")
 
 Make = Callable[..., Pipeline]
@@ -238,8 +243,60 @@ class TestSound:
         assert off_by(both[0, :40], alone[0]) > 1e-3
 
 
+class TestWindows:
+    @pytest.mark.parametrize("family", ["chatterbox", "turbo"])
+    def test_each_stream_sounds_as_it_does_alone(self, make: Make, family: str) -> None:
+        """Whoever shares the flow and the vocoder with it, and however long the others' windows are."""
+        pipeline = make(family, **STREAMED)
+        streamer = pipeline.streamer
+        assert streamer is not None
+        spoken = [speech(length, length).tolist() for length in (40, 23, 75)]
+
+        def streams() -> tuple[list[Listener], list[Stream]]:
+            listeners = [Listener() for _ in spoken]
+            voice, t3 = pipeline.tts.conds.gen, pipeline.tts.t3
+            return listeners, [
+                Stream(streamer.new_design(voice, seed), pipeline.streaming, own, lambda wave: wave, t3)
+                for seed, own in enumerate(listeners)
+            ]
+
+        heard, together = streams()
+        windows, sizes = WindowsTogether(pipeline), []
+        for stream, tokens in zip(together, spoken, strict=True):
+            stream.end(tokens)
+        while dues := {stream: due for stream in together if (due := stream.due())}:
+            windows.speak(dues)
+            sizes.append(len(dues))
+        assert sizes[0] == 3
+        assert sizes[-1] == 1
+        wanted, alone = streams()
+        for stream, tokens in zip(alone, spoken, strict=True):
+            stream.finish(tokens)
+        for one, other in zip(heard, wanted, strict=True):
+            assert [piece.samples.numel() for piece in one.heard] == [piece.samples.numel() for piece in other.heard]
+            assert off_by(one.wave, other.wave) < 1e-4
+
+    def test_who_would_hear_nothing_first_comes_first(self, make: Make) -> None:
+        """And who has nothing yet was promised something by a certain time."""
+        chunked = Chunked(make(**STREAMED), Silent(), patience_seconds=1.0)
+        rich, poor, new, late = (Call(number, scheduled) for number, scheduled in enumerate((0.0, 0.0, 9.5, 8.0)))
+        rich.pieces, poor.pieces = [(1.0, 20.0)], [(2.0, 8.2)]
+        for call in (rich, poor, new, late):
+            chunked.take(Drawn(call, RandomStream.of_process(torch.device("cpu")), tuple(range(30)), last=False))
+        assert sorted(chunked._due, key=chunked._runs_dry) == [late, poor, new, rich]
+
+
+class Silent:
+    """Takes sound, and does nothing with it."""
+
+    def hold(self, call: Call, audio_seconds: float) -> None:
+        """Nobody listens."""
+
+    def finish(self, call: Call) -> None:
+        """Nobody waits."""
+
+
 PLAN = Load((1, 3), (), ttfa_seconds=60.0, underrun_seconds=0.0, requests=4, warmup=0.0)
-STREAMED = {**BATCHED, "stream": "windowed"}
 
 
 def asking(call: Call) -> None:

@@ -132,16 +132,16 @@ class Batch(_Clocked):
         self._pipeline = pipeline
         self._decoder, self._model = loop.decoder, loop.model
         self._asked_by: dict[Speaking, _Asked] = {}
-        self._beside = Beside(self._voicing(), pipeline.device)
+        self._beside = Beside(self._voicing(load), pipeline.device)
         self.streams = self._beside.voicing.early
         wanted = max([*load.listeners, SLOTS_FOR_RATES if load.rates else 1])
         self._positions = max(self._positions_of(text) for text in range(len(pipeline.texts)))
         self.slots = min(wanted, self._slots_that_fit(load))
         self._decoder.reserve(self.slots, self._positions)
 
-    def _voicing(self) -> Whole | Chunked:
+    def _voicing(self, load: Load) -> Whole | Chunked:
         if self._pipeline.streamer is not None:
-            return Chunked(self._pipeline, self)
+            return Chunked(self._pipeline, self, load.ttfa_seconds)
         return Whole(self._pipeline, self)
 
     @torch.inference_mode()
