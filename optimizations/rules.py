@@ -183,7 +183,6 @@ def _batch_rules(chosen: Mapping[str, str]) -> tuple[Rule, ...]:
         ("decode", ("lean", "cuda_graph"), "the package's own loop speaks one utterance"),
         ("cache", ("static",), "utterances join and leave it in place"),
         ("sampler", ("lean",), "it draws each row from a stream of its own"),
-        ("prompt", ("eager",), "a captured prompt is written to one place, and each utterance has a slot of its own"),
         ("s3gen_attention", ("sdpa", "flash_attention_2"), "upstream's S3Gen lets padding into the last tokens"),
     )
     return (

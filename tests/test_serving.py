@@ -19,6 +19,7 @@ from ttsbench.errors import CellError
 from ttsbench.jobs import Job, Load
 from ttsbench.optimizations import rules
 from ttsbench.optimizations.parts.t3 import Prompt, Request
+from ttsbench.optimizations.prompt import ReplayedPrompt
 from ttsbench.optimizations.watermark import NoWatermark
 from ttsbench.pipeline import Length, Pipeline
 from ttsbench.reports.loads import Figures, ttfa
@@ -151,6 +152,31 @@ def test_everybody_draws_what_they_draw_alone(
         assert spoken.flatten().tolist() == wanted
         assert torch.equal(torch.rand(3, generator=speaking.random.device, device=DEVICE), after)
     assert stops == any(speaking.stopped for speaking, *_ in guests)
+
+
+@pytest.mark.usefixtures("late")
+@pytest.mark.parametrize("family", ["chatterbox", "turbo"])
+def test_captured_prompts_are_read_beside_the_slots_and_moved_to_their_own(make: Make, family: str) -> None:
+    plain, captured = (
+        Party(make(family, **BATCHED), slots=3),
+        Party(make(family, **BATCHED, prompt="cuda_graph"), slots=3),
+    )
+    drawn = []
+    for party in (plain, captured):
+        guests = [party.join(text, 40 + text, 12 + text) for text in range(3)]
+        for _ in range(14):
+            party.go_on()
+        guests.append(party.join(3, 50, 9))  # into a slot that somebody has left
+        while not party.decoder.idle:
+            party.go_on()
+        drawn.append([guest.drawn for guest in guests])
+    assert drawn[0] == drawn[1]
+    read = captured.decoder.backbone.read
+    assert isinstance(read, ReplayedPrompt)
+    assert read.graphs.replays == 4
+    assert read.graphs.captures < 4
+    kept = plain.decoder.backbone, captured.decoder.backbone
+    assert kept[0].rows == kept[1].rows == kept[1].keys[0].size(0) - captured.decoder.rows_per_slot
 
 
 def test_rows_of_other_sampling_do_not_disturb_each_other(make: Make) -> None:
@@ -425,7 +451,6 @@ SENSIBLE = {"decode": "lean", "cache": "static", "sampler": "lean", "s3gen_atten
     "slots",
     [
         {"decode": "upstream"}, {"cache": "dynamic"}, {"sampler": "upstream"}, {"sampler": "triton"},
-        {"prompt": "cuda_graph"},
         {"s3gen_attention": "upstream"}, {"dtype": "tf32"}, {"s3gen_dtype": "tf32"}, {"attention": "sdpa_math"},
         {"s3gen_compile": "reduce-overhead"}, {"vocoder": "graph"},
     ],

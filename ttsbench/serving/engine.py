@@ -154,7 +154,7 @@ class Batch(_Clocked):
         return prompt.embeds.size(1) + request.limit
 
     def _slots_that_fit(self, load: Load) -> int:
-        one = self._decoder.bytes_of(1, self._positions)
+        one, two = (self._decoder.bytes_of(slots, self._positions) for slots in (1, 2))
         if load.memory_gib is not None:
             allowed = int(load.memory_gib * 2**30)
         else:
@@ -165,14 +165,16 @@ class Batch(_Clocked):
                 f"{allowed / 2**20:,.0f} MiB",
                 mend="Give workload.load.memory_gib more, or shorter texts",
             )
-        return allowed // one
+        return 1 + (allowed - one) // (two - one)
 
+    @torch.inference_mode()
     def warm_up(self) -> None:
         """Everything that steps and S3Gen may need, captured and compiled before somebody waits for it."""
         slots, request = self._pipeline.slots, self._request(0)
+        prompts = [self._asked(text)[1].embeds for text in range(len(self._pipeline.texts))]
         if self._decoder.graphs is not None or self._pipeline.compiled:
             with self._as_in_t3():
-                self._decoder.warm_up(request)
+                self._decoder.warm_up(request, prompts)
         if slots["s3gen_graph"] != "off" or slots["s3gen_compile"] != "off":
             self._beside.voicing.warm_up(min(request.limit, WARM_UP_TOKENS))
 
