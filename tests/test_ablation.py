@@ -11,8 +11,9 @@ import pytest
 
 from ttsbench import records
 from ttsbench.errors import UsageError
+from ttsbench.measured import Forward
 from ttsbench.optimizations import registry, rules
-from ttsbench.records import Forward, Run
+from ttsbench.records import Run
 from ttsbench.reports import ablation as reports
 from ttsbench.reports import markdown, report_page
 from ttsbench.reports.statistics import Estimate

@@ -14,7 +14,8 @@ from ttsbench import plan, records
 from ttsbench.cli import console
 from ttsbench.environment import Machine
 from ttsbench.errors import ScenarioError, UsageError
-from ttsbench.records import Cell, Forward, ForwardQuality, Run
+from ttsbench.measured import Forward, ForwardQuality
+from ttsbench.records import Cell, Run
 from ttsbench.reports import claims, forwards, markdown, samples, tables
 from ttsbench.scenarios import ablation, models, schema
 

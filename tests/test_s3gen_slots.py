@@ -22,13 +22,13 @@ from ttsbench.attest import watch
 from ttsbench.errors import CellError
 from ttsbench.instruments.clock import Timeline
 from ttsbench.jobs import Job
+from ttsbench.measured import STAGES
 from ttsbench.optimizations import registry, rules
 from ttsbench.optimizations.parts import graphs
 from ttsbench.optimizations.parts.flow_attention import Flash2
 from ttsbench.optimizations.parts.flow_estimator import LeanEstimator
 from ttsbench.optimizations.parts.s3gen import installed
 from ttsbench.pipeline import Length, Pipeline
-from ttsbench.records import STAGES
 from ttsbench.streaming import seams
 from ttsbench.streaming.designs import Windowed
 from ttsbench.streaming.schedule import Streaming

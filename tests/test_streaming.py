@@ -15,8 +15,8 @@ import torch
 from ttsbench import bench, voice
 from ttsbench.errors import CellError
 from ttsbench.instruments.clock import Timeline
+from ttsbench.measured import RESIDUAL
 from ttsbench.pipeline import SPEECH_TOKENS, Length, Pipeline, Spoken
-from ttsbench.records import RESIDUAL
 from ttsbench.reports import continuity
 from ttsbench.streaming import designs, desks, seams
 from ttsbench.streaming.designs import Piece, Revocode, Windowed

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ttsbench import checkpoint, records
+from ttsbench import checkpoint, measured
 from ttsbench.attest import Seen
 from ttsbench.errors import CellError
 from ttsbench.instruments.clock import Timeline, staged
@@ -67,7 +67,7 @@ class Spoken:
     wave: torch.Tensor
     tokens: torch.Tensor
     # How it came, where it came in chunks, and when the listener had the first sample, enough to play, any sound.
-    streamed: records.Streamed | None = None
+    streamed: measured.Streamed | None = None
     first_audio: FirstAudio | None = None
 
     @property

@@ -7,11 +7,11 @@ from typing import Any
 
 import torch
 
-from ttsbench import records
+from ttsbench import measured
 from ttsbench.errors import CellError
 from ttsbench.instruments.clock import Timeline
+from ttsbench.measured import RESIDUAL
 from ttsbench.pipeline import SPEECH_TOKENS
-from ttsbench.records import RESIDUAL
 from ttsbench.streaming.designs import Design
 from ttsbench.streaming.listener import Listener
 from ttsbench.streaming.schedule import Cutter, Streaming
@@ -32,7 +32,7 @@ class Stream:
         self._drawn = self._spoken = 0
         self._ended = False
         self.marks: Timeline | None = None
-        self.chunks: list[records.Chunk] = []
+        self.chunks: list[measured.Chunk] = []
         self.token_seconds: list[float] = []
         self.token_counts: list[int] = []
 
@@ -82,7 +82,7 @@ class Stream:
         samples = self._mark(samples)
         self._enter(RESIDUAL)
         arrived = self._listener.take(samples)
-        chunk = records.Chunk(
+        chunk = measured.Chunk(
             tokens=upto - self._spoken,
             samples=samples.numel(),
             flow_frames=piece.flow_frames,
