@@ -14,8 +14,9 @@ import torch
 
 from ttsbench import bench, errors, profile_cell, records, utterance_cell, worker
 from ttsbench.jobs import PROFILE, Job, Window
+from ttsbench.length_control import Length
 from ttsbench.optimizations import registry, vocoder
-from ttsbench.pipeline import Length, Pipeline
+from ttsbench.pipeline import Pipeline
 from ttsbench.profile_rows import MISMATCH_MAX
 from ttsbench.profiles import Profile
 from ttsbench.profiling import chrome, collect

@@ -22,13 +22,14 @@ from ttsbench.attest import watch
 from ttsbench.errors import CellError
 from ttsbench.instruments.clock import Timeline
 from ttsbench.jobs import Job
+from ttsbench.length_control import Length
 from ttsbench.measured import STAGES
 from ttsbench.optimizations import registry, rules
 from ttsbench.optimizations.parts import graphs
 from ttsbench.optimizations.parts.flow_attention import Flash2
 from ttsbench.optimizations.parts.flow_estimator import LeanEstimator
 from ttsbench.optimizations.parts.s3gen import installed
-from ttsbench.pipeline import Length, Pipeline
+from ttsbench.pipeline import Pipeline
 from ttsbench.streaming import seams
 from ttsbench.streaming.designs import Windowed
 from ttsbench.streaming.schedule import Streaming

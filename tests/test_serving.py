@@ -17,10 +17,11 @@ import torch
 from ttsbench import bench, measured, records, worker
 from ttsbench.errors import CellError
 from ttsbench.jobs import Job, Load
+from ttsbench.length_control import Length
 from ttsbench.optimizations import rules
 from ttsbench.optimizations.parts.t3 import Prompt, Request
 from ttsbench.optimizations.watermark import NoWatermark
-from ttsbench.pipeline import Length, Pipeline
+from ttsbench.pipeline import Pipeline
 from ttsbench.reports.loads import Figures, ttfa
 from ttsbench.serving.calls import Call
 from ttsbench.serving.decoder import Speaking

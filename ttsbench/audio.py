@@ -9,7 +9,7 @@ import soundfile
 import torch
 
 from ttsbench import measured
-from ttsbench.pipeline import AUDIBLE_LEVEL, SAMPLE_RATE_HZ
+from ttsbench.spoken import AUDIBLE_LEVEL, SAMPLE_RATE_HZ
 
 CLIP_LEVEL = 0.989  # HiFT clamps at 0.99
 

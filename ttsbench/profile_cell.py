@@ -19,9 +19,10 @@ from ttsbench.jobs import Job, Window
 from ttsbench.optimizations import registry
 
 if TYPE_CHECKING:
-    from ttsbench.pipeline import Pipeline, Spoken
+    from ttsbench.pipeline import Pipeline
     from ttsbench.profiling.collect import Chrome
     from ttsbench.profiling.trace import Trace
+    from ttsbench.spoken import Spoken
 
 TRACE = "trace.json.gz"
 WARMUPS_MIN = 2

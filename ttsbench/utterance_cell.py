@@ -17,7 +17,8 @@ from ttsbench.jobs import COLD, REFERENCE, Job
 from ttsbench.optimizations import registry
 
 if TYPE_CHECKING:
-    from ttsbench.pipeline import Pipeline, Spoken
+    from ttsbench.pipeline import Pipeline
+    from ttsbench.spoken import Spoken
 
 # Each is watched for at least this long: NVML's counter moves every 20-100 ms.
 IDLE_SECONDS = 1.0
@@ -69,7 +70,8 @@ def prepare(job: Job, tell: Tell, ladder: dict[str, float]) -> Pipeline:
     tell("importing")
     with step(ladder, "import"):
         from ttsbench import checkpoint, preload, text_length, voice
-        from ttsbench.pipeline import Length, Pipeline
+        from ttsbench.length_control import Length
+        from ttsbench.pipeline import Pipeline
 
         preload.quiet()
         bench.use_device(job.device)

@@ -27,7 +27,8 @@ from ttsbench.profiling import memory, trace
 from ttsbench.profiling.trace import MARK, MODULE, Trace
 
 if TYPE_CHECKING:
-    from ttsbench.pipeline import Pipeline, Spoken
+    from ttsbench.pipeline import Pipeline
+    from ttsbench.spoken import Spoken
 
 SHARED_MEMORY = Path("/dev/shm")
 HISTORY_MAX = 2_000_000

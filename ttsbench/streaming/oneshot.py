@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ttsbench import measured
-from ttsbench.pipeline import SAMPLE_RATE_HZ, Pipeline, Spoken
+from ttsbench.pipeline import Pipeline
+from ttsbench.spoken import SAMPLE_RATE_HZ, Spoken
 from ttsbench.streaming.schedule import FRAMES_PER_TOKEN
 
 DESIGN = "oneshot"

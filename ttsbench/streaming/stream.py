@@ -11,7 +11,7 @@ from ttsbench import measured
 from ttsbench.errors import CellError
 from ttsbench.instruments.clock import Timeline
 from ttsbench.measured import RESIDUAL
-from ttsbench.pipeline import SPEECH_TOKENS
+from ttsbench.spoken import SPEECH_TOKENS
 from ttsbench.streaming.designs import Design
 from ttsbench.streaming.listener import Listener
 from ttsbench.streaming.schedule import Cutter, Streaming

@@ -17,7 +17,8 @@ from ttsbench import measured
 from ttsbench.instruments.clock import Timeline, staged_s3gen, staged_t3
 from ttsbench.measured import RESIDUAL
 from ttsbench.optimizations.parts.graphs import RANDOM_STREAM
-from ttsbench.pipeline import SAMPLE_RATE_HZ, Pipeline, Spoken
+from ttsbench.pipeline import Pipeline
+from ttsbench.spoken import SAMPLE_RATE_HZ, Spoken
 from ttsbench.streaming.designs import Design, MakeDesign
 from ttsbench.streaming.desks import desk
 from ttsbench.streaming.listener import Listener
