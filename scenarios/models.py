@@ -17,7 +17,7 @@ from pydantic import (
 )
 
 from ttsbench.optimizations import rules
-from ttsbench.optimizations.registry import FAMILIES
+from ttsbench.optimizations.options import FAMILIES
 from ttsbench.scenarios import files
 from ttsbench.scenarios.fakes import FakeEngine
 from ttsbench.scenarios.kinds import (

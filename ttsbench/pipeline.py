@@ -24,7 +24,7 @@ from ttsbench.length_control import (
     forbid_special_tokens,
     forced_draws,
 )
-from ttsbench.optimizations import registry
+from ttsbench.optimizations.stacks import complete
 from ttsbench.spoken import SPEECH_TOKENS, FirstAudio, Spoken
 from ttsbench.streaming.schedule import Streaming
 from ttsbench.swapping import swapped, wrapped
@@ -61,7 +61,7 @@ class Pipeline:
         self.reference = reference
         # In the place of `generate`, where a slot put it.
         self.streamer: Streamer | None = None
-        self.slots = registry.complete(slots or {})
+        self.slots = complete(slots or {})
         self.texts = tuple(texts)
         self.length = length
         self.infer = "inference_turbo" if tts.t3.is_gpt else "inference"

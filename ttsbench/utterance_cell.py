@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ttsbench import bench, measured
 from ttsbench.bench import Found, Tell, settle, step, utterance_seed
 from ttsbench.jobs import COLD, REFERENCE, Job
-from ttsbench.optimizations import registry
+from ttsbench.optimizations.stacks import complete
 
 if TYPE_CHECKING:
     from ttsbench.pipeline import Pipeline
@@ -82,7 +82,7 @@ def prepare(job: Job, tell: Tell, ladder: dict[str, float]) -> Pipeline:
         tts = checkpoint.load(weights, job.family, job.device, draw_first=job.kind == COLD)
     text_length.refuse_long_texts(tts, job.texts, job.language)
     with step(ladder, "voice"):
-        bench.slot_module("resample").install(tts, registry.complete(job.slots)["resample"])
+        bench.slot_module("resample").install(tts, complete(job.slots)["resample"])
         reference = voice.prepare(tts, wav=job.voice_wav, synthetic_seconds=job.voice_seconds, clip=job.clip_voice)
     with step(ladder, "apply"):
         pipeline = Pipeline(
