@@ -27,17 +27,16 @@ from ttsbench.scenarios.cells import (
     holds_at,
     value_text,
 )
+from ttsbench.scenarios.expectations import FORWARD_METRICS, UTTERANCE_METRICS
 from ttsbench.scenarios.mistakes import Findings, shown, told
 from ttsbench.scenarios.models import (
     DEFAULT_PASSES,
-    FORWARD_METRICS,
     FORWARD_PASSES,
     LOAD_PASSES,
     PASSES,
     QUALITY,
     SECTIONS,
     TEXT_SOURCES,
-    UTTERANCE_METRICS,
     UTTERANCE_PASSES,
     ScenarioFile,
 )

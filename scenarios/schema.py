@@ -12,9 +12,10 @@ from ttsbench.errors import ScenarioError, UsageError, suggest
 from ttsbench.optimizations.stacks import complete, precision
 from ttsbench.scenarios import checks, files, yaml_source
 from ttsbench.scenarios.cells import SLOTS, CellPlan, Point, Sheet, Variant, at_point
+from ttsbench.scenarios.expectations import Limits
 from ttsbench.scenarios.json_schema import json_schema
 from ttsbench.scenarios.mistakes import Findings
-from ttsbench.scenarios.models import Length, Limits, Measure, Model, Sampling, ScenarioFile, Voice, Workload
+from ttsbench.scenarios.models import Length, Measure, Model, Sampling, ScenarioFile, Voice, Workload
 from ttsbench.scenarios.overrides import apply_overrides
 from ttsbench.scenarios.texts import DEFAULT_LANGUAGE
 
