@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from ttsbench import __version__, checkpoint_files, environment, measured, records
-from ttsbench.cli import app
+from ttsbench.cli import app, arguments
 from ttsbench.errors import ExitCode
 from ttsbench.reports import metrics, tables
 
@@ -448,8 +448,8 @@ def test_resume_refuses_garbage(ttsbench: Ttsbench, tmp_path: Path, garbage: byt
 
 
 def test_completion_knows_the_shipped_scenarios() -> None:
-    assert app.complete_scenario("qui") == ["quickstart"]
-    assert app.complete_scenario("nonsense") == []
+    assert arguments.complete_scenario("qui") == ["quickstart"]
+    assert arguments.complete_scenario("nonsense") == []
 
 
 def test_completion_prints_a_script() -> None:
