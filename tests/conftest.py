@@ -21,7 +21,9 @@ from ttsbench import profile_rows as rows
 from ttsbench.instruments import nvml
 from ttsbench.jobs import Job
 
-pytest_plugins = ("tests.browser",)
+pytest_plugins = ("browser",)
+# What tests import by name, and bring fixtures from: so that an assertion in them says what it saw.
+pytest.register_assert_rewrite("tiny_s3gen")
 
 # Before torch is imported: on a busy machine two OpenMP threads wait for each other, 5-20 times slower than one.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
