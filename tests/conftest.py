@@ -23,7 +23,7 @@ from ttsbench.jobs import Job
 
 pytest_plugins = ("browser",)
 # What tests import by name, and bring fixtures from: so that an assertion in them says what it saw.
-pytest.register_assert_rewrite("recorded_traces", "tiny_s3gen")
+pytest.register_assert_rewrite("recorded_traces", "refusals", "tiny_s3gen")
 
 # Before torch is imported: on a busy machine two OpenMP threads wait for each other, 5-20 times slower than one.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
