@@ -4,18 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ttsbench.optimizations.registry import (
-    AMP,
-    BY_NAME,
-    FAKE,
-    HALF,
-    LLAMA_FAMILIES,
-    OF_A_FORWARD,
-    OF_STEPS,
-    ON_MISSING,
-    SLOTS,
-    complete,
-)
+from ttsbench.optimizations.options import FAKE, LLAMA_FAMILIES
+from ttsbench.optimizations.registry import BY_NAME, OF_A_FORWARD, OF_STEPS, ON_MISSING, SLOTS
+from ttsbench.optimizations.stacks import AMP, HALF, complete
 
 FLASH_HALF_ONLY = "flash kernels work in fp16 and bf16 only"
 

@@ -17,7 +17,8 @@ import pytest
 import yaml
 
 from ttsbench import records
-from ttsbench.records import Cell, Run, Utterance
+from ttsbench.measured import Utterance
+from ttsbench.records import Cell, Run
 from ttsbench.reports.formats import github
 
 ROOT = Path(__file__).parent.parent

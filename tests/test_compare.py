@@ -16,7 +16,8 @@ import pytest
 from ttsbench import records
 from ttsbench.cli import compare as comparing
 from ttsbench.errors import ExitCode, NotComparableError, RecordError, UsageError
-from ttsbench.records import Cell, Run, Utterance
+from ttsbench.measured import Utterance
+from ttsbench.records import Cell, Run
 from ttsbench.reports import comparison, sides
 from ttsbench.reports.decision import Verdict
 

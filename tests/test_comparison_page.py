@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ttsbench import profiles, records
+from ttsbench import measured, profiles, records
 from ttsbench.cli import campaign
 from ttsbench.cli import compare as comparing
 from ttsbench.cli.profiles_beside import SAME_CODE
@@ -42,7 +42,7 @@ def keep(tmp_path: Path, make_run: Make, make_cell: Make, make_utterance: Make) 
         cells = tuple(
             make_cell(
                 stack=stack, key=stack, process=process, utterances=(make_utterance(wall_seconds=wall),) * 4,
-                memory=records.Memory(2**31, 2**30, allocated_peak_bytes=round(2**30 * memory),
+                memory=measured.Memory(2**31, 2**30, allocated_peak_bytes=round(2**30 * memory),
                                       reserved_peak_bytes=round(2**30 * memory)),
             )
             for stack in stacks

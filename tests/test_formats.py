@@ -21,7 +21,8 @@ from ttsbench import records
 from ttsbench.cli import compare as comparing
 from ttsbench.cli import exporting
 from ttsbench.errors import ExitCode, RecordError, UsageError
-from ttsbench.records import Cell, Run, Utterance
+from ttsbench.measured import Utterance
+from ttsbench.records import Cell, Run
 from ttsbench.reports import comparison, figures, rows, verdicts
 from ttsbench.reports.decision import Judgement, Verdict
 from ttsbench.reports.formats import bencher, github, registry

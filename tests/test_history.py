@@ -20,7 +20,8 @@ from ttsbench import records
 from ttsbench.cli import exporting
 from ttsbench.cli import history as trends
 from ttsbench.errors import RecordError, UsageError
-from ttsbench.records import Cell, Run, Utterance
+from ttsbench.measured import Utterance
+from ttsbench.records import Cell, Run
 from ttsbench.reports import history
 
 ROOT = Path(__file__).parent.parent

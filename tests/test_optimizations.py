@@ -12,14 +12,15 @@ import torch
 
 from ttsbench import attest, bench, quality
 from ttsbench.errors import CellError
+from ttsbench.length_control import Length
+from ttsbench.measured import Quality
 from ttsbench.optimizations import attention as attention_module
 from ttsbench.optimizations import registry, rules
 from ttsbench.optimizations.cache import SPAN, StaticBackbone
 from ttsbench.optimizations.parts import cuda_graph, graphs
 from ttsbench.optimizations.parts.t3 import Sampling, model_of
 from ttsbench.optimizations.sampler import SAMPLERS, UpstreamSampler
-from ttsbench.pipeline import Length, Pipeline
-from ttsbench.records import Quality
+from ttsbench.pipeline import Pipeline
 
 FAMILIES = ("chatterbox", "turbo")
 GRAPH = {"decode": "cuda_graph", "cache": "static", "sampler": "lean"}

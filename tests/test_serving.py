@@ -14,14 +14,15 @@ import numpy as np
 import pytest
 import torch
 
-from ttsbench import bench, records, worker
+from ttsbench import bench, measured, records, worker
 from ttsbench.errors import CellError
 from ttsbench.jobs import Job, Load
+from ttsbench.length_control import Length
 from ttsbench.optimizations import rules
 from ttsbench.optimizations.parts.t3 import Prompt, Request
 from ttsbench.optimizations.prompt import ReplayedPrompt
 from ttsbench.optimizations.watermark import NoWatermark
-from ttsbench.pipeline import Length, Pipeline
+from ttsbench.pipeline import Pipeline
 from ttsbench.reports.loads import Figures, ttfa
 from ttsbench.serving.calls import Call
 from ttsbench.serving.decoder import Speaking
@@ -329,7 +330,7 @@ def asking(call: Call) -> None:
     call.text_index, call.seed = call.number % len(TEXTS), 50 + call.number
 
 
-def served(pipeline: Pipeline, listeners: int, **changes: Any) -> tuple[records.Level, Any]:
+def served(pipeline: Pipeline, listeners: int, **changes: Any) -> tuple[measured.Level, Any]:
     plan = dataclasses.replace(PLAN, **changes)
     answering = engine(pipeline, plan)
     answering.warm_up()
@@ -439,7 +440,7 @@ class TestEngine:
         assert records.from_json(records.Cell, records.to_json(cell)) == cell
 
 
-def make_streams_tokens(pipeline: Pipeline, call: records.Call) -> str:
+def make_streams_tokens(pipeline: Pipeline, call: measured.Call) -> str:
     """What the same stack draws for one alone."""
     return pipeline.speak(call.text_index, call.seed).tokens_sha256()
 
@@ -501,7 +502,7 @@ class TestOnGpu:
         pipeline = make(length=Length(fixed=50), **GRAPHS)
         answering = engine(pipeline, plan)
         answering.warm_up()
-        told = records.Load(60.0, 0.0, ())
+        told = measured.Load(60.0, 0.0, ())
         throughput = [
             Figures(told, level(answering, plan, CLOSED, listeners, 0, asking)).throughput or 0.0
             for listeners in plan.listeners

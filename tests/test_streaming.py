@@ -15,9 +15,11 @@ import torch
 from ttsbench import bench, voice
 from ttsbench.errors import CellError
 from ttsbench.instruments.clock import Timeline
-from ttsbench.pipeline import SPEECH_TOKENS, Length, Pipeline, Spoken
-from ttsbench.records import RESIDUAL
+from ttsbench.length_control import Length
+from ttsbench.measured import RESIDUAL
+from ttsbench.pipeline import Pipeline
 from ttsbench.reports import continuity
+from ttsbench.spoken import SPEECH_TOKENS, Spoken
 from ttsbench.streaming import designs, desks, seams
 from ttsbench.streaming.designs import Frames, Piece, Revocode, Window, Windowed
 from ttsbench.streaming.listener import Listener

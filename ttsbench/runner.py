@@ -20,7 +20,7 @@ from ttsbench import records, worker
 from ttsbench.errors import UsageError
 from ttsbench.jobs import Job
 from ttsbench.journal import Header, Journal
-from ttsbench.optimizations import registry
+from ttsbench.optimizations.stacks import changes_output
 
 FORKSERVER, BARE = "forkserver", "bare"
 # The environment of every process that measures. See ttsbench.preload for the first; the second lets CUDA number GPUs
@@ -214,7 +214,7 @@ def failed_cell(job: Job, status: str, reason: str) -> records.Cell:
         order=job.order,
         status=status,
         reason=reason,
-        changes_output=registry.changes_output(job.slots),
+        changes_output=changes_output(job.slots),
         start_method=job.start_method,
         started_utc=now_utc(),
     )

@@ -8,11 +8,11 @@ from typing import Any
 
 import torch
 
-from ttsbench import records
+from ttsbench import measured
 from ttsbench.errors import CellError
 from ttsbench.instruments.clock import Timeline
-from ttsbench.pipeline import SPEECH_TOKENS
-from ttsbench.records import RESIDUAL
+from ttsbench.measured import RESIDUAL
+from ttsbench.spoken import SPEECH_TOKENS
 from ttsbench.streaming.designs import Design, Piece
 from ttsbench.streaming.listener import Listener
 from ttsbench.streaming.schedule import Cutter, Streaming
@@ -41,7 +41,7 @@ class Stream:
         self._drawn = self._spoken = 0
         self._ended = self._complete = False
         self.marks: Timeline | None = None
-        self.chunks: list[records.Chunk] = []
+        self.chunks: list[measured.Chunk] = []
         self.token_seconds: list[float] = []
         self.token_counts: list[int] = []
 
@@ -114,7 +114,7 @@ class Stream:
         samples = self._mark(samples)
         self._enter(RESIDUAL)
         arrived = self._listener.take(samples)
-        chunk = records.Chunk(
+        chunk = measured.Chunk(
             tokens=due.upto - self._spoken,
             samples=samples.numel(),
             flow_frames=piece.flow_frames,
