@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from ttsbench import bench, measured, records, worker
+from ttsbench import attest, bench, measured, records, worker
 from ttsbench.errors import CellError
 from ttsbench.jobs import Job, Load
 from ttsbench.length_control import Length
@@ -438,6 +438,19 @@ class TestEngine:
         assert cell.memory is not None
         assert cell.memory.kv_cache_bytes
         assert records.from_json(records.Cell, records.to_json(cell)) == cell
+
+
+@pytest.mark.usefixtures("late")
+def test_a_captured_prompt_and_the_batchs_own_sampler_are_seen(make: Make) -> None:
+    """However often the batch has got new memory."""
+    pipeline = make(length=Length(fixed=6), **BATCHED, prompt="cuda_graph")
+    pipeline.speak(0, 1)
+    served(pipeline, 3)
+    pipeline.seen = attest.watch(pipeline, 0, 3)
+    found = bench.attest(pipeline, pipeline.slots)
+    assert found["sampler"]["draws"] > 0
+    assert found["prompt"]["replays"] > 0
+    assert found["serve"]["slots"] == 3
 
 
 def make_streams_tokens(pipeline: Pipeline, call: measured.Call) -> str:

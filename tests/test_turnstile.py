@@ -12,6 +12,27 @@ from ttsbench.turnstile import Turnstile
 SOON = 5.0
 
 
+def test_who_steps_aside_comes_back_when_the_other_has_left() -> None:
+    turnstile, told, within = Turnstile(), [], threading.Event()
+
+    def capture() -> None:
+        with turnstile.held():
+            within.set()
+            time.sleep(0.05)
+            told.append("captured")
+
+    other = threading.Thread(target=capture)
+    with turnstile.held(), turnstile.held():
+        with turnstile.aside():
+            other.start()
+            assert within.wait(SOON)
+        told.append("back")
+    other.join(SOON)
+    assert told == ["captured", "back"]
+    with turnstile.held():  # all of it was handed back
+        pass
+
+
 def test_who_waits_is_let_by_at_the_holders_moment_and_not_before() -> None:
     turnstile, told, waits = Turnstile(), [], threading.Event()
 

@@ -26,15 +26,25 @@ class Turnstile:
 
     def let_pass(self) -> None:
         """To be called by the holder where others may have their turn; returns when none of them waits any more."""
-        if not self._waiting:
+        if self._waiting:
+            with self.aside(), self._condition:
+                self._condition.wait_for(lambda: self._holder is None and not self._waiting)
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """Within the block others may have their turn; whoever holds nothing has nothing to step aside from."""
+        if self._holder != threading.get_ident():
+            yield
             return
         with self._condition:
-            if self._holder != threading.get_ident():
-                return
             depth, self._depth, self._holder = self._depth, 0, None
             self._condition.notify_all()
-            self._condition.wait_for(lambda: self._holder is None and not self._waiting)
-            self._depth, self._holder = depth, threading.get_ident()
+        try:
+            yield
+        finally:
+            with self._condition:
+                self._condition.wait_for(lambda: self._holder is None)
+                self._depth, self._holder = depth, threading.get_ident()
 
     def _enter(self) -> None:
         with self._condition:

@@ -24,9 +24,19 @@ RANDOM_STREAM = Turnstile()
 
 @contextmanager
 def capturing(graph: torch.cuda.CUDAGraph, pool: Any) -> Iterator[None]:
-    """What this thread does goes into the graph; another thread may go on, as long as it draws nothing."""
-    with RANDOM_STREAM.held(), torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
+    """What this thread does goes into the graph; another thread may go on, as long as it draws nothing.
+
+    Kernels of a graph keep the priority of the stream that they were captured on: that of the caller's.
+    """
+    stream = torch.cuda.Stream(priority=torch.cuda.current_stream().priority)  # type: ignore[no-untyped-call]
+    captured = torch.cuda.graph(graph, pool=pool, stream=stream, capture_error_mode="thread_local")
+    with RANDOM_STREAM.held(), captured:
         yield
+
+
+def urgent_stream(device: torch.device) -> torch.cuda.Stream:
+    """For S3Gen beside T3: its kernels go first, since its listener waits for them, and nobody for T3's next token."""
+    return torch.cuda.Stream(device, priority=-1)  # type: ignore[no-untyped-call]
 
 
 class CudaRecording:

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from ttsbench.optimizations.parts.graphs import urgent_stream
 from ttsbench.serving.voicing import Drawn, Voicing
 
 
@@ -61,7 +62,7 @@ class Beside:
         stream: AbstractContextManager[Any] = nullcontext()
         if self._device.type == "cuda":
             torch.cuda.set_device(self._device)  # which is each thread's own
-            stream = torch.cuda.stream(torch.cuda.Stream(self._device))  # type: ignore[no-untyped-call]
+            stream = torch.cuda.stream(urgent_stream(self._device))
         with stream, torch.inference_mode():
             while True:
                 messages = self._new()

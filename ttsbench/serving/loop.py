@@ -24,7 +24,7 @@ class BatchLoop(LeanLoop):
         super().__init__(t3)
         self.option = "cuda_graph" if captured else "lean"
         self.decoder = Decoder(self.model, captured=captured)
-        self.backbone, self.sampler = self.decoder.backbone, self.decoder.sampler
+        self.backbone = self.decoder.backbone
 
     def evidence(self) -> dict[str, Any]:
         """What else it can show for itself."""
@@ -35,7 +35,7 @@ class BatchLoop(LeanLoop):
         decoder = self.decoder
         if decoder.backbone.positions < embeds.size(1) + request.limit:
             decoder.reserve(decoder.slots, embeds.size(1) + request.limit)
-            self.sampler = decoder.sampler
+        self.sampler = decoder.sampler  # new memory has a new one
         heard = 0
         with swapped(decoder, "on_logits", self.on_logits):
             speaking = decoder.join(request, embeds, RandomStream.of_process(embeds.device), self.forced)

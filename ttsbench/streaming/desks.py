@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 
 from ttsbench.optimizations.parts.compiled import CAPTURES
-from ttsbench.optimizations.parts.graphs import RANDOM_STREAM
+from ttsbench.optimizations.parts.graphs import RANDOM_STREAM, urgent_stream
 from ttsbench.streaming.stream import Stream
 from ttsbench.swapping import swapped
 
@@ -102,7 +102,7 @@ class Beside:
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
-        self._cuda_stream = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
+        self._cuda_stream = urgent_stream(device) if device.type == "cuda" else None
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="s3gen")
 
     def open(self, stream: Stream) -> _BesideHand:
@@ -137,11 +137,23 @@ class _BesideHand:
     def __init__(self, desk: Beside, stream: Stream) -> None:
         self._desk, self._stream = desk, stream
         self._begun: list[Future[None]] = []
+        self._handed = 0
+        self._rested = not stream.first_alone
 
     def take(self, drawn: torch.Tensor) -> None:
         seconds = self._stream.now()
         self._begun.append(self._desk.begin(lambda: self._stream.receive(drawn, seconds)))
+        self._handed += drawn.numel()
+        if self._first_chunk_is_due():
+            with RANDOM_STREAM.aside():
+                self._begun[-1].result()
         RANDOM_STREAM.let_pass()  # S3Gen, where it has something to capture
+
+    def _first_chunk_is_due(self) -> bool:
+        """Once: T3 rests while the first chunk is made, since its next tokens are for later ones."""
+        due = not self._rested and self._handed >= self._stream.tokens_for_the_first
+        self._rested |= due
+        return due
 
     def finish(self, tokens: torch.Tensor) -> None:
         self._begun.append(self._desk.begin(lambda: self._stream.finish(tokens.tolist())))

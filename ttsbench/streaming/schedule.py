@@ -32,6 +32,8 @@ class Streaming:
     prompt_tokens: int | None = None
     # Whether T3 decodes on while S3Gen works.
     overlap: bool = True
+    # Whether it waits while S3Gen makes the first chunk, which is then there sooner.
+    first_alone: bool = True
     # Whether each utterance prepares its voice anew, within its time to first audio.
     prepare_voice: bool = False
 
