@@ -21,7 +21,7 @@ from ttsbench import profile_rows as rows
 from ttsbench.instruments import nvml
 from ttsbench.jobs import Job
 
-pytest_plugins = ("tests.browser",)
+pytest_plugins = ("tests.browser", "tests.pipelines")
 
 # Before torch is imported: on a busy machine two OpenMP threads wait for each other, 5-20 times slower than one.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -260,17 +260,6 @@ def _flames() -> Iterator[rows.Flame]:
             yield rows.Flame(kind, ("cfm", "flow.decoder.estimator", f"block {step}", "aten::conv1d"), 21_000 * scale)
         yield rows.Flame(kind, ("vocoder", "mel2wav", "aten::weight_norm"), 30_000 * scale)
         yield rows.Flame(kind, ("decode", "sampler", "aten::sort"), 38_000 * scale)
-
-
-@pytest.fixture(scope="session")
-def load_tiny() -> Callable[..., Any]:
-    """The real modules at tiny size, fresh each time: options change the live object."""
-    from ttsbench import checkpoint
-
-    def load(family: str = "chatterbox", device: str = "cpu") -> Any:
-        return checkpoint.load(checkpoint.ensure(family, "tiny", "fp32", 0), family, device)
-
-    return load
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ FAMILIES = ("chatterbox", "turbo")
 GRAPH = {"decode": "cuda_graph", "cache": "static", "sampler": "lean"}
 ON_GPU = torch.cuda.is_available()
 DEVICE = "cuda" if ON_GPU else "cpu"
-TEXT = "Two words, and then some more."
+TEXTS = ("Two words, and then some more.", "A second text.")
 
 Make = Callable[..., Pipeline]
 
@@ -72,28 +72,8 @@ def graphs_without_a_gpu(monkeypatch: pytest.MonkeyPatch, request: pytest.Fixtur
 
 
 @pytest.fixture(scope="module")
-def make(load_tiny: Callable[..., Any]) -> Make:
-    def build(
-        family: str = "chatterbox",
-        *,
-        length: Length | None = None,
-        sampling: dict[str, float] | None = None,
-        **slots: str,
-    ) -> Pipeline:
-        pipeline = Pipeline(
-            load_tiny(family, DEVICE),
-            texts=(TEXT, "A second text."),
-            length=length or Length(fixed=24),
-            sampling=sampling or {},
-            language=None,
-            slots=slots,
-        )
-        for slot, option in pipeline.slots.items():
-            bench.slot_module(slot).apply(pipeline, option)
-        pipeline.control_length()
-        return pipeline
-
-    return build
+def make(make_pipeline: Make) -> Make:
+    return functools.partial(make_pipeline, device=DEVICE, texts=TEXTS, length=Length(fixed=24))
 
 
 def tokens(pipeline: Pipeline, seed: int = 3, count: int = 24) -> list[int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import math
 import random
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 
-from ttsbench import bench, records, worker
+from ttsbench import records, worker
 from ttsbench.errors import CellError
 from ttsbench.jobs import Job, Load
 from ttsbench.optimizations import rules
@@ -42,24 +43,8 @@ Make = Callable[..., Pipeline]
 
 
 @pytest.fixture
-def make(load_tiny: Callable[..., Any]) -> Make:
-    def build(
-        family: str = "chatterbox",
-        *,
-        length: Length | None = None,
-        sampling: dict[str, float] | None = None,
-        **slots: str,
-    ) -> Pipeline:
-        pipeline = Pipeline(
-            load_tiny(family, DEVICE), texts=TEXTS, length=length or Length(fixed=24), sampling=sampling or {},
-            language=None, slots=slots,
-        )  # fmt: skip
-        for slot, option in pipeline.slots.items():
-            bench.slot_module(slot).apply(pipeline, option)
-        pipeline.control_length()
-        return pipeline
-
-    return build
+def make(make_pipeline: Make) -> Make:
+    return functools.partial(make_pipeline, device=DEVICE, texts=TEXTS, length=Length(fixed=24))
 
 
 def alone(pipeline: Pipeline, text: int, seed: int, limit: int) -> list[int]:
