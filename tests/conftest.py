@@ -1,4 +1,4 @@
-"""Shared pieces: jobs and records that tests vary by a field or two, and a driver that answers what it is told."""
+"""Shared pieces: records that tests vary by a field or two, and a driver that answers what it is told."""
 
 from __future__ import annotations
 
@@ -19,9 +19,8 @@ import pytest
 from ttsbench import environment, profiles, records
 from ttsbench import profile_rows as rows
 from ttsbench.instruments import nvml
-from ttsbench.jobs import Job
 
-pytest_plugins = ("tests.browser", "tests.pipelines")
+pytest_plugins = ("tests.browser", "tests.cells", "tests.pipelines")
 
 # Before torch is imported: on a busy machine two OpenMP threads wait for each other, 5-20 times slower than one.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -37,24 +36,6 @@ if environment.machine().cuda_problem:
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).parents[1]
-
-
-@pytest.fixture
-def make_job() -> Callable[..., Job]:
-    """A job of the tiny model on the CPU."""
-
-    def make(**changes: Any) -> Job:
-        values: dict[str, Any] = {
-            "key": "lean", "kind": "timed", "stack": "lean", "slots": {"decode": "lean"}, "point": {}, "process": 0,
-            "order": 0, "start_method": "forkserver", "device": "cpu", "family": "chatterbox", "weights": "synthetic",
-            "size": "tiny", "dtype": "fp32", "model_seed": 0, "texts": ("One short sentence.",), "fixed_tokens": 6,
-            "replay_tokens": (), "voice_wav": "", "voice_seconds": None, "language": None, "sampling": {}, "seed": 0,
-            "warmup": 1, "repeats": 2, "passes": ("time", "memory"), "timeout_seconds": 60.0, "keep_audio": True,
-            "reference": "", "limits": {},
-        }  # fmt: skip
-        return Job(**{**values, **changes})
-
-    return make
 
 
 @pytest.fixture

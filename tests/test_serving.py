@@ -8,14 +8,13 @@ import hashlib
 import math
 import random
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from ttsbench import records, worker
+from ttsbench import records
 from ttsbench.errors import CellError
 from ttsbench.jobs import Job, Load
 from ttsbench.optimizations import rules
@@ -40,6 +39,7 @@ BATCHED = {
 TEXTS = ("Two words.", "A second text, which is somewhat longer than the first one.", "Three.", "And one more to say.")
 
 Make = Callable[..., Pipeline]
+RunCell = Callable[[Job], records.Cell]
 
 
 @pytest.fixture
@@ -325,10 +325,10 @@ class TestEngine:
         with pytest.raises(RuntimeError, match="no mark today"):
             served(pipeline, 2)
 
-    def test_a_cell_under_load_has_its_record(self, make_job: Callable[..., Job], tmp_path: Path) -> None:
+    def test_a_cell_under_load_has_its_record(self, make_job: Callable[..., Job], run_cell: RunCell) -> None:
         plan = dataclasses.replace(PLAN, listeners=(1, 2, 900), rates=(50.0,), requests=2, memory_gib=0.05)
         job = make_job(slots=BATCHED, load=plan, passes=("time", "memory"), fixed_tokens=4)
-        cell = worker.run(job, tmp_path, lambda stage: None, {})
+        cell = run_cell(job)
         assert cell.reason == ""
         assert cell.load is not None
         assert [(one.kind, one.size, bool(one.reason)) for one in cell.load.levels] == [
