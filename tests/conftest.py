@@ -20,7 +20,7 @@ from ttsbench import environment, profiles, records
 from ttsbench import profile_rows as rows
 from ttsbench.instruments import nvml
 
-pytest_plugins = ("tests.browser", "tests.cells", "tests.pipelines")
+pytest_plugins = ("tests.browser", "tests.cells", "tests.pipelines", "tests.runs")
 
 # Before torch is imported: on a busy machine two OpenMP threads wait for each other, 5-20 times slower than one.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
