@@ -39,18 +39,13 @@ BATCHED = {
 TEXTS = ("Two words.", "A second text, which is somewhat longer than the first one.", "Three.", "And one more to say.")
 
 Make = Callable[..., Pipeline]
+TokensOf = Callable[..., list[int]]
 RunCell = Callable[[Job], records.Cell]
 
 
 @pytest.fixture
 def make(make_pipeline: Make) -> Make:
-    return functools.partial(make_pipeline, device=DEVICE, texts=TEXTS, length=Length(fixed=24))
-
-
-def alone(pipeline: Pipeline, text: int, seed: int, limit: int) -> list[int]:
-    """What a single run draws."""
-    pipeline.decode_only(text, seed, limit)
-    return [int(token) for token in pipeline._tokens.flatten()]
+    return functools.partial(make_pipeline, device=DEVICE, texts=TEXTS)
 
 
 class TestAlone:
@@ -101,7 +96,13 @@ GUESTS = [
 @pytest.mark.parametrize(("family", "sampling"), GUESTS, ids=str)
 @pytest.mark.parametrize("stops", [False, True], ids=["to the limit", "at the stop token"])
 def test_everybody_draws_what_they_draw_alone(
-    make: Make, make_stop_likely: Callable[[Any], None], family: str, sampling: dict[str, float], *, stops: bool
+    make: Make,
+    tokens_of: TokensOf,
+    make_stop_likely: Callable[[Any], None],
+    family: str,
+    sampling: dict[str, float],
+    *,
+    stops: bool,
 ) -> None:
     """Whoever joins or leaves; and S3Gen finds each random stream where a single run leaves it."""
     analyzer = {"analyzer": "off"} if family == "multilingual" else {}
@@ -125,7 +126,7 @@ def test_everybody_draws_what_they_draw_alone(
     assert party.decoder.idle
     assert party.decoder.most_at_once > 2
     for speaking, text, seed, limit in guests:
-        wanted = alone(single, text, seed, limit)
+        wanted = tokens_of(single, text, seed, limit)
         after = torch.rand(3, device=DEVICE)
         spoken = single.loop.model.spoken(torch.tensor([speaking.drawn]), speaking.stopped)
         assert spoken.flatten().tolist() == wanted
@@ -133,7 +134,7 @@ def test_everybody_draws_what_they_draw_alone(
     assert stops == any(speaking.stopped for speaking, *_ in guests)
 
 
-def test_rows_of_other_sampling_do_not_disturb_each_other(make: Make) -> None:
+def test_rows_of_other_sampling_do_not_disturb_each_other(make: Make, tokens_of: TokensOf) -> None:
     party = Party(make(**BATCHED), slots=4)
     kinds: tuple[dict[str, float], ...] = (
         {},
@@ -146,10 +147,10 @@ def test_rows_of_other_sampling_do_not_disturb_each_other(make: Make) -> None:
         party.go_on()
     for guest, kind in zip(guests, kinds, strict=True):
         single = make(decode="lean", sampling=kind)
-        assert guest.drawn == alone(single, 1, 7, 20)
+        assert guest.drawn == tokens_of(single, 1, 7, 20)
 
 
-def test_who_is_left_moves_together(make: Make) -> None:
+def test_who_is_left_moves_together(make: Make, tokens_of: TokensOf) -> None:
     """The step shrinks to the bucket of those who are there, and nobody notices."""
     single, party = make(decode="lean"), Party(make(**BATCHED), slots=8)
     limits = (2, 3, 4, 5, 2, 3, 25, 24)
@@ -160,10 +161,10 @@ def test_who_is_left_moves_together(make: Make) -> None:
     assert party.decoder.moves == 2
     while not party.decoder.idle:
         party.go_on()
-    assert [guest.drawn for guest in guests] == [alone(single, 0, seed, limit) for seed, limit in enumerate(limits)]
+    assert [guest.drawn for guest in guests] == [tokens_of(single, 0, seed, limit) for seed, limit in enumerate(limits)]
 
 
-def test_a_party_that_is_given_up_leaves_nothing_behind(make: Make) -> None:
+def test_a_party_that_is_given_up_leaves_nothing_behind(make: Make, tokens_of: TokensOf) -> None:
     party = Party(make(**BATCHED), slots=2)
     party.join(0, 1, 20)
     party.go_on()
@@ -172,7 +173,7 @@ def test_a_party_that_is_given_up_leaves_nothing_behind(make: Make) -> None:
     again = party.join(1, 5, 20)
     while not party.decoder.idle:
         party.go_on()
-    assert again.drawn == alone(make(decode="lean"), 1, 5, 20)
+    assert again.drawn == tokens_of(make(decode="lean"), 1, 5, 20)
     assert party.ended == [again]
 
 
@@ -371,7 +372,9 @@ GRAPHS = {**BATCHED, "decode": "cuda_graph"}
 class TestOnGpu:
     @pytest.mark.parametrize("family", ["chatterbox", "turbo"])
     @pytest.mark.parametrize("attention", ["sdpa", "triton"])
-    def test_captured_steps_draw_what_eager_steps_draw(self, make: Make, family: str, attention: str) -> None:
+    def test_captured_steps_draw_what_eager_steps_draw(
+        self, make: Make, tokens_of: TokensOf, family: str, attention: str
+    ) -> None:
         """In every bucket, with joins and leaves between replays."""
         drawn = []
         for slots in ({**BATCHED, "attention": attention}, {**GRAPHS, "attention": attention}):
@@ -388,7 +391,7 @@ class TestOnGpu:
         assert graphs is not None
         assert graphs.captures >= 3
         single = make(family, decode="lean")
-        assert drawn[1] == [alone(single, n % 4, n, limit) for n, limit in enumerate((3, 20, 7, 30, 5, 12, 9, 25))]
+        assert drawn[1] == [tokens_of(single, n % 4, n, limit) for n, limit in enumerate((3, 20, 7, 30, 5, 12, 9, 25))]
 
     def test_s3gens_graphs_make_what_eager_makes(self, make: Make) -> None:
         made = []
