@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-import os
 import sys
-import traceback
-from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from ttsbench import __version__
+from ttsbench.cli.arguments import (
+    Calibration,
+    FailOn,
+    Formats,
+    Only,
+    OptionalScenario,
+    Overrides,
+    Quiet,
+    RunFolder,
+    Scenario,
+)
+from ttsbench.cli.endings import drop_what_nobody_takes, foreseen_by_nobody, tell
 from ttsbench.errors import ExitCode, TtsbenchError
 
 app = typer.Typer(
@@ -27,42 +36,9 @@ app = typer.Typer(
 )
 
 
-def complete_scenario(incomplete: str) -> list[str]:
-    """Shell completion: shipped scenarios by name."""
-    from ttsbench.scenarios import schema
-
-    return [name for name in schema.shipped() if name.startswith(incomplete)]
-
-
-Scenario = Annotated[
-    str, typer.Argument(metavar="SCENARIO", help="A YAML file, or the name of a shipped scenario.",
-                        autocompletion=complete_scenario)
-]  # fmt: skip
-Overrides = Annotated[
-    list[str],
-    typer.Option("--set", metavar="KEY=VALUE", help="Override one value, e.g. measure.repeats=3. Repeatable."),
-]
-Formats = Annotated[
-    list[str],
-    typer.Option("--format", metavar="NAME", help="Also, in DIR: csv, parquet, junit, github, action-benchmark or "
-                                                  "bencher. Repeatable."),
-]  # fmt: skip
-Only = Annotated[list[str], typer.Option(metavar="PATTERN", help="Only these stacks or cells. Repeatable.")]
-FailOn = Annotated[
-    list[str],
-    typer.Option(metavar="REASON", help="slower, quality or inconclusive; all if left out. Repeatable."),
-]
-Calibration = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="Floors from this file; from the user's data folder if left out.")
-]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress; only the result.")]
-RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A folder below runs/, or its run.json.")]
-
-
 @app.command(epilog="Example: ttsbench run quickstart --set measure.processes=5 --only 'lean*'")
 def run(
-    scenario: Annotated[str, typer.Argument(metavar="[SCENARIO]", autocompletion=complete_scenario,
-                                            help="A YAML file, or the name of a shipped scenario.")] = "",
+    scenario: OptionalScenario = "",
     overrides: Overrides = [],  # noqa: B006  (typer copies it)
     only: Only = [],  # noqa: B006
     ablate: Annotated[str, typer.Option(metavar="STACK", help="Its slots one by one, alone and taken back.")] = "",
@@ -186,8 +162,7 @@ STEPS = 32
 
 @app.command(epilog="Example: ttsbench profile chatterbox --stack upstream --set model.size=tiny")
 def profile(
-    scenario: Annotated[str, typer.Argument(metavar="[SCENARIO]", autocompletion=complete_scenario,
-                                            help="A YAML file, or the name of a shipped scenario.")] = "",
+    scenario: OptionalScenario = "",
     stack: Annotated[str, typer.Option(metavar="NAME", help="Which stack; the baseline if left out.")] = "",
     overrides: Overrides = [],  # noqa: B006
     steps: Annotated[int, typer.Option(metavar="N", help="Decode steps of the utterance.")] = STEPS,
@@ -366,34 +341,3 @@ def main() -> None:
         code = tell(foreseen_by_nobody(error), ExitCode.INTERNAL)
     drop_what_nobody_takes()
     sys.exit(code)
-
-
-def tell(problem: object, code: ExitCode) -> ExitCode:
-    """One line for people, where there is anyone to read it."""
-    from ttsbench.reports.plain import printable
-
-    with suppress(OSError):
-        typer.echo(printable(f"ttsbench: {problem}"), err=True)
-    return code
-
-
-def foreseen_by_nobody(error: Exception) -> str:
-    """Such an error in a line; its traceback before it where TTSBENCH_DEBUG asks for one."""
-    if os.environ.get("TTSBENCH_DEBUG"):
-        with suppress(OSError):
-            traceback.print_exception(error)
-    if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename or 'the output'}: {error.strerror}"
-    first_line = (str(error).strip().splitlines() or ["no message"])[0]
-    return f"internal error: {type(error).__name__}: {first_line} (TTSBENCH_DEBUG=1 shows where)"
-
-
-def drop_what_nobody_takes() -> None:
-    """Output that cannot be written goes nowhere; kept, it would make the interpreter end with a code of its own."""
-    for stream in (sys.__stdout__, sys.__stderr__):
-        if stream is None:
-            continue
-        try:
-            stream.flush()
-        except OSError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

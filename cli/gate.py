@@ -59,11 +59,11 @@ def gate(
         folder = gate_folder(asked.output, scenario.name)
         code = [one for one in (base, head) if isinstance(one, Checkout)]
         pythons = dict(zip(code, venvs.pythons(code, space, asked.tell), strict=True))
-        before = head.sources()
+        before, notes = head.sources(), about(work, base, head)
         report = judged(Arena(base, head, pythons, work, folder, space, asked.tell), find)
         if head.sources() != before:
             raise SideError(f"{head.label} was changed while it was measured", mend="Leave it alone, or give --head")
-    shown = replace(report, notes=(*about(work, base, head), *report.notes))
+    shown = replace(report, notes=(*notes, *report.notes))
     comparing.show(shown)
     comparing.write(shown, folder, formats, fail_on=fail_on)
     return exit_code(shown, fail_on)

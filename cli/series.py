@@ -11,7 +11,7 @@ from pathlib import Path
 from ttsbench import remote
 from ttsbench.checkouts import Checkout
 from ttsbench.cli import console
-from ttsbench.optimizations.registry import FAKE
+from ttsbench.optimizations.options import FAKE
 from ttsbench.records import Run
 from ttsbench.remote import Side, Work
 from ttsbench.reports import comparison, metrics

@@ -157,6 +157,8 @@ class WritingBackbone(ABC):
         # A slot that compiles puts its own in these places.
         self.forward_one: Callable[..., torch.Tensor] = self._forward_one
         self.on_new_memory: Callable[[list[torch.Tensor]], None] = lambda memory: None
+        # A slot that captures puts its own in this place.
+        self.read: Callable[[torch.Tensor], torch.Tensor] = self.read_eagerly
 
     def bytes_of(self, rows: int, positions: int, dtype: torch.dtype) -> int:
         """What keys and values of so many take."""
@@ -177,6 +179,10 @@ class WritingBackbone(ABC):
         self.keys = [torch.zeros(shape, dtype=dtype, device=self._tfmr.device) for _ in layers]
         self.values = [torch.zeros_like(keys) for keys in self.keys]
         self.on_new_memory([*self.keys, *self.values])
+
+    @abstractmethod
+    def read_eagerly(self, embeds: torch.Tensor) -> torch.Tensor:
+        """Hidden states of so many first positions."""
 
     @abstractmethod
     def _forward_one(self, embed: torch.Tensor, position: torch.Tensor, span: int) -> torch.Tensor:
@@ -218,8 +224,6 @@ class StaticBackbone(WritingBackbone):
         super().__init__(tfmr)
         self.position = torch.zeros(1, dtype=torch.long, device=tfmr.device)
         self._read = 0
-        # A slot that captures puts its own in this place.
-        self.read: Callable[[torch.Tensor], torch.Tensor] = self.read_eagerly
 
     @property
     def span(self) -> int:

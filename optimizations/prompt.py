@@ -1,9 +1,10 @@
 """Slot `prompt`: how T3 reads what comes before the first token: conditions, text, start of speech.
 
 Read eagerly, a prompt costs a thousand launches, and the host takes five times as long over them as the device.
-Captured once for each bucket of lengths, it is one. A prompt is filled up to its bucket behind its end, where causal
-attention does not look; what those positions leave in the cache is written over by the steps before any of them attends
-to it.
+Captured once for each bucket of lengths, it is one. In a batch it is read beside the slots, and moved to its own.
+
+A prompt is filled up to its bucket behind its end, where causal attention does not look; what those positions leave in
+the cache is written over by the steps before any of them attends to it.
 """
 
 from __future__ import annotations
@@ -13,9 +14,10 @@ from typing import Any
 import torch
 
 from ttsbench.errors import CellError
-from ttsbench.optimizations.cache import StaticBackbone
+from ttsbench.optimizations.cache import WritingBackbone
 from ttsbench.optimizations.parts.graphs import Graphs
 from ttsbench.pipeline import Pipeline
+from ttsbench.serving.loop import BatchLoop
 
 # Divides the cache's span, so that a bucket always fits. The work grows with it, the number of captures shrinks.
 BUCKET = 64
@@ -24,7 +26,10 @@ BUCKET = 64
 def apply(pipeline: Pipeline, option: str) -> None:
     """Puts the replay in the place of the layers' calls."""
     if option == "cuda_graph":
-        pipeline.loop.backbone.read = ReplayedPrompt(pipeline.loop.backbone)
+        pipeline.loop.backbone.read = replayed = ReplayedPrompt(pipeline.loop.backbone)
+        pipeline.before_layers_are_noted.append(replayed.graphs.forget)
+        if isinstance(pipeline.loop, BatchLoop):
+            pipeline.loop.decoder.stage_prompts()
 
 
 def attest(pipeline: Pipeline, option: str) -> dict[str, Any]:
@@ -43,7 +48,7 @@ def attest(pipeline: Pipeline, option: str) -> dict[str, Any]:
 class ReplayedPrompt:
     """The layers over a whole prompt, from graphs."""
 
-    def __init__(self, backbone: StaticBackbone) -> None:
+    def __init__(self, backbone: WritingBackbone) -> None:
         self._backbone = backbone
         self._allocation = 0
         self.graphs = Graphs()

@@ -8,57 +8,11 @@ upstream's own behaviour and the default. `ttsbench.optimizations.<slot>` holds 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
-UTTERANCE_FAMILIES = ("chatterbox", "turbo", "nano", "multilingual")
-LLAMA_FAMILIES = ("chatterbox", "multilingual")
-# Backbones without a pipeline around them, and those whose layers are Llama's.
-SPARK_TTS = "spark-tts"
-# No model at all: figures with known noise, to test what is made of them. It has upstream's options and no others.
-FAKE = "fake"
-FAMILIES = (*UTTERANCE_FAMILIES, SPARK_TTS, FAKE)
-LLAMA_LAYERS = (*LLAMA_FAMILIES, SPARK_TTS)
-
-
-@dataclass(frozen=True)
-class Option:
-    """One way to fill a slot, and what it takes."""
-
-    name: str
-    summary: str
-    changes_output: str = ""
-    families: tuple[str, ...] = FAMILIES
-    needs_cuda: bool = False
-    needs_package: str = ""
-    needs_capability: tuple[int, int] = (0, 0)
-    how_to_get: str = ""
-    # Of one that captures or compiles: which option does the same work eagerly, and whether Inductor is at work.
-    eager: str = ""
-    inductor: bool = False
-
-
-@dataclass(frozen=True)
-class Slot:
-    """One decision about the pipeline."""
-
-    name: str
-    summary: str
-    options: tuple[Option, ...]
-
-    @property
-    def default(self) -> str:
-        """Upstream's own behaviour."""
-        return self.options[0].name
-
-    def option(self, name: str) -> Option:
-        """The option of that name."""
-        return next(option for option in self.options if option.name == name)
-
+from ttsbench.optimizations.options import LLAMA_FAMILIES, LLAMA_LAYERS, UTTERANCE_FAMILIES, Option, Slot
 
 AMPERE, ADA = (8, 0), (8, 9)
 FLASH_ATTN = "pip install 'ttsbench[flash-attn]' (or a wheel for your torch and CUDA from its releases page)"
-HALF = ("fp16", "bf16")
-AMP = ("amp_fp16", "amp_bf16")
 ON_MISSING = "on_missing"
 MEAN_FLOW_FAMILIES = ("turbo", "nano")
 FEWER_STEPS = "fewer Euler steps make another sound"
@@ -216,19 +170,6 @@ SLOTS: tuple[Slot, ...] = (
         ),
     ),
     Slot(
-        "prompt",
-        "how T3 reads what comes before the first token",
-        (
-            Option("eager", "every operation launched by itself"),
-            Option(
-                "cuda_graph",
-                "captured once for lengths within 64 positions of each other, the rest filled up",
-                needs_cuda=True,
-                eager="eager",
-            ),
-        ),
-    ),
-    Slot(
         "sampler",
         "from logits to a token",
         (
@@ -243,6 +184,19 @@ SLOTS: tuple[Slot, ...] = (
         (
             Option("in_turn", "one after the other, each by itself"),
             Option("batched", "in one batch, which they join and leave between steps", families=UTTERANCE_FAMILIES),
+        ),
+    ),
+    Slot(
+        "prompt",
+        "how T3 reads what comes before the first token",
+        (
+            Option("eager", "every operation launched by itself"),
+            Option(
+                "cuda_graph",
+                "captured once for lengths within 64 positions of each other, the rest filled up",
+                needs_cuda=True,
+                eager="eager",
+            ),
         ),
     ),
     Slot(
@@ -392,48 +346,7 @@ SLOTS: tuple[Slot, ...] = (
     ),
 )
 
-IN_LAYERS = ("mlp", "norm", "rope", "linear")
 BY_NAME: Mapping[str, Slot] = {slot.name: slot for slot in SLOTS}
 # Those that a forward of the backbone alone has: without steps, and with.
 OF_A_FORWARD = ("dtype", "attention", "mlp", "norm", "rope", "qkv", "quantize", "compile", ON_MISSING)
 OF_STEPS = (*OF_A_FORWARD[:-2], "linear", "decode", "cache", *OF_A_FORWARD[-2:])
-
-
-def complete(slots: Mapping[str, str]) -> dict[str, str]:
-    """The stack with every slot named, in the order of application."""
-    return {slot.name: slots.get(slot.name, slot.default) for slot in SLOTS}
-
-
-def changes_output(slots: Mapping[str, str]) -> tuple[str, ...]:
-    """Why this stack's output differs from upstream's by design; empty when it should not."""
-    marks = (BY_NAME[name].option(option).changes_output for name, option in complete(slots).items())
-    return tuple(mark for mark in marks if mark)
-
-
-def compiles(slots: Mapping[str, str]) -> bool:
-    """Whether anything of this stack is put through a compiler, whose cache a second start finds."""
-    chosen = complete(slots)
-    triton = any(chosen[slot] in ("triton", "triton_fused", "liger") for slot in ("attention", "sampler", *IN_LAYERS))
-    return triton or bool(by_inductor(slots))
-
-
-def by_inductor(slots: Mapping[str, str]) -> tuple[str, ...]:
-    """The slots whose option is torch.compile's work."""
-    return tuple(name for name, option in complete(slots).items() if BY_NAME[name].option(option).inductor)
-
-
-def eager_twin(slots: Mapping[str, str]) -> dict[str, str] | None:
-    """The same stack without graphs and compilers; None where it has none."""
-    chosen = complete(slots)
-    eager = {name: BY_NAME[name].option(option).eager or option for name, option in chosen.items()}
-    return None if eager == chosen else eager
-
-
-def precision(slots: Mapping[str, str], stored: str) -> str:
-    """Which limits of quality hold: `exact`, `half` or `quantized`."""
-    chosen = complete(slots)
-    if chosen["quantize"] != "off":
-        return "quantized"
-    reduced = {"tf32", *HALF, *AMP}
-    dtypes = {stored if chosen[slot] == "stored" else chosen[slot] for slot in ("dtype", "s3gen_dtype")}
-    return "half" if reduced & dtypes else "exact"

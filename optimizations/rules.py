@@ -4,18 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ttsbench.optimizations.registry import (
-    AMP,
-    BY_NAME,
-    FAKE,
-    HALF,
-    LLAMA_FAMILIES,
-    OF_A_FORWARD,
-    OF_STEPS,
-    ON_MISSING,
-    SLOTS,
-    complete,
-)
+from ttsbench.optimizations.options import FAKE, LLAMA_FAMILIES
+from ttsbench.optimizations.registry import BY_NAME, OF_A_FORWARD, OF_STEPS, ON_MISSING, SLOTS
+from ttsbench.optimizations.stacks import AMP, HALF, complete
 
 FLASH_HALF_ONLY = "flash kernels work in fp16 and bf16 only"
 
@@ -183,7 +174,6 @@ def _batch_rules(chosen: Mapping[str, str]) -> tuple[Rule, ...]:
         ("decode", ("lean", "cuda_graph"), "the package's own loop speaks one utterance"),
         ("cache", ("static",), "utterances join and leave it in place"),
         ("sampler", ("lean",), "it draws each row from a stream of its own"),
-        ("prompt", ("eager",), "a captured prompt is written to one place, and each utterance has a slot of its own"),
         ("s3gen_attention", ("sdpa", "flash_attention_2"), "upstream's S3Gen lets padding into the last tokens"),
     )
     return (

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from ttsbench import playback
+from ttsbench.measured import Streamed, Utterance
 from ttsbench.playback import Playback as Playback
 from ttsbench.playback import Stall as Stall
-from ttsbench.records import Streamed, Utterance
 
 
 def played(utterance: Utterance) -> Playback | None:

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from ttsbench import playback
-from ttsbench.records import Call, Cell, Level, Load, Run
+from ttsbench.measured import Call, Level, Load
+from ttsbench.records import Cell, Run
 from ttsbench.reports import statistics, tables
 from ttsbench.reports.metrics import Metric
 from ttsbench.reports.tables import StackResult, Table

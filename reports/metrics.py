@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from ttsbench import records
-from ttsbench.records import Cell, Utterance
+from ttsbench import measured
+from ttsbench.measured import Utterance
+from ttsbench.records import Cell
 from ttsbench.reports import statistics
 
 P95_UTTERANCES_MIN = 20
 S3GEN_STAGES = ("flow_encoder", "cfm", "vocoder")
-STAGES = (*records.STAGES, records.RESIDUAL)
+STAGES = (*measured.STAGES, measured.RESIDUAL)
 
 
 @dataclass(frozen=True)

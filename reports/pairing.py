@@ -8,7 +8,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ttsbench.records import Cell, Guard
+from ttsbench.measured import Guard
+from ttsbench.records import Cell
 from ttsbench.reports import decision, statistics
 from ttsbench.reports.metrics import Metric
 

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from ttsbench.records import Audio, Cell, Run
+from ttsbench.measured import Audio
+from ttsbench.records import Cell, Run
 from ttsbench.reports.tables import point_name
 
 # As data in the page. The rest is linked, and is heard only where audio/ lies beside the page.

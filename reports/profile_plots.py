@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ttsbench import records
+from ttsbench import measured
 from ttsbench.profile_rows import Flame, RooflinePoint, thinned
 from ttsbench.profiles import Profile
 from ttsbench.reports import profile_tables
@@ -14,7 +14,7 @@ FRAMES_MAX = 6000
 GAPS_MAX = 1500
 KERNEL_POINTS_MAX = 40
 # Colours stand in the page's style sheet under these names; what has none there shares that of `other`.
-COLOURED_STAGES = (*records.STAGES, records.RESIDUAL)
+COLOURED_STAGES = (*measured.STAGES, measured.RESIDUAL)
 
 
 def colour(stage: str) -> str:

@@ -8,7 +8,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ttsbench.records import Cell, Quality, Run
+from ttsbench.measured import Quality
+from ttsbench.records import Cell, Run
 from ttsbench.reports import metrics, pairing, profile_plots, statistics, tables
 from ttsbench.reports.statistics import Estimate
 from ttsbench.reports.tables import StackResult

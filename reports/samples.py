@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from ttsbench.records import Call, Cell, Run, Utterance
+from ttsbench.measured import Call, Utterance
+from ttsbench.records import Cell, Run
 from ttsbench.reports import continuity, loads
 from ttsbench.reports.metrics import STAGES
 from ttsbench.reports.rows import Rows, as_csv

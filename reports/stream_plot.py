@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import html
 
-from ttsbench.records import Chunk, Run, Streamed, Utterance
+from ttsbench.measured import Chunk, Streamed, Utterance
+from ttsbench.records import Run
 from ttsbench.reports import continuity
 from ttsbench.reports.continuity import Playback, Stall
 

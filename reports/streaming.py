@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from ttsbench.records import Run, Seams, Streamed, Utterance
+from ttsbench.measured import Seams, Streamed, Utterance
+from ttsbench.records import Run
 from ttsbench.reports import continuity, metrics, statistics, tables
 from ttsbench.reports.continuity import Playback
 from ttsbench.reports.metrics import Metric, over_utterances

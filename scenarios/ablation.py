@@ -11,6 +11,7 @@ from itertools import combinations
 
 from ttsbench.errors import UsageError, suggest
 from ttsbench.optimizations import registry
+from ttsbench.optimizations.stacks import complete
 from ttsbench.scenarios.schema import Scenario
 
 ONLY, WITHOUT = "only-", "without-"
@@ -28,7 +29,7 @@ def ablate(scenario: Scenario, stack: str) -> Scenario:
         raise UsageError("--ablate needs a scenario without a matrix", mend="Take it out, or set one value with --set")
     # No part of what is measured: every stack keeps to the full one's.
     rule = {slot: option for slot, option in full.items() if slot == registry.ON_MISSING}
-    ends = registry.complete(baseline), registry.complete({**full, **rule})
+    ends = complete(baseline), complete({**full, **rule})
     changed = {slot: ends[1][slot] for slot in ends[1] if ends[0][slot] != ends[1][slot] and slot not in rule}
     if stack == scenario.baseline or not changed:
         raise UsageError(f"--ablate {stack} differs in no slot from the baseline '{scenario.baseline}'")

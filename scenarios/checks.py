@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from ttsbench.errors import suggest
 from ttsbench.optimizations import registry
+from ttsbench.optimizations.options import FAKE
 from ttsbench.scenarios.cells import (
     CELLS_MAX,
     MAPPING_AXES,
@@ -26,17 +27,16 @@ from ttsbench.scenarios.cells import (
     holds_at,
     value_text,
 )
+from ttsbench.scenarios.expectations import FORWARD_METRICS, UTTERANCE_METRICS
 from ttsbench.scenarios.mistakes import Findings, shown, told
 from ttsbench.scenarios.models import (
     DEFAULT_PASSES,
-    FORWARD_METRICS,
     FORWARD_PASSES,
     LOAD_PASSES,
     PASSES,
     QUALITY,
     SECTIONS,
     TEXT_SOURCES,
-    UTTERANCE_METRICS,
     UTTERANCE_PASSES,
     ScenarioFile,
 )
@@ -122,12 +122,8 @@ def _check_fakes(data: Mapping[str, Any], matrix: Mapping[str, Sequence[Any]], f
     """The fake engine speaks nothing that could be judged, and has nothing to load."""
     families = (_mapping(data.get("model")).get("family"), *matrix.get("model.family", ()))
     passes = _mapping(data.get("measure")).get("passes", DEFAULT_PASSES)
-    if (
-        registry.FAKE in families
-        and isinstance(passes, list | tuple)
-        and (unfit := {QUALITY, "cold"} & {*map(str, passes)})
-    ):
-        problem = f"the family {registry.FAKE} has no {' and no '.join(sorted(unfit))} pass"
+    if FAKE in families and isinstance(passes, list | tuple) and (unfit := {QUALITY, "cold"} & {*map(str, passes)}):
+        problem = f"the family {FAKE} has no {' and no '.join(sorted(unfit))} pass"
         findings.add(("measure", "passes"), problem)
     planted = _mapping(_mapping(_mapping(data.get("model")).get("fake")).get("planted"))
     for stack in planted:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ttsbench.optimizations import registry
+from ttsbench.optimizations.options import Slot
 from ttsbench.scenarios.cells import POINT_AXES, SLOTS
 from ttsbench.scenarios.checks import STACK_PATTERN
 from ttsbench.scenarios.models import Length, ScenarioFile, Voice
@@ -52,7 +53,7 @@ def _word_or_key(word: str, schema: dict[str, Any]) -> dict[str, Any]:
     return {"description": schema["description"], "oneOf": alternatives}
 
 
-def _options(slot: registry.Slot) -> dict[str, Any]:
+def _options(slot: Slot) -> dict[str, Any]:
     """Quoted or not: to YAML 1.1, on and off are booleans."""
     names: list[Any] = [option.name for option in slot.options]
     booleans = [value for value, name in ((True, "on"), (False, "off")) if name in names]

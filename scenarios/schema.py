@@ -9,12 +9,13 @@ from typing import Any
 from pydantic import Field
 
 from ttsbench.errors import ScenarioError, UsageError, suggest
-from ttsbench.optimizations import registry
+from ttsbench.optimizations.stacks import complete, precision
 from ttsbench.scenarios import checks, files, yaml_source
 from ttsbench.scenarios.cells import SLOTS, CellPlan, Point, Sheet, Variant, at_point
+from ttsbench.scenarios.expectations import Limits
 from ttsbench.scenarios.json_schema import json_schema
 from ttsbench.scenarios.mistakes import Findings
-from ttsbench.scenarios.models import Length, Limits, Measure, Model, Sampling, ScenarioFile, Voice, Workload
+from ttsbench.scenarios.models import Length, Measure, Model, Sampling, ScenarioFile, Voice, Workload
 from ttsbench.scenarios.overrides import apply_overrides
 from ttsbench.scenarios.texts import DEFAULT_LANGUAGE
 
@@ -49,7 +50,7 @@ class Scenario(ScenarioFile):
     def understood(self) -> dict[str, Any]:
         """The scenario with every default in place, as plain JSON data; it reads back as the same cells."""
         data = self.model_dump(mode="json", exclude={"base", "text", "overrides"})
-        data["stacks"] = {name: registry.complete(slots) for name, slots in self.stacks.items()}
+        data["stacks"] = {name: complete(slots) for name, slots in self.stacks.items()}
         if not self.model.synthetic or "model.weights" in self.matrix:
             for key in {"size", "dtype", "seed"} - self.model.model_fields_set:
                 del data["model"][key]
@@ -78,7 +79,7 @@ class Scenario(ScenarioFile):
     def _plan(self, variant: Variant, point: Point, model: Model, workload: Workload, device: str) -> CellPlan:
         return CellPlan(
             stack=variant.label,
-            slots=registry.complete(variant.slots),
+            slots=complete(variant.slots),
             point=point,
             model=model,
             workload=workload,
@@ -90,7 +91,7 @@ class Scenario(ScenarioFile):
         )
 
     def _limits(self, slots: Mapping[str, str], model: Model, workload: Workload) -> dict[str, float]:
-        limits: Limits = getattr(self.quality, registry.precision(slots, model.dtype))
+        limits: Limits = getattr(self.quality, precision(slots, model.dtype))
         return limits.given(forward=workload.forward is not None)
 
     def _sheet(self) -> Sheet:

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from pydantic_core import PydanticCustomError
 
 from ttsbench.errors import UsageError
-from ttsbench.optimizations.registry import FAKE, LLAMA_FAMILIES, SPARK_TTS
+from ttsbench.optimizations.options import FAKE, LLAMA_FAMILIES, SPARK_TTS
 from ttsbench.scenarios import files
 from ttsbench.scenarios.cells import Point, at_point, value_text
 from ttsbench.scenarios.kinds import Section, check_device

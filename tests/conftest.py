@@ -16,11 +16,13 @@ from typing import Any
 
 import pytest
 
-from ttsbench import environment, profiles, records
+from ttsbench import environment, measured, profiles, records
 from ttsbench import profile_rows as rows
 from ttsbench.instruments import nvml
 
-pytest_plugins = ("tests.browser", "tests.cells", "tests.pipelines", "tests.runs")
+pytest_plugins = ("browser", "cells", "pipelines", "runs")
+# What tests import by name, and bring fixtures from: so that an assertion in them says what it saw.
+pytest.register_assert_rewrite("recorded_traces", "refusals", "tiny_s3gen")
 
 # Before torch is imported: on a busy machine two OpenMP threads wait for each other, 5-20 times slower than one.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -39,24 +41,24 @@ ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture
-def make_utterance() -> Callable[..., records.Utterance]:
+def make_utterance() -> Callable[..., measured.Utterance]:
     """One second of audio in half a second of wall time."""
 
-    def make(**changes: Any) -> records.Utterance:
+    def make(**changes: Any) -> measured.Utterance:
         wall_seconds = changes.get("wall_seconds", 0.5)
         values: dict[str, Any] = {
             "text_index": 0, "repeat": 0, "seed": 0, "wall_seconds": wall_seconds, "audio_seconds": 1.0, "tokens": 25,
             "tokens_sha256": "0" * 64, "first_sample_seconds": wall_seconds, "first_playable_seconds": wall_seconds,
             "first_audible_seconds": wall_seconds,
-            "stages": {"decode": records.StageTime(0.4 * wall_seconds), "residual": records.StageTime(0.01)},
+            "stages": {"decode": measured.StageTime(0.4 * wall_seconds), "residual": measured.StageTime(0.01)},
         }  # fmt: skip
-        return records.Utterance(**{**values, **changes})
+        return measured.Utterance(**{**values, **changes})
 
     return make
 
 
 @pytest.fixture
-def make_cell(make_utterance: Callable[..., records.Utterance]) -> Callable[..., records.Cell]:
+def make_cell(make_utterance: Callable[..., measured.Utterance]) -> Callable[..., records.Cell]:
     """A cell that ran, with three equal utterances."""
 
     def make(**changes: Any) -> records.Cell:

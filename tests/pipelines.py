@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from ttsbench.pipeline import Length, Pipeline
+    from ttsbench.length_control import Length
+    from ttsbench.pipeline import Pipeline
     from ttsbench.streaming.schedule import Streaming
     from ttsbench.voice import Reference
 
@@ -31,7 +32,8 @@ def load_tiny() -> Callable[..., Any]:
 def make_pipeline() -> Callable[..., Pipeline]:
     """A pipeline of fresh modules, or of those that are given, ready to speak; what is not a parameter is a slot."""
     from ttsbench import bench
-    from ttsbench.pipeline import Length, Pipeline
+    from ttsbench.length_control import Length
+    from ttsbench.pipeline import Pipeline
 
     def make(
         family: str = "chatterbox",

@@ -10,7 +10,6 @@ import tempfile
 from pathlib import Path
 
 from browser import Browser
-
 from ttsbench import profiles, records
 from ttsbench.cli import calibrate, compare
 from ttsbench.reports import comparison_page, profile_page, report_page

@@ -11,8 +11,10 @@ import pytest
 
 from ttsbench import records
 from ttsbench.errors import UsageError
-from ttsbench.optimizations import registry, rules
-from ttsbench.records import Forward, Run
+from ttsbench.measured import Forward
+from ttsbench.optimizations import rules
+from ttsbench.optimizations.stacks import complete
+from ttsbench.records import Run
 from ttsbench.reports import ablation as reports
 from ttsbench.reports import markdown, report_page
 from ttsbench.reports.statistics import Estimate
@@ -55,7 +57,7 @@ def test_every_stack_that_is_made_can_run_and_none_is_made_twice() -> None:
     stacks = taken_apart().stacks
     for slots in stacks.values():
         assert rules.conflict(slots, family="chatterbox", cfg_weight=None) == ""
-    completed = [tuple(registry.complete(slots).items()) for slots in stacks.values()]
+    completed = [tuple(complete(slots).items()) for slots in stacks.values()]
     assert len(set(completed)) == len(completed)
     assert list(stacks)[:2] == ["upstream", "fast"]
 
@@ -63,7 +65,7 @@ def test_every_stack_that_is_made_can_run_and_none_is_made_twice() -> None:
 def test_a_slot_that_only_the_baseline_sets_is_taken_apart_too() -> None:
     text = "name: a\nmodel: {size: tiny}\nstacks: {slow: {attention: eager}, fast: {decode: lean, dtype: bf16}}\n"
     scenario = ablation.ablate(schema.parse(text, "a.yaml", Path()), "fast")
-    assert registry.complete(scenario.stacks["fast"])["attention"] == "sdpa"
+    assert complete(scenario.stacks["fast"])["attention"] == "sdpa"
     assert scenario.stacks["only-attention"] == {"attention": "sdpa"}
     assert scenario.stacks["without-attention"]["attention"] == "eager"
 

@@ -19,7 +19,8 @@ from ttsbench import records
 from ttsbench.cli import calibrate
 from ttsbench.cli import compare as comparing
 from ttsbench.errors import ExitCode, RecordError
-from ttsbench.records import Cell, Run, Utterance
+from ttsbench.measured import Utterance
+from ttsbench.records import Cell, Run
 from ttsbench.reports import calibration, comparison, decision
 from ttsbench.reports.calibration import Calibration, Series
 from ttsbench.reports.pairing import Pair, beside

@@ -14,9 +14,10 @@ from ttsbench import plan, records
 from ttsbench.cli import console
 from ttsbench.environment import Machine
 from ttsbench.errors import ScenarioError, UsageError
-from ttsbench.records import Cell, Forward, ForwardQuality, Run
+from ttsbench.measured import Forward, ForwardQuality
+from ttsbench.records import Cell, Run
 from ttsbench.reports import claims, forwards, markdown, samples, tables
-from ttsbench.scenarios import ablation, models, schema
+from ttsbench.scenarios import ablation, expectations, schema
 
 Make = Callable[..., Any]
 SPEEDUP = {"id": "c", "says": "s", "stack": "flash", "metric": "forward_seconds", "kind": "speedup", "low": 1.25}
@@ -174,8 +175,8 @@ def test_samples_hold_every_forward(measured: Make) -> None:
 
 
 def test_every_metric_that_a_claim_may_name_can_be_read() -> None:
-    assert set(claims.METRICS) == {*models.UTTERANCE_METRICS, *models.FORWARD_METRICS} == set(claims._UNITS)
-    assert set(claims._KINDS) == set(models.CLAIM_KINDS)
+    assert set(claims.METRICS) == {*expectations.UTTERANCE_METRICS, *expectations.FORWARD_METRICS} == set(claims._UNITS)
+    assert set(claims._KINDS) == set(expectations.CLAIM_KINDS)
 
 
 HEAD = (

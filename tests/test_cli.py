@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from ttsbench import __version__, checkpoint_files, environment, records
-from ttsbench.cli import app
+from ttsbench import __version__, checkpoint_files, environment, measured, records
+from ttsbench.cli import app, arguments
 from ttsbench.errors import ExitCode
 from ttsbench.reports import metrics, tables
 
@@ -402,14 +402,14 @@ def test_show_writes_the_page_again(ttsbench: Ttsbench, tmp_path: Path, make_run
 @pytest.mark.parametrize("width", ["20", "80", "300"])
 def test_no_figure_is_ever_cut(
     ttsbench: Ttsbench, tmp_path: Path, make_run: Callable[..., records.Run], make_cell: Callable[..., records.Cell],
-    make_utterance: Callable[..., records.Utterance], monkeypatch: pytest.MonkeyPatch, width: str,
+    make_utterance: Callable[..., measured.Utterance], monkeypatch: pytest.MonkeyPatch, width: str,
 ) -> None:  # fmt: skip
     monkeypatch.setenv("COLUMNS", width)
-    times = {stage: records.StageTime(1234.5 + n, 2345.6 + n) for n, stage in enumerate(metrics.STAGES)}
+    times = {stage: measured.StageTime(1234.5 + n, 2345.6 + n) for n, stage in enumerate(metrics.STAGES)}
     cells = [
         make_cell(
             stack=name, key=name, utterances=(make_utterance(wall_seconds=12345.6, stages=times),),
-            memory=records.Memory(2**40 + n, 2**41 + n, 2**42, 2**43, 2**44, 2**45, 2**46),
+            memory=measured.Memory(2**40 + n, 2**41 + n, 2**42, 2**43, 2**44, 2**45, 2**46),
         )
         for n, name in enumerate(["upstream", *(f"a-stack-with-a-long-name-{n}" for n in range(5))])
     ]  # fmt: skip
@@ -448,8 +448,8 @@ def test_resume_refuses_garbage(ttsbench: Ttsbench, tmp_path: Path, garbage: byt
 
 
 def test_completion_knows_the_shipped_scenarios() -> None:
-    assert app.complete_scenario("qui") == ["quickstart"]
-    assert app.complete_scenario("nonsense") == []
+    assert arguments.complete_scenario("qui") == ["quickstart"]
+    assert arguments.complete_scenario("nonsense") == []
 
 
 def test_completion_prints_a_script() -> None:

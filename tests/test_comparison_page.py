@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ttsbench import profiles, records
+from ttsbench import measured, profiles, records
 from ttsbench.cli import campaign
 from ttsbench.cli import compare as comparing
 from ttsbench.cli.profiles_beside import SAME_CODE
@@ -37,7 +37,7 @@ def keep(tmp_path: Path, make_cells: Make, keep_run: Keep) -> Keep:
 
     def make(name: str, stacks: dict[str, float], memory: float = 1.0, **changes: Any) -> Path:
         peak = round(2**30 * memory)
-        used = records.Memory(2**31, 2**30, allocated_peak_bytes=peak, reserved_peak_bytes=peak)
+        used = measured.Memory(2**31, 2**30, allocated_peak_bytes=peak, reserved_peak_bytes=peak)
 
         def seconds(stack: str, process: int) -> float:
             return stacks[stack] * random.Random(f"{name}/{stack}/{process}").gauss(1, 0.002)

@@ -10,7 +10,7 @@ from rich.cells import cell_len
 from ttsbench import records
 from ttsbench.cli import campaign, console, fitting
 from ttsbench.cli import compare as comparing
-from ttsbench.records import StageTime
+from ttsbench.measured import Energy, Memory, Quality, StageTime
 from ttsbench.reports import metrics, tables
 from ttsbench.reports.tables import Table
 
@@ -26,9 +26,9 @@ def wide(make_run: Make, make_cell: Make, make_utterance: Make, tmp_path: Path) 
         make_cell(
             stack=name, key=name, process=process, slots={},
             utterances=(make_utterance(wall_seconds=11.5 + 0.1 * process + number, stages=stages),) * 3,
-            memory=records.Memory(2**36, 2**35, 2**30, 2**36, 2**36 + process, 2**37, 2**37),
-            energy=records.Energy(20_000, 60, 30, 30), changes_output=("it carries no watermark",) * (number == 1),
-            quality=(records.Quality(0, 250, 41, 1e-2, 1e-4, 1e-3, 0.94, 2e-2, 1e-2, 20.0, finite=True, silent=False),),
+            memory=Memory(2**36, 2**35, 2**30, 2**36, 2**36 + process, 2**37, 2**37),
+            energy=Energy(20_000, 60, 30, 30), changes_output=("it carries no watermark",) * (number == 1),
+            quality=(Quality(0, 250, 41, 1e-2, 1e-4, 1e-3, 0.94, 2e-2, 1e-2, 20.0, finite=True, silent=False),),
         )
         for number, name in enumerate(NAMES) for process in range(6)
     ]  # fmt: skip

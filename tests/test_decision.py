@@ -9,7 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ttsbench.records import Cell, Guard, Memory, Utterance
+from ttsbench.measured import Guard, Memory, Utterance
+from ttsbench.records import Cell
 from ttsbench.reports import comparison, decision, exact, metrics, words
 from ttsbench.reports.decision import Verdict
 from ttsbench.reports.pairing import Pairing, beside, pair_up, wanted

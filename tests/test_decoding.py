@@ -10,11 +10,12 @@ import pytest
 import torch
 
 from ttsbench import quality
+from ttsbench.length_control import Length
 from ttsbench.optimizations.cache import SPAN, StaticBackbone
 from ttsbench.optimizations.parts import cuda_graph
 from ttsbench.optimizations.parts.t3 import Sampling, model_of
 from ttsbench.optimizations.sampler import SAMPLERS, UpstreamSampler
-from ttsbench.pipeline import Length, Pipeline
+from ttsbench.pipeline import Pipeline
 
 pytestmark = pytest.mark.usefixtures("graphs_without_a_gpu")
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ttsbench import records
+from ttsbench import measured, records
 from ttsbench.records import Run
 from ttsbench.reports import drawings, markdown, metrics
 
@@ -47,7 +47,7 @@ def test_the_same_record_gives_the_same_bytes() -> None:
 
 @pytest.mark.parametrize("name", ["$\\frac{", "<script>alert(1)</script>", "\x1b[31m\x00", "統計", "n" * 500, "%s {}"])
 def test_names_are_words(name: str, make_run: Callable[..., Run], make_cell: Callable[..., Any]) -> None:
-    memory = records.Memory(2**30, 2**29)
+    memory = measured.Memory(2**30, 2**29)
     cells = tuple(make_cell(stack=stack, key=stack, memory=memory) for stack in ("upstream", name))
     drawn = drawings.drawings(make_run(cells=cells))
     assert len(drawn) == 3

@@ -15,7 +15,7 @@ import pytest
 from ttsbench import environment, sources
 from ttsbench.environment import Machine
 from ttsbench.errors import UsageError
-from ttsbench.optimizations.registry import Option
+from ttsbench.optimizations.options import Option
 
 TWO_GPUS = Machine(cpu_count=2, memory_bytes=8, cuda_problem="", gpu_count=2)
 NO_GPU = Machine(cpu_count=2, memory_bytes=8)

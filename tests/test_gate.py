@@ -56,6 +56,17 @@ def test_a_planted_change_is_found_twice_and_its_stage_is_named(bench: Any, tmp_
     assert (again.returncode, "another gate's series" in again.stderr) == (ExitCode.USAGE, True)
 
 
+def test_two_commits_by_the_name_of_a_scenario_that_ships_with_them(bench: Any) -> None:
+    """The head's own file is what runs, and it is gone with its worktree when the verdict is told."""
+    (bench.repository / "scenarios" / "pretended.yaml").write_text(bench.scenario.read_text())
+    bench.git("add", "scenarios")
+    base = bench.commit("A scenario of our own")
+    bench.plant(0.5)
+    ended = bench("gate", "pretended", "--base", base, "--head", bench.commit("Faster"), "--quiet")
+    assert ended.returncode == ExitCode.OK, ended.stderr
+    assert "the scenario of both: pretended.yaml, sha256" in ended.stdout
+
+
 def test_two_commits_and_a_stored_baseline(bench: Any) -> None:
     slow = bench.git("rev-parse", "HEAD").strip()
     stored = bench("run", bench.scenario, "--quiet")

@@ -14,7 +14,7 @@ import pytest
 
 from ttsbench.instruments import energy, guard, memory, nvml
 from ttsbench.instruments.guard import GuardSampler
-from ttsbench.records import Guard
+from ttsbench.measured import Guard
 
 MIB = 1 << 20
 

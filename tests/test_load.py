@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from ttsbench import load_cell, playback, records
+from ttsbench import load_cell, measured, playback, records
 from ttsbench.errors import ScenarioError
 from ttsbench.jobs import Fake, Job, Load
 from ttsbench.reports import comparison, load_plot, loads, markdown, report_page, samples, tables
@@ -33,7 +33,7 @@ def simulated(service: Callable[[Call], float] = lambda call: SERVICE) -> Simula
 def at(kind: str, size: float, engine: SimulatedEngine | None = None, **changes: Any) -> Figures:
     plan = dataclasses.replace(PLAN, **changes)
     return Figures(
-        records.Load(plan.ttfa_seconds, plan.underrun_seconds, ()),
+        measured.Load(plan.ttfa_seconds, plan.underrun_seconds, ()),
         level(engine or simulated(), plan, kind, size, 0, lambda call: None),
     )
 
@@ -157,7 +157,7 @@ class TestWhatCounts:
         assert loads.ttfa(call) == 0.5
         assert loads.underrun(call) == 1.5
         assert not found.met(call)
-        assert dataclasses.replace(found, load=records.Load(1.0, 1.5, ())).met(call)
+        assert dataclasses.replace(found, load=measured.Load(1.0, 1.5, ())).met(call)
 
 
 class TestPlayback:
@@ -269,7 +269,7 @@ class TestReport:
     def test_a_level_that_did_not_run_says_why(self, run: records.Run) -> None:
         [first, *others] = run.cells
         assert first.load is not None
-        refused = records.Level(CLOSED, 512.0, reason="512 listeners need as many slots, and memory holds 40")
+        refused = measured.Level(CLOSED, 512.0, reason="512 listeners need as many slots, and memory holds 40")
         load0 = dataclasses.replace(first.load, levels=(*first.load.levels, refused))
         changed = dataclasses.replace(run, cells=(dataclasses.replace(first, load=load0), *others))
         table = loads.overview(changed)[0]

@@ -13,6 +13,7 @@ from ttsbench import attest, bench, quality
 from ttsbench.errors import CellError
 from ttsbench.optimizations import attention as attention_module
 from ttsbench.optimizations import registry, rules
+from ttsbench.optimizations.parts import graphs
 from ttsbench.pipeline import Pipeline
 
 pytestmark = pytest.mark.usefixtures("graphs_without_a_gpu")
@@ -78,6 +79,27 @@ def test_a_replayed_prompt_serves_other_lengths_and_is_seen(make: Make, family: 
     )
     with pytest.raises(CellError, match="prompt: cuda_graph was asked for, and method is what ran"):
         bench.slot_module("prompt").attest(eager, "cuda_graph")
+
+
+def test_the_dtype_is_seen_where_a_prompt_is_replayed(make: Make, late: type, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A replay calls no layer; what a capture calls has to be noted."""
+
+    class Recorded(late):  # type: ignore[misc]
+        def __init__(self, work: Any, inputs: tuple[Any, ...], pool: Any) -> None:
+            super().__init__(work, inputs, pool)
+            self._output = work(*inputs)
+
+        def replay(self) -> torch.Tensor:
+            output: torch.Tensor = self._output
+            return output
+
+    monkeypatch.setattr(graphs, "CudaRecording", Recorded)
+    for part in ("SHORT", "LONG"):
+        monkeypatch.setattr(attest, part, 1)  # the prompt alone: here a captured step calls its layers at each replay
+    slots = {"decode": "lean", "cache": "static", "dtype": "bf16"}
+    replayed = evidence(make(prompt="cuda_graph", **slots), "dtype")
+    assert replayed == evidence(make(**slots), "dtype")
+    assert replayed["activations"] == ["bfloat16"]
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -27,6 +27,11 @@ FOLDERS: dict[str, str] = {
     if name.startswith("ttsbench.")
 }
 LOCK = (ROOT / "requirements.lock").read_text(encoding="utf-8")
+# What --help, validate, list and compare need.
+LIGHT = (
+    *(f"ttsbench.{folder}" for folder in ("cli", "scenarios", "reports")),
+    *(f"ttsbench.optimizations.{table}" for table in ("options", "registry", "rules", "stacks")),
+)
 EXTRAS_NOT_LOCKED = ("flash-attn", "quantize", "ray")
 
 
@@ -85,7 +90,7 @@ import importlib, importlib.util, json, sys
 names = {[name.removesuffix(".__init__") for name in modules()]!r}
 lost = [name for name in names if importlib.util.find_spec(name) is None]
 for name in names:
-    if name.startswith(("ttsbench.cli", "ttsbench.scenarios", "ttsbench.reports", "ttsbench.optimizations.registry")):
+    if name.startswith({LIGHT!r}):
         importlib.import_module(name)
 print(json.dumps([lost, sorted(sys.modules)]))
 """

@@ -12,9 +12,11 @@ import torch
 from ttsbench import checkpoint
 from ttsbench.errors import CellError
 from ttsbench.instruments.clock import Timeline, staged
+from ttsbench.length_control import Length
+from ttsbench.measured import RESIDUAL, STAGES
 from ttsbench.optimizations import analyzer, decode, watermark
-from ttsbench.pipeline import SPEECH_TOKENS, Length, Pipeline, Spoken
-from ttsbench.records import RESIDUAL, STAGES
+from ttsbench.pipeline import Pipeline
+from ttsbench.spoken import SPEECH_TOKENS, Spoken
 
 FAMILIES = ("chatterbox", "turbo", "nano", "multilingual")
 TEXT = "Two words, and then some more."

@@ -14,8 +14,10 @@ import torch
 
 from ttsbench import bench, errors, profile_cell, records, utterance_cell, worker
 from ttsbench.jobs import PROFILE, Job, Window
+from ttsbench.length_control import Length
 from ttsbench.optimizations import registry, vocoder
-from ttsbench.pipeline import Length, Pipeline
+from ttsbench.optimizations.stacks import complete, eager_twin
+from ttsbench.pipeline import Pipeline
 from ttsbench.profile_rows import MISMATCH_MAX
 from ttsbench.profiles import Profile
 from ttsbench.profiling import chrome, collect
@@ -163,18 +165,18 @@ def test_no_hook_is_left_behind_by_a_call_that_fails(pipeline: Pipeline, monkeyp
 
 
 def test_what_is_compiled_gets_no_label(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
-    slots = registry.complete({"compile": "default", "vocoder": "compile"})
+    slots = complete({"compile": "default", "vocoder": "compile"})
     monkeypatch.setattr(pipeline, "slots", slots)
     paths = [path for path, _ in collect.named_modules(pipeline)]
     assert not [path for path in paths if path.startswith(("t3.tfmr", "s3gen.mel2wav"))]
     assert "t3.speech_head" in paths
-    assert collect.compiled_paths(registry.complete({"vocoder": "folded"})) == ()
+    assert collect.compiled_paths(complete({"vocoder": "folded"})) == ()
 
 
 def test_the_twin_runs_the_same_stack_without_graphs_and_compilers(make: MakeJob) -> None:
     graphed = {**MENDED, "decode": "cuda_graph", "compile": "default", "s3gen_graph": "exact", "vocoder": "graph"}
-    assert registry.eager_twin(graphed) == registry.complete(MENDED)
-    assert registry.eager_twin(MENDED) is None
+    assert eager_twin(graphed) == complete(MENDED)
+    assert eager_twin(MENDED) is None
     job = profile_cell.bounded(make(slots={"vocoder": "compile"}), STEPS)
     twin, classes, notes = profile_cell.eager_twin(job, lambda stage: None, 0)
     assert notes == ()

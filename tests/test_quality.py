@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from ttsbench import quality
+from ttsbench.measured import Quality
 from ttsbench.pipeline import Pipeline
-from ttsbench.records import Quality
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 

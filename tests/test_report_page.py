@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ttsbench import records
-from ttsbench.records import Audio, Cell, Quality, Run, StageTime, Utterance
+from ttsbench import measured, records
+from ttsbench.measured import Audio, Quality, StageTime, Utterance
+from ttsbench.records import Cell, Run
 from ttsbench.reports import metrics, players, report_page, report_plots, tables
 from ttsbench.reports.statistics import Estimate
 
@@ -73,7 +74,7 @@ def make_report(make_run: Make, make_cell: Make, make_utterance: Make, tmp_path:
         found: Cell = make_cell(
             key=stack, stack=stack, process=process, order=process,
             utterances=tuple(make_utterance(wall_seconds=s, stages=stages_of(s)) for s in seconds),
-            memory=records.Memory(round(luck * wall_seconds * 2**31), 2**30),
+            memory=measured.Memory(round(luck * wall_seconds * 2**31), 2**30),
             quality=(judged(mel_distance=0.02 if stack == "lean" else 0.0),),
             changes_output=("the audio carries no watermark",) if stack == "bare" else (),
             evidence={"loop": {"class": stack, "steps": 25}},

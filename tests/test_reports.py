@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from ttsbench import records
-from ttsbench.records import Cell, Run, StageTime, Utterance
+from ttsbench import measured
+from ttsbench.measured import StageTime, Utterance
+from ttsbench.records import Cell, Run
 from ttsbench.reports import markdown, metrics, samples, statistics, tables
 
 Make = Callable[..., Any]
@@ -196,5 +197,5 @@ def test_s3gen_prefers_the_device(make_utterance: Make, make_cell: Make) -> None
 
 
 def test_energy_is_net_of_idle(make_cell: Make) -> None:
-    energy = records.Energy(joules=1000.0, idle_watts=100.0, seconds=4.0, audio_seconds=6.0)
+    energy = measured.Energy(joules=1000.0, idle_watts=100.0, seconds=4.0, audio_seconds=6.0)
     assert metrics.ENERGY.of(make_cell(energy=energy)) == pytest.approx(100.0)

@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from ttsbench.optimizations import registry
+from ttsbench.optimizations.options import FAMILIES
 from ttsbench.scenarios.cells import holds_at
 from ttsbench.scenarios.json_schema import json_schema
 from ttsbench.scenarios.models import SECTIONS
@@ -199,7 +200,7 @@ def test_the_json_schema_knows_every_slot_option_and_key() -> None:
         assert (
             schema["properties"]["matrix"]["properties"][f"slots.{slot.name}"]["items"]["enum"][: len(names)] == names
         )
-    assert schema["$defs"]["Model"]["properties"]["family"]["enum"] == list(registry.FAMILIES)
+    assert schema["$defs"]["Model"]["properties"]["family"]["enum"] == list(FAMILIES)
     assert set(schema["properties"]) == set(SECTIONS[()].model_fields)
     for name in ("Model", "Workload", "Measure"):
         for key in schema["$defs"][name]["properties"].values():

@@ -14,13 +14,15 @@ import numpy as np
 import pytest
 import torch
 
-from ttsbench import records
+from ttsbench import measured, records
 from ttsbench.errors import CellError
 from ttsbench.jobs import Job, Load
+from ttsbench.length_control import Length
 from ttsbench.optimizations import rules
 from ttsbench.optimizations.parts.t3 import Prompt, Request
+from ttsbench.optimizations.prompt import ReplayedPrompt
 from ttsbench.optimizations.watermark import NoWatermark
-from ttsbench.pipeline import Length, Pipeline
+from ttsbench.pipeline import Pipeline
 from ttsbench.reports.loads import Figures, ttfa
 from ttsbench.serving.calls import Call
 from ttsbench.serving.decoder import Speaking
@@ -29,6 +31,10 @@ from ttsbench.serving.flow import BatchedS3Gen
 from ttsbench.serving.load import CLOSED, level
 from ttsbench.serving.loop import BatchLoop
 from ttsbench.serving.randomness import RandomStream
+from ttsbench.serving.voicing import Chunked, Drawn
+from ttsbench.serving.windows import WindowsTogether
+from ttsbench.streaming.listener import Listener
+from ttsbench.streaming.stream import Stream
 
 ON_GPU = torch.cuda.is_available()
 DEVICE = "cuda" if ON_GPU else "cpu"
@@ -36,6 +42,7 @@ BATCHED = {
     "decode": "lean", "cache": "static", "sampler": "lean", "serve": "batched", "s3gen_attention": "sdpa",
     "watermark": "off",
 }  # fmt: skip
+STREAMED = {**BATCHED, "stream": "windowed"}
 TEXTS = ("Two words.", "A second text, which is somewhat longer than the first one.", "Three.", "And one more to say.")
 
 Make = Callable[..., Pipeline]
@@ -134,6 +141,31 @@ def test_everybody_draws_what_they_draw_alone(
     assert stops == any(speaking.stopped for speaking, *_ in guests)
 
 
+@pytest.mark.usefixtures("late")
+@pytest.mark.parametrize("family", ["chatterbox", "turbo"])
+def test_captured_prompts_are_read_beside_the_slots_and_moved_to_their_own(make: Make, family: str) -> None:
+    plain, captured = (
+        Party(make(family, **BATCHED), slots=3),
+        Party(make(family, **BATCHED, prompt="cuda_graph"), slots=3),
+    )
+    drawn = []
+    for party in (plain, captured):
+        guests = [party.join(text, 40 + text, 12 + text) for text in range(3)]
+        for _ in range(14):
+            party.go_on()
+        guests.append(party.join(3, 50, 9))  # into a slot that somebody has left
+        while not party.decoder.idle:
+            party.go_on()
+        drawn.append([guest.drawn for guest in guests])
+    assert drawn[0] == drawn[1]
+    read = captured.decoder.backbone.read
+    assert isinstance(read, ReplayedPrompt)
+    assert read.graphs.replays == 4
+    assert read.graphs.captures < 4
+    kept = plain.decoder.backbone, captured.decoder.backbone
+    assert kept[0].rows == kept[1].rows == kept[1].keys[0].size(0) - captured.decoder.rows_per_slot
+
+
 def test_rows_of_other_sampling_do_not_disturb_each_other(make: Make, tokens_of: TokensOf) -> None:
     party = Party(make(**BATCHED), slots=4)
     kinds: tuple[dict[str, float], ...] = (
@@ -224,15 +256,67 @@ class TestSound:
         assert off_by(both[0, :40], alone[0]) > 1e-3
 
 
+class TestWindows:
+    @pytest.mark.parametrize("family", ["chatterbox", "turbo"])
+    def test_each_stream_sounds_as_it_does_alone(self, make: Make, family: str) -> None:
+        """Whoever shares the flow and the vocoder with it, and however long the others' windows are."""
+        pipeline = make(family, **STREAMED)
+        streamer = pipeline.streamer
+        assert streamer is not None
+        spoken = [speech(length, length).tolist() for length in (40, 23, 75)]
+
+        def streams() -> tuple[list[Listener], list[Stream]]:
+            listeners = [Listener() for _ in spoken]
+            voice, t3 = pipeline.tts.conds.gen, pipeline.tts.t3
+            return listeners, [
+                Stream(streamer.new_design(voice, seed), pipeline.streaming, own, lambda wave: wave, t3)
+                for seed, own in enumerate(listeners)
+            ]
+
+        heard, together = streams()
+        windows, sizes = WindowsTogether(pipeline), []
+        for stream, tokens in zip(together, spoken, strict=True):
+            stream.end(tokens)
+        while dues := {stream: due for stream in together if (due := stream.due())}:
+            windows.speak(dues)
+            sizes.append(len(dues))
+        assert sizes[0] == 3
+        assert sizes[-1] == 1
+        wanted, alone = streams()
+        for stream, tokens in zip(alone, spoken, strict=True):
+            stream.finish(tokens)
+        for one, other in zip(heard, wanted, strict=True):
+            assert [piece.samples.numel() for piece in one.heard] == [piece.samples.numel() for piece in other.heard]
+            assert off_by(one.wave, other.wave) < 1e-4
+
+    def test_who_would_hear_nothing_first_comes_first(self, make: Make) -> None:
+        """And who has nothing yet was promised something by a certain time."""
+        chunked = Chunked(make(**STREAMED), Silent(), patience_seconds=1.0)
+        rich, poor, new, late = (Call(number, scheduled) for number, scheduled in enumerate((0.0, 0.0, 9.5, 8.0)))
+        rich.pieces, poor.pieces = [(1.0, 20.0)], [(2.0, 8.2)]
+        for call in (rich, poor, new, late):
+            chunked.take(Drawn(call, RandomStream.of_process(torch.device("cpu")), tuple(range(30)), last=False))
+        assert sorted(chunked._due, key=chunked._runs_dry) == [late, poor, new, rich]
+
+
+class Silent:
+    """Takes sound, and does nothing with it."""
+
+    def hold(self, call: Call, audio_seconds: float) -> None:
+        """Nobody listens."""
+
+    def finish(self, call: Call) -> None:
+        """Nobody waits."""
+
+
 PLAN = Load((1, 3), (), ttfa_seconds=60.0, underrun_seconds=0.0, requests=4, warmup=0.0)
-STREAMED = {**BATCHED, "stream": "windowed"}
 
 
 def asking(call: Call) -> None:
     call.text_index, call.seed = call.number % len(TEXTS), 50 + call.number
 
 
-def served(pipeline: Pipeline, listeners: int, **changes: Any) -> tuple[records.Level, Any]:
+def served(pipeline: Pipeline, listeners: int, **changes: Any) -> tuple[measured.Level, Any]:
     plan = dataclasses.replace(PLAN, **changes)
     answering = engine(pipeline, plan)
     answering.warm_up()
@@ -342,7 +426,7 @@ class TestEngine:
         assert records.from_json(records.Cell, records.to_json(cell)) == cell
 
 
-def make_streams_tokens(pipeline: Pipeline, call: records.Call) -> str:
+def make_streams_tokens(pipeline: Pipeline, call: measured.Call) -> str:
     """What the same stack draws for one alone."""
     return pipeline.speak(call.text_index, call.seed).tokens_sha256()
 
@@ -354,7 +438,6 @@ SENSIBLE = {"decode": "lean", "cache": "static", "sampler": "lean", "s3gen_atten
     "slots",
     [
         {"decode": "upstream"}, {"cache": "dynamic"}, {"sampler": "upstream"}, {"sampler": "triton"},
-        {"prompt": "cuda_graph"},
         {"s3gen_attention": "upstream"}, {"dtype": "tf32"}, {"s3gen_dtype": "tf32"}, {"attention": "sdpa_math"},
         {"s3gen_compile": "reduce-overhead"}, {"vocoder": "graph"},
     ],
@@ -407,7 +490,7 @@ class TestOnGpu:
         pipeline = make(length=Length(fixed=50), **GRAPHS)
         answering = engine(pipeline, plan)
         answering.warm_up()
-        told = records.Load(60.0, 0.0, ())
+        told = measured.Load(60.0, 0.0, ())
         throughput = [
             Figures(told, level(answering, plan, CLOSED, listeners, 0, asking)).throughput or 0.0
             for listeners in plan.listeners

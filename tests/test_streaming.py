@@ -16,11 +16,13 @@ import torch
 from ttsbench import bench, voice
 from ttsbench.errors import CellError
 from ttsbench.instruments.clock import Timeline
-from ttsbench.pipeline import SPEECH_TOKENS, Length, Pipeline, Spoken
-from ttsbench.records import RESIDUAL
+from ttsbench.length_control import Length
+from ttsbench.measured import RESIDUAL
+from ttsbench.pipeline import Pipeline
 from ttsbench.reports import continuity
+from ttsbench.spoken import SPEECH_TOKENS, Spoken
 from ttsbench.streaming import designs, desks, seams
-from ttsbench.streaming.designs import Piece, Revocode, Windowed
+from ttsbench.streaming.designs import Frames, Piece, Revocode, Window, Windowed
 from ttsbench.streaming.listener import Listener
 from ttsbench.streaming.marking import Marking
 from ttsbench.streaming.noise import FrameNoise
@@ -152,13 +154,14 @@ def test_the_vocoder_in_windows_is_the_vocoder_at_once(model: Any) -> None:
     tokens = random_tokens(60)
     mels: dict[int, torch.Tensor] = {}
     design = Windowed(model.synthesis, model.conds.gen, 1, EQUAL)
-    vocode = design._vocode
+    extend = design.extend
 
-    def noting(final: bool) -> Any:
+    def noting(window: Window, mel: torch.Tensor) -> Frames:
+        frames = extend(window, mel)
         mels[design._mel_first] = design._mel.clone()
-        return vocode(final)
+        return frames
 
-    with swapped(design, "_vocode", noting):
+    with swapped(design, "extend", noting):
         wave, found = seams.chunked(design, tokens, EQUAL)
     frames = torch.zeros(1, 80, 2 * len(tokens))
     for first, mel in mels.items():

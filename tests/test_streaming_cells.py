@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import soundfile
 
-from ttsbench import records
+from ttsbench import measured, records
 from ttsbench.errors import CellError
 from ttsbench.jobs import REFERENCE, Job
 from ttsbench.streaming import seams
@@ -67,13 +67,13 @@ def test_a_text_that_is_too_long_for_the_model_is_one_clear_line(
 
 
 def test_seams_beyond_the_limit_are_a_fault() -> None:
-    bad, good = records.Seams(0, 4, 0.3, 0.2, 0.1, 9.0), records.Seams(1, 4, 0.2, 0.2, 0.1, 9.0)
+    bad, good = measured.Seams(0, 4, 0.3, 0.2, 0.1, 9.0), measured.Seams(1, 4, 0.2, 0.2, 0.1, 9.0)
     limits: dict[str, Any] = {"seam_ratio_max": 1.2}
     (fault,) = seams.faults((bad, good), limits)
     assert fault.startswith("text 0: at its seams the mel is 1.50 times as far off")
     assert seams.faults((bad,), {}) == ()
     assert seams.faults((replace(bad, seams=3),), limits) == ()
-    inaudible = records.Seams(0, 4, 0.003, 0.001, 0.001, 60.0)
+    inaudible = measured.Seams(0, 4, 0.003, 0.001, 0.001, 60.0)
     assert seams.faults((inaudible,), limits) == ()
 
 

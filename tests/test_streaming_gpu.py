@@ -12,8 +12,9 @@ import torch
 
 from ttsbench import bench
 from ttsbench.instruments.clock import Timeline
-from ttsbench.pipeline import Length, Pipeline
-from ttsbench.records import Utterance
+from ttsbench.length_control import Length
+from ttsbench.measured import Utterance
+from ttsbench.pipeline import Pipeline
 from ttsbench.reports import continuity
 from ttsbench.streaming import seams
 from ttsbench.streaming.schedule import Streaming

@@ -16,7 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ttsbench import records
-from ttsbench.records import Cell, Chunk, Seams, Streamed, Utterance, Voice
+from ttsbench.measured import Chunk, Seams, Streamed, Utterance, Voice
+from ttsbench.records import Cell
 from ttsbench.reports import (
     continuity,
     markdown,

@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from ttsbench import voice
-from ttsbench.pipeline import Length, Pipeline
+from ttsbench.length_control import Length
+from ttsbench.pipeline import Pipeline
 from ttsbench.streaming.schedule import Streaming
 from ttsbench.swapping import wrapped
 from ttsbench.voice import Voices

@@ -13,7 +13,7 @@ import pytest
 import soundfile
 import torch
 
-from ttsbench import audio, bench, records, utterance_cell, voice
+from ttsbench import audio, bench, measured, records, utterance_cell, voice
 from ttsbench.jobs import Job
 
 MakeJob = Callable[..., Job]
@@ -119,7 +119,7 @@ def test_remarks_name_what_spoiled_a_row(make_job: MakeJob, tmp_path: Path) -> N
             "hooks": {"warm": 3, "at_the_end": 9},
             "compiler": {"recompilations_while_timing": 2, "captures_while_timing": 3},
         },
-        "guard": records.Guard(throttle_reasons=("hardware slowdown",), foreign_processes=("python",)),
+        "guard": measured.Guard(throttle_reasons=("hardware slowdown",), foreign_processes=("python",)),
     }
     assert bench.remarks(found) == (
         "forward hooks grew from 3 to 9 over the warm calls",
@@ -145,8 +145,8 @@ def test_a_busy_host_is_remarked(monkeypatch: pytest.MonkeyPatch) -> None:
             "compiler": {"recompilations_while_timing": 0, "captures_while_timing": 0},
         }
     }
-    assert bench.remarks({**found, "guard": records.Guard(load_average=3.9)}) == ()
-    busy = bench.remarks({**found, "guard": records.Guard(load_average=9.0)})
+    assert bench.remarks({**found, "guard": measured.Guard(load_average=3.9)}) == ()
+    busy = bench.remarks({**found, "guard": measured.Guard(load_average=9.0)})
     assert busy == ("the host was busy: load average 9.0 on 4 cores",)
 
 

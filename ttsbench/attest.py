@@ -82,15 +82,17 @@ class Seen:
 
 
 def watch(pipeline: Pipeline, text_index: int, seed: int) -> Seen:
-    """A warm call of each part under the profiler."""
-    pipeline.decode_only(text_index, seed, LONG)
+    """A warm call of each part under the profiler; what layers work in is noted in a call before."""
     layers, tokens = Layers(pipeline.tts.t3.tfmr), dict.fromkeys((SHORT, LONG), 0)
+    for capture_again in pipeline.before_layers_are_noted:
+        capture_again()
+    with layers.noted():
+        pipeline.decode_only(text_index, seed, LONG)
 
     def decode(limit: int) -> None:
         tokens[limit] = pipeline.decode_only(text_index, seed, limit)
 
-    with layers.noted():
-        short = watched(pipeline.device, lambda: decode(SHORT))
+    short = watched(pipeline.device, lambda: decode(SHORT))
     conditioning = watched(pipeline.device, pipeline.embed_again)
     long = watched(pipeline.device, lambda: decode(LONG))
     s3gen = watched(pipeline.device, lambda: pipeline.vocode(seed))

@@ -8,19 +8,19 @@ import numpy as np
 import soundfile
 import torch
 
-from ttsbench import records
-from ttsbench.pipeline import AUDIBLE_LEVEL, SAMPLE_RATE_HZ
+from ttsbench import measured
+from ttsbench.spoken import AUDIBLE_LEVEL, SAMPLE_RATE_HZ
 
 CLIP_LEVEL = 0.989  # HiFT clamps at 0.99
 
 
-def keep(wave: torch.Tensor, text_index: int, folder: Path, name: str) -> records.Audio:
+def keep(wave: torch.Tensor, text_index: int, folder: Path, name: str) -> measured.Audio:
     """Writes the wave below the folder and describes it."""
     samples = wave.detach().to("cpu", torch.float32).reshape(-1).numpy()
     finite = bool(np.isfinite(samples).all())
     level = np.abs(np.nan_to_num(samples, nan=0.0, posinf=1.0, neginf=1.0))
     soundfile.write(folder / name, np.nan_to_num(samples), SAMPLE_RATE_HZ, subtype="PCM_16")
-    return records.Audio(
+    return measured.Audio(
         text_index=text_index,
         path=name,
         sample_rate_hz=SAMPLE_RATE_HZ,

@@ -18,7 +18,7 @@ from typing import Any
 from ttsbench import sources
 from ttsbench.errors import UsageError
 from ttsbench.instruments import nvml
-from ttsbench.optimizations.registry import Option
+from ttsbench.optimizations.options import Option
 
 PACKAGES = (
     "chatterbox-tts",

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ttsbench import load_cell, records
+from ttsbench import load_cell, measured
 from ttsbench.bench import Found, Tell, remarks, utterance_seed
 from ttsbench.jobs import Fake, Job
 from ttsbench.serving.calls import Call
@@ -94,7 +94,7 @@ class Speaker:
             found["energy"] = self._energy()
         return found | {"warnings": remarks(found)}
 
-    def _utterance(self, call: int) -> records.Utterance:
+    def _utterance(self, call: int) -> measured.Utterance:
         repeat, text_index = divmod(call, len(self._job.texts))
         seed = utterance_seed(self._job, text_index, repeat)
         tokens = self._tokens(text_index)
@@ -103,7 +103,7 @@ class Speaker:
         stages = {name: usual * share * self._more(name) for name, share in STAGE_SHARES.items()}
         residual = usual * (1 - sum(STAGE_SHARES.values()))
         wall_seconds = sum(stages.values()) + residual
-        return records.Utterance(
+        return measured.Utterance(
             text_index=text_index,
             repeat=repeat,
             seed=seed,
@@ -114,16 +114,16 @@ class Speaker:
             first_sample_seconds=wall_seconds,
             first_playable_seconds=wall_seconds,
             first_audible_seconds=wall_seconds,
-            stages={name: records.StageTime(s) for name, s in (stages | {records.RESIDUAL: residual}).items()},
+            stages={name: measured.StageTime(s) for name, s in (stages | {measured.RESIDUAL: residual}).items()},
             sm_clock_mhz=self._clock_mhz(call),
         )
 
-    def _under_load(self) -> records.Load:
+    def _under_load(self) -> measured.Load:
         """One request after the other, on a clock that runs as fast as it can."""
         load = self._job.load
         assert load is not None
         levels = load_cell.all_levels(SimulatedEngine(self._service), self._job, lambda stage: None)
-        return records.Load(load.ttfa_seconds, load.underrun_seconds, tuple(levels))
+        return measured.Load(load.ttfa_seconds, load.underrun_seconds, tuple(levels))
 
     def _service(self, call: Call) -> tuple[float, float]:
         utterance = self._utterance(call.number * len(self._job.texts) + call.text_index)
@@ -148,9 +148,9 @@ class Speaker:
         """Throttling sets in after the first call."""
         return THROTTLED_MHZ if self._weather.throttled and call else CLOCK_MHZ
 
-    def _guard(self) -> records.Guard:
+    def _guard(self) -> measured.Guard:
         throttled = self._weather.throttled
-        return records.Guard(
+        return measured.Guard(
             sm_clock_mhz_min=THROTTLED_MHZ if throttled else CLOCK_MHZ,
             sm_clock_mhz_max=CLOCK_MHZ,
             throttle_reasons=("sw_thermal_slowdown",) if throttled else (),
@@ -166,15 +166,15 @@ class Speaker:
             "torch": {"imported": "torch" in sys.modules},
         }
 
-    def _memory(self, calls: int) -> records.Memory:
+    def _memory(self, calls: int) -> measured.Memory:
         """Steady but for a leak, and for what the host's own noise does to its peak."""
         leaked = LEAKED_BYTES_PER_CALL * calls if self._fake.leak else 0
         noise = math.exp(self._random.gauss(0, self._fake.process_noise / 10))
-        return records.Memory(
+        return measured.Memory(
             host_peak_bytes=round(HOST_BYTES * self._more(MEMORY) * noise) + leaked, weights_bytes=HOST_BYTES // 2
         )
 
-    def _energy(self) -> records.Energy:
+    def _energy(self) -> measured.Energy:
         stages = sum(share * self._planted.get(name, 0.0) for name, share in STAGE_SHARES.items())
         seconds = self._fake.rtf * self._of_process * self._more(WALL) * (1 + stages)
-        return records.Energy(BUSY_WATTS * seconds, IDLE_WATTS, seconds, audio_seconds=1.0)
+        return measured.Energy(BUSY_WATTS * seconds, IDLE_WATTS, seconds, audio_seconds=1.0)

@@ -17,6 +17,8 @@ from ttsbench import attest, checkpoint
 from ttsbench.attest import Seen
 from ttsbench.errors import CheckpointError
 from ttsbench.optimizations import registry
+from ttsbench.optimizations.options import SPARK_TTS
+from ttsbench.optimizations.stacks import complete
 from ttsbench.pipeline import parameter_bytes
 
 if TYPE_CHECKING:
@@ -84,7 +86,7 @@ class ForwardPipeline:
         # Without a voice, and with a module of no parts where S3Gen would be.
         self.tts = SimpleNamespace(t3=BackboneOnly(tfmr), s3gen=torch.nn.Module(), conds=None)
         self.shape = shape
-        chosen, of_work = registry.complete(slots), registry.OF_STEPS if shape.steps else registry.OF_A_FORWARD
+        chosen, of_work = complete(slots), registry.OF_STEPS if shape.steps else registry.OF_A_FORWARD
         self.slots = {slot: option for slot, option in chosen.items() if slot in of_work}
         self.loop = SimpleNamespace(backbone=_backbone_of(chosen["decode"])(tfmr))
         # Contexts that the backbone runs in.
@@ -157,7 +159,7 @@ def _backbone_of(decode: str) -> Callable[[Any], Any]:
 
 def load(job: Job) -> Any:
     """The job's backbone on its device, in the dtype it is stored in."""
-    tfmr = _spark_tts(job) if job.family == registry.SPARK_TTS else _of_checkpoint(job)
+    tfmr = _spark_tts(job) if job.family == SPARK_TTS else _of_checkpoint(job)
     return tfmr.to(job.device).eval().requires_grad_(requires_grad=False)
 
 

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ttsbench import bench, records
+from ttsbench import bench, measured
 from ttsbench.bench import Found, Tell, settle
 from ttsbench.jobs import REFERENCE, Job
 
@@ -90,7 +90,7 @@ def time_pass(job: Job, pipeline: ForwardPipeline, tell: Tell) -> Found:
     return {"forwards": tuple(forwards), "guard": guard.result()}
 
 
-def timed(pipeline: ForwardPipeline, repeat: int) -> records.Forward:
+def timed(pipeline: ForwardPipeline, repeat: int) -> measured.Forward:
     """One call, by the host's clock and between two events; the prompt of decode steps comes before it."""
     import torch
 
@@ -109,7 +109,7 @@ def timed(pipeline: ForwardPipeline, repeat: int) -> records.Forward:
         events[1].record()
         torch.cuda.synchronize()
     ended = time.perf_counter()
-    return records.Forward(
+    return measured.Forward(
         rows=shape.rows,
         positions=shape.positions,
         steps=shape.steps,
@@ -121,7 +121,7 @@ def timed(pipeline: ForwardPipeline, repeat: int) -> records.Forward:
     )
 
 
-def memory_pass(pipeline: ForwardPipeline) -> records.Memory:
+def memory_pass(pipeline: ForwardPipeline) -> measured.Memory:
     """Peaks over one call, prompt included."""
     from ttsbench.instruments import memory
 

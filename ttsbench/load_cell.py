@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ttsbench import bench, records, utterance_cell
+from ttsbench import bench, measured, utterance_cell
 from ttsbench.bench import Found, Tell, settle, utterance_seed
 from ttsbench.jobs import Job, Load
 from ttsbench.serving.calls import Call
@@ -40,7 +40,7 @@ def measure(job: Job, folder: Path, tell: Tell, ladder: dict[str, float]) -> Fou
     found: Found = {
         "warmup_seconds": warmup_seconds,
         "model": utterance_cell.describe(pipeline),
-        "load": records.Load(
+        "load": measured.Load(
             job.load.ttfa_seconds, job.load.underrun_seconds, tuple(levels), engine.slots, engine.streams
         ),
         "streams": engine.streams,
@@ -63,7 +63,7 @@ def sizes(load: Load) -> Iterator[tuple[str, float]]:
     yield from ((OPEN, rate) for rate in load.rates)
 
 
-def all_levels(engine: Engine, job: Job, tell: Tell, before_each: Any = lambda: None) -> Iterator[records.Level]:
+def all_levels(engine: Engine, job: Job, tell: Tell, before_each: Any = lambda: None) -> Iterator[measured.Level]:
     """One after the other; each begins with an engine that has nothing to do."""
     assert job.load is not None
     for kind, size in sizes(job.load):
@@ -82,7 +82,7 @@ def asking(job: Job) -> Prepare:
     return prepare
 
 
-def memory_pass(job: Job, pipeline: Pipeline, engine: Engine) -> records.Memory:
+def memory_pass(job: Job, pipeline: Pipeline, engine: Engine) -> measured.Memory:
     """Peaks over one request of each listener, at the largest number of them that ran."""
     from dataclasses import replace
 

@@ -23,7 +23,8 @@ from ttsbench import checkpoint
 from ttsbench.bench import settle
 from ttsbench.instruments.clock import Timeline
 from ttsbench.instruments.guard import GuardSampler
-from ttsbench.pipeline import Length, Pipeline
+from ttsbench.length_control import Length
+from ttsbench.pipeline import Pipeline
 from ttsbench.swapping import swapped
 
 ALLOWED = {"cuda": 1.01, "cpu": 1.03}

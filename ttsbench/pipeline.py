@@ -6,21 +6,26 @@ parts of the live object; whatever is not replaced is upstream's.
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ttsbench import checkpoint, records
+from ttsbench import checkpoint
 from ttsbench.attest import Seen
 from ttsbench.errors import CellError
 from ttsbench.instruments.clock import Timeline, staged
-from ttsbench.optimizations import registry
-from ttsbench.playback import PLAYABLE_SECONDS as PLAYABLE_SECONDS
+from ttsbench.length_control import (
+    UPSTREAM_TOKENS_MAX,
+    Length,
+    analyzer_watches_only,
+    forbid_special_tokens,
+    forced_draws,
+)
+from ttsbench.optimizations.stacks import complete
+from ttsbench.spoken import SPEECH_TOKENS, FirstAudio, Spoken
 from ttsbench.streaming.schedule import Streaming
 from ttsbench.swapping import swapped, wrapped
 
@@ -29,65 +34,7 @@ if TYPE_CHECKING:
     from ttsbench.voice import Reference
 
 Asked = dict[str, Any]
-FirstAudio = tuple[float, float, float | None]
 TokenTaker = Callable[[torch.Tensor], None]
-
-SPEECH_TOKENS = 6561
-SAMPLE_RATE_HZ = 24_000
-UPSTREAM_TOKENS_MAX = 1000
-AUDIBLE_LEVEL = 1e-3
-
-
-@dataclass(frozen=True)
-class Length:
-    """How many speech tokens an utterance gets: a fixed number, given tokens, or as many as the model likes."""
-
-    fixed: int | None = None
-    replay: tuple[tuple[int, ...], ...] = ()
-
-    @property
-    def natural(self) -> bool:
-        """Whether the model decides."""
-        return self.fixed is None and not self.replay
-
-    def tokens_of(self, text_index: int) -> tuple[int, ...] | None:
-        """The tokens to be forced, if any."""
-        return self.replay[text_index] if self.replay else None
-
-    def limit(self, text_index: int) -> int:
-        """The most tokens that the loop may draw."""
-        forced = self.tokens_of(text_index)
-        return len(forced) if forced is not None else self.fixed or UPSTREAM_TOKENS_MAX
-
-
-@dataclass(frozen=True)
-class Spoken:
-    """What one call delivered."""
-
-    wave: torch.Tensor
-    tokens: torch.Tensor
-    # How it came, where it came in chunks, and when the listener had the first sample, enough to play, any sound.
-    streamed: records.Streamed | None = None
-    first_audio: FirstAudio | None = None
-
-    @property
-    def audio_seconds(self) -> float:
-        """Seconds of audio that the consumer holds."""
-        return self.wave.shape[-1] / SAMPLE_RATE_HZ
-
-    def tokens_sha256(self) -> str:
-        """Identifies the token sequence across stacks and machines."""
-        return tokens_sha256(self.tokens)
-
-    @property
-    def audible(self) -> bool:
-        """Whether any sample rises above silence."""
-        return bool((self.wave.abs() > AUDIBLE_LEVEL).any())
-
-
-def tokens_sha256(tokens: torch.Tensor) -> str:
-    """Identifies a sequence of tokens."""
-    return hashlib.sha256(tokens.detach().to("cpu", torch.int32).numpy().tobytes()).hexdigest()
 
 
 class _EnoughDecoded(Exception):
@@ -114,7 +61,7 @@ class Pipeline:
         self.reference = reference
         # In the place of `generate`, where a slot put it.
         self.streamer: Streamer | None = None
-        self.slots = registry.complete(slots or {})
+        self.slots = complete(slots or {})
         self.texts = tuple(texts)
         self.length = length
         self.infer = "inference_turbo" if tts.t3.is_gpt else "inference"
@@ -126,6 +73,8 @@ class Pipeline:
         # Contexts that T3's loop runs in.
         self.around_t3: list[Callable[[], AbstractContextManager[Any]]] = []
         self.seen = Seen()
+        # Has a captured part of T3 captured anew, since its layers are called only then.
+        self.before_layers_are_noted: list[Callable[[], None]] = []
         # What `compile` put in the place of eager calls.
         self.compiled: list[Any] = []
         self._last_arguments: dict[str, dict[str, Any]] = {}
@@ -277,7 +226,7 @@ class Pipeline:
     @contextmanager
     def _controlled(self, text_index: int) -> Iterator[None]:
         with (
-            _analyzer_watches_only(self.tts.t3, active=not self.length.natural),
+            analyzer_watches_only(self.tts.t3, active=not self.length.natural),
             self.forcing(self.length.tokens_of(text_index)),
         ):
             yield
@@ -383,48 +332,6 @@ def _set_exaggeration(tts: Any, arguments: dict[str, Any]) -> None:
     if tts.conds is not None and tts.conds.t3.emotion_adv is not None:
         tts.conds.t3.emotion_adv = torch.full_like(tts.conds.t3.emotion_adv, arguments["exaggeration"])
         arguments["exaggeration"] = float(tts.conds.t3.emotion_adv.flatten()[0])
-
-
-def forbid_special_tokens(t3: Any) -> None:
-    """A bias of -1e4 on every id that is not speech: the same kernels in every stack, and nothing stops early."""
-    head = t3.speech_head
-    bias = torch.zeros_like(head.weight[:, 0]) if head.bias is None else head.bias.detach().clone()
-    bias[SPEECH_TOKENS:] = -1e4
-    head.bias = torch.nn.Parameter(bias, requires_grad=False)
-
-
-@contextmanager
-def forced_draws(tokens: Sequence[int], device: torch.device) -> Iterator[None]:
-    """For the package's own loop, which draws by `torch.multinomial` and nothing else."""
-    given = iter(torch.tensor(tokens, dtype=torch.long, device=device).view(-1, 1, 1))
-
-    def wrap(draw: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
-        def draw_and_replace(*args: Any, **kwargs: Any) -> torch.Tensor:
-            drawn = draw(*args, **kwargs)
-            return next(given, drawn)
-
-        return draw_and_replace
-
-    with wrapped(torch, "multinomial", wrap):
-        yield
-
-
-@contextmanager
-def _analyzer_watches_only(t3: Any, *, active: bool) -> Iterator[None]:
-    """With a fixed length the multilingual analyzer still looks at every step, but can no longer force a stop."""
-    if not (active and t3.hp.is_multilingual):
-        yield
-        return
-    from chatterbox.models.t3.inference.alignment_stream_analyzer import AlignmentStreamAnalyzer
-
-    look = AlignmentStreamAnalyzer.step
-
-    def look_and_leave(self: Any, logits: torch.Tensor, next_token: int | None = None) -> torch.Tensor:
-        look(self, logits, next_token=next_token)
-        return logits
-
-    with swapped(AlignmentStreamAnalyzer, "step", look_and_leave):
-        yield
 
 
 def parameter_bytes(*modules: torch.nn.Module) -> int:

@@ -14,7 +14,8 @@ from ttsbench.environment import Machine
 from ttsbench.errors import UsageError, suggest
 from ttsbench.jobs import COLD, REFERENCE, TIMED, Fake, Job, Load, Shape
 from ttsbench.optimizations import registry
-from ttsbench.optimizations.registry import FAKE
+from ttsbench.optimizations.options import FAKE, SPARK_TTS
+from ttsbench.optimizations.stacks import compiles, complete
 from ttsbench.scenarios.fakes import FakeEngine
 from ttsbench.scenarios.models import HUB, QUALITY, SYNTHETIC
 from ttsbench.scenarios.schema import CellPlan, Scenario
@@ -127,14 +128,14 @@ def _ordered(cells: Sequence[CellPlan]) -> list[Job]:
 
 def cold_starts(cell: CellPlan) -> range:
     """One, and for what is compiled a second that finds the compiler's cache."""
-    return range(2 if registry.compiles(cell.slots) else 1)
+    return range(2 if compiles(cell.slots) else 1)
 
 
 def reference(cell: CellPlan) -> CellPlan:
     """fp32 upstream at the same point; our own loop where upstream's cannot run."""
     loop = "lean" if cell.workload.conflict({}, cell.model.family) else ""
     s3gen = {} if cell.workload.forward else {"s3gen_dtype": "fp32"}
-    slots = registry.complete({"dtype": "fp32", **s3gen, **({"decode": loop} if loop else {})})
+    slots = complete({"dtype": "fp32", **s3gen, **({"decode": loop} if loop else {})})
     return replace(cell, stack=REFERENCE, slots=slots, baseline=False, fell_back=())
 
 
@@ -194,9 +195,7 @@ def estimate(jobs: Sequence[Job]) -> float:
 def preparation_seconds(jobs: Sequence[Job]) -> float:
     """Before the first job: the fork server's imports, and the writing of checkpoints that are not in the cache."""
     forks = any(job.start_method == runner.FORKSERVER for job in jobs)
-    models = {
-        job.checkpoint for job in jobs if job.weights == SYNTHETIC and job.family not in (registry.SPARK_TTS, FAKE)
-    }
+    models = {job.checkpoint for job in jobs if job.weights == SYNTHETIC and job.family not in (SPARK_TTS, FAKE)}
     lacking = [size for _, family, size, dtype, seed in models if not checkpoint.is_cached(family, size, dtype, seed)]
     imports = max(FORK_SERVER_START_SECONDS * forks, BARE_START_SECONDS * bool(lacking))
     return imports + sum(CHECKPOINT_SECONDS[size] for size in lacking)

@@ -16,12 +16,13 @@ from ttsbench import __version__, bench, environment, profile_rows, profiles, re
 from ttsbench.bench import Found, Tell, count_hooks, settle, utterance_seed
 from ttsbench.errors import CellError, TtsbenchError
 from ttsbench.jobs import Job, Window
-from ttsbench.optimizations import registry
+from ttsbench.optimizations import stacks
 
 if TYPE_CHECKING:
-    from ttsbench.pipeline import Pipeline, Spoken
+    from ttsbench.pipeline import Pipeline
     from ttsbench.profiling.collect import Chrome
     from ttsbench.profiling.trace import Trace
+    from ttsbench.spoken import Spoken
 
 TRACE = "trace.json.gz"
 WARMUPS_MIN = 2
@@ -156,7 +157,7 @@ def header_of(
     return profiles.Header(
         scenario=asked.scenario,
         stack=job.stack,
-        slots=registry.complete(job.slots),
+        slots=stacks.complete(job.slots),
         family=job.family,
         size=job.size,
         device=job.device,
@@ -176,7 +177,7 @@ def header_of(
         ttsbench_version=__version__,
         with_stacks=asked.stacks,
         with_memory=asked.memory,
-        changes_output=registry.changes_output(job.slots),
+        changes_output=stacks.changes_output(job.slots),
     )
 
 
@@ -208,7 +209,7 @@ def keep_trace(chrome: Chrome, folder: Path, asked: Window) -> tuple[tuple[str, 
 
 def eager_twin(job: Job, tell: Tell, seed: int) -> tuple[Trace | None, dict[str, str], tuple[str, ...]]:
     """The window of the stack's eager twin, with the classes of its modules; where it cannot run, the reason."""
-    slots = registry.eager_twin(job.slots)
+    slots = stacks.eager_twin(job.slots)
     if slots is None:
         return None, {}, ()
     from ttsbench.profiling import collect

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from ttsbench import records
+from ttsbench import measured
 from ttsbench.audio import CLIP_LEVEL
 from ttsbench.errors import CellError
 from ttsbench.swapping import wrapped
@@ -50,7 +50,7 @@ def save(kept: Tensors, file: Path) -> None:
     partial.replace(file)
 
 
-def compare(pipeline: Pipeline, seeds: list[int], file: Path) -> tuple[records.Quality, ...]:
+def compare(pipeline: Pipeline, seeds: list[int], file: Path) -> tuple[measured.Quality, ...]:
     """One record per text."""
     reference = load_file(file)
     found = []
@@ -105,12 +105,12 @@ def same_shapes(wanted: Tensors, got: Tensors) -> None:
             raise CellError(f"quality: from the reference's tokens came {name} of shape {made}, not {given}")
 
 
-def judge(index: int, wanted: Tensors, got: Tensors, own_tokens: torch.Tensor) -> records.Quality:
+def judge(index: int, wanted: Tensors, got: Tensors, own_tokens: torch.Tensor) -> measured.Quality:
     """The figures, from tensors on the host."""
     logits, given = got["logits"].double(), wanted["logits"].double()
     divergence = kl_divergence(given, logits)
     mel, wave = got["mel"].double(), got["wave"].double()
-    return records.Quality(
+    return measured.Quality(
         text_index=index,
         tokens=int(wanted["tokens"].numel()),
         same_tokens=same_prefix(wanted["tokens"], own_tokens),
@@ -163,7 +163,7 @@ def same_prefix(one: torch.Tensor, other: torch.Tensor) -> int:
     return int(differs[0]) if differs.numel() else shared
 
 
-def faults(judged: tuple[records.Quality, ...], limits: dict[str, float]) -> tuple[str, ...]:
+def faults(judged: tuple[measured.Quality, ...], limits: dict[str, float]) -> tuple[str, ...]:
     """What is beyond its limit, in words; a wave that is no sound is always one."""
     found = []
     for text in judged:
@@ -187,16 +187,16 @@ def beyond(judged: Any, limits: dict[str, float]) -> Iterator[str]:
             yield f"{figure} is {value:.3g}; {'at least' if lowest else 'at most'} {limit:g} is asked"
 
 
-def compare_hidden(hidden: torch.Tensor, file: Path) -> records.ForwardQuality:
+def compare_hidden(hidden: torch.Tensor, file: Path) -> measured.ForwardQuality:
     """A forward's last hidden states against the reference's."""
     wanted, got = load_file(file)["hidden"].double(), hidden.double()
-    return records.ForwardQuality(
+    return measured.ForwardQuality(
         hidden_relative_error=relative_error(got, wanted),
         hidden_max_difference=float((got - wanted).abs().max()),
         finite=bool(torch.isfinite(got).all()),
     )
 
 
-def hidden_faults(judged: records.ForwardQuality, limits: dict[str, float]) -> tuple[str, ...]:
+def hidden_faults(judged: measured.ForwardQuality, limits: dict[str, float]) -> tuple[str, ...]:
     """What is beyond its limit, in words."""
     return (*(() if judged.finite else ("some hidden states are no numbers",)), *beyond(judged, limits))

@@ -11,13 +11,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ttsbench import bench, records
+from ttsbench import bench, measured
 from ttsbench.bench import Found, Tell, settle, step, utterance_seed
 from ttsbench.jobs import COLD, REFERENCE, Job
-from ttsbench.optimizations import registry
+from ttsbench.optimizations.stacks import complete
 
 if TYPE_CHECKING:
-    from ttsbench.pipeline import Pipeline, Spoken
+    from ttsbench.pipeline import Pipeline
+    from ttsbench.spoken import Spoken
 
 # Each is watched for at least this long: NVML's counter moves every 20-100 ms.
 IDLE_SECONDS = 1.0
@@ -69,7 +70,8 @@ def prepare(job: Job, tell: Tell, ladder: dict[str, float]) -> Pipeline:
     tell("importing")
     with step(ladder, "import"):
         from ttsbench import checkpoint, preload, text_length, voice
-        from ttsbench.pipeline import Length, Pipeline
+        from ttsbench.length_control import Length
+        from ttsbench.pipeline import Pipeline
 
         preload.quiet()
         bench.use_device(job.device)
@@ -80,7 +82,7 @@ def prepare(job: Job, tell: Tell, ladder: dict[str, float]) -> Pipeline:
         tts = checkpoint.load(weights, job.family, job.device, draw_first=job.kind == COLD)
     text_length.refuse_long_texts(tts, job.texts, job.language)
     with step(ladder, "voice"):
-        bench.slot_module("resample").install(tts, registry.complete(job.slots)["resample"])
+        bench.slot_module("resample").install(tts, complete(job.slots)["resample"])
         reference = voice.prepare(tts, wav=job.voice_wav, synthetic_seconds=job.voice_seconds, clip=job.clip_voice)
     with step(ladder, "apply"):
         pipeline = Pipeline(
@@ -145,7 +147,7 @@ def time_pass(job: Job, pipeline: Pipeline, tell: Tell, waves: dict[int, Any]) -
             pipeline.note_cache(timeline.prompt_rows, timeline.prompt_length + spoken.tokens.numel())
             first_sample, first_playable, first_audible = pipeline.first_audio(spoken, wall_seconds)
             utterances.append(
-                records.Utterance(
+                measured.Utterance(
                     text_index=index,
                     repeat=repeat,
                     seed=seed,
@@ -165,8 +167,8 @@ def time_pass(job: Job, pipeline: Pipeline, tell: Tell, waves: dict[int, Any]) -
 
 
 def stream_of(
-    job: Job, pipeline: Pipeline, spoken: Spoken, wall_seconds: float, stages: dict[str, records.StageTime]
-) -> records.Streamed | None:
+    job: Job, pipeline: Pipeline, spoken: Spoken, wall_seconds: float, stages: dict[str, measured.StageTime]
+) -> measured.Streamed | None:
     """How it reached its listener; where streams are asked for, a stack without one is told as one chunk at the end."""
     if spoken.streamed is not None or job.streaming is None:
         return spoken.streamed
@@ -175,7 +177,7 @@ def stream_of(
     return oneshot.told(pipeline, spoken, wall_seconds, stages)
 
 
-def memory_pass(job: Job, pipeline: Pipeline) -> records.Memory:
+def memory_pass(job: Job, pipeline: Pipeline) -> measured.Memory:
     """Peaks over every text once."""
     from ttsbench.instruments import memory
 
@@ -185,7 +187,7 @@ def memory_pass(job: Job, pipeline: Pipeline) -> records.Memory:
     return peaks.result(weights_bytes=pipeline.weights_bytes(), kv_cache_bytes=pipeline.kv_cache_bytes())
 
 
-def energy_pass(job: Job, pipeline: Pipeline) -> records.Energy | None:
+def energy_pass(job: Job, pipeline: Pipeline) -> measured.Energy | None:
     """Joules over as many rounds as the counter needs to be trusted; None where there is no counter."""
     from ttsbench.instruments import energy
 
@@ -270,7 +272,7 @@ def keep_audio(job: Job, waves: dict[int, Any], folder: Path) -> Found:
     return {"audio": tuple(kept), "faults": no_sound(kept)}
 
 
-def no_sound(kept: Sequence[records.Audio]) -> tuple[str, ...]:
+def no_sound(kept: Sequence[measured.Audio]) -> tuple[str, ...]:
     """Of what was delivered, watermark and all: values that are no numbers, or nothing to hear."""
     broken = [f"text {a.text_index}: the audio holds values that are no numbers" for a in kept if not a.finite]
     return (*broken, *(f"text {a.text_index}: the audio is silent" for a in kept if a.finite and a.silent_share == 1.0))

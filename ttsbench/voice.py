@@ -18,7 +18,7 @@ import numpy as np
 import soundfile
 import torch
 
-from ttsbench import checkpoint, records
+from ttsbench import checkpoint, measured
 from ttsbench.errors import CheckpointError
 from ttsbench.swapping import swapped, wrapped
 
@@ -105,10 +105,10 @@ class Reference:
     wav: Path
     clipped: bool
 
-    def describe(self, repeats: int = 3) -> records.Voice:
+    def describe(self, repeats: int = 3) -> measured.Voice:
         """What it takes to prepare it, warm, and to have it from the cache."""
         self.voices.of(self.wav)
-        return records.Voice(
+        return measured.Voice(
             sha256=digest(self.wav),
             reference_seconds=soundfile.info(self.wav).duration,
             clipped=self.clipped,

@@ -24,7 +24,7 @@ from ttsbench import fake, forward_cell, load_cell, profile_cell, records, utter
 from ttsbench.bench import Found, Tell
 from ttsbench.errors import TtsbenchError
 from ttsbench.jobs import COLD, PROFILE, TIMED, Job
-from ttsbench.optimizations import registry
+from ttsbench.optimizations.stacks import changes_output
 
 
 def main(connection: Connection, job_json: str, folder: str, asked_at: float) -> None:
@@ -113,7 +113,7 @@ def row(job: Job, **found: Any) -> records.Cell:
         point=job.point,
         process=job.process,
         order=job.order,
-        changes_output=registry.changes_output(job.slots),
+        changes_output=changes_output(job.slots),
         start_method=job.start_method,
         **found,
     )

@@ -54,7 +54,8 @@ class CudaRecording:
 class Graphs:
     """Runs work by replay. All graphs share one memory pool, so no result may be kept in it: callers get a copy."""
 
-    def __init__(self) -> None:
+    def __init__(self, held_max: int | None = None) -> None:
+        self._held_max = held_max or GRAPHS_MAX
         self._held: OrderedDict[Hashable, tuple[CudaRecording, tuple[torch.Tensor, ...]]] = OrderedDict()
         self._pool: Any = None
         self.forget()
@@ -78,7 +79,7 @@ class Graphs:
         self._pool = torch.cuda.graph_pool_handle() if torch.cuda.is_available() else None
 
     def _capture(self, key: Hashable, work: Work, inputs: tuple[torch.Tensor, ...]) -> None:
-        while len(self._held) >= GRAPHS_MAX:
+        while len(self._held) >= self._held_max:
             self._held.popitem(last=False)
         static = tuple(given.clone() for given in inputs)
         self._held[key] = CudaRecording(work, static, self._pool), static

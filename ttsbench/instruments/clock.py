@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from ttsbench.records import RESIDUAL, STAGES, StageTime
+from ttsbench.measured import RESIDUAL, STAGES, StageTime
 from ttsbench.swapping import swapped, wrapped
 
 

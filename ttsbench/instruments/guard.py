@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ttsbench.instruments import nvml
-from ttsbench.records import Guard
+from ttsbench.measured import Guard
 
 HELD_BACK_NANOSECONDS_MIN = 1_000_000
 HIDDEN = "a process outside this container"

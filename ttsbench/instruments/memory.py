@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ttsbench.instruments import nvml
-from ttsbench.records import Memory
+from ttsbench.measured import Memory
 
 PROCESS = Path("/proc/self")
 

@@ -22,12 +22,13 @@ from torch.profiler import ProfilerActivity, profile, record_function, schedule
 from ttsbench import profile_rows
 from ttsbench.errors import CellError
 from ttsbench.instruments.clock import Timeline
-from ttsbench.optimizations import registry
+from ttsbench.optimizations.stacks import by_inductor
 from ttsbench.profiling import memory, trace
 from ttsbench.profiling.trace import MARK, MODULE, Trace
 
 if TYPE_CHECKING:
-    from ttsbench.pipeline import Pipeline, Spoken
+    from ttsbench.pipeline import Pipeline
+    from ttsbench.spoken import Spoken
 
 SHARED_MEMORY = Path("/dev/shm")
 HISTORY_MAX = 2_000_000
@@ -158,7 +159,7 @@ def named_modules(pipeline: Pipeline) -> Iterator[tuple[str, Any]]:
 
 def compiled_paths(slots: Mapping[str, str]) -> tuple[str, ...]:
     """Below these a compiler has been at work."""
-    return tuple(path for slot, path in COMPILED_BY.items() if slot in registry.by_inductor(slots))
+    return tuple(path for slot, path in COMPILED_BY.items() if slot in by_inductor(slots))
 
 
 def memory_of(pipeline: Pipeline, seed: int) -> profile_rows.Memory:

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 from ttsbench.optimizations.cache import AllRows, EachRow, WritingBackbone, Written
+from ttsbench.swapping import swapped
 
 
 class BatchedBackbone(WritingBackbone):
     """A prompt is read into the rows of one utterance, and a step reads one position of each row."""
 
-    # Where the next prompt goes.
-    first_row = 0
+    def __init__(self, tfmr: Any) -> None:
+        super().__init__(tfmr)
+        # Where the next prompt goes.
+        self.first_row = 0
+        # Rows behind all others: a captured prompt is always read into those, and moved from there.
+        self.staging_rows = 0
 
     @property
     def rows(self) -> int:
         """How many there is memory for."""
-        return self.keys[0].size(0) if self.keys else 0
+        return self.keys[0].size(0) - self.staging_rows if self.keys else 0
 
     @property
     def positions(self) -> int:
@@ -25,10 +32,25 @@ class BatchedBackbone(WritingBackbone):
 
     def reserve(self, rows: int, positions: int, dtype: torch.dtype) -> None:
         """New memory for so many; what was there is gone."""
-        self._allocate(rows, positions, dtype)
+        self._allocate(rows + self.staging_rows, positions, dtype)
+
+    def bytes_of(self, rows: int, positions: int, dtype: torch.dtype) -> int:
+        """What keys and values of so many take."""
+        return super().bytes_of(rows + self.staging_rows, positions, dtype)
 
     def prefill(self, embeds: torch.Tensor, limit: int) -> torch.Tensor:
         """Reads a prompt into the first positions of its rows. Room for what follows was reserved."""
+        rows, prompt = embeds.shape[:2]
+        if not self.staging_rows:
+            return self.read(embeds)
+        own, staged = (slice(first, first + rows) for first in (self.first_row, self.rows))
+        with swapped(self, "first_row", staged.start):
+            hidden = self.read(embeds)
+        self.move(staged, own, prompt)
+        return hidden
+
+    def read_eagerly(self, embeds: torch.Tensor) -> torch.Tensor:
+        """Hidden states of so many first positions."""
         rows, prompt = embeds.shape[:2]
         own = slice(self.first_row, self.first_row + rows)
         keys, values = ([layer[own] for layer in memory] for memory in (self.keys, self.values))

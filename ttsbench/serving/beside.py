@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any
 
 import torch
@@ -13,14 +13,15 @@ from ttsbench.serving.voicing import Drawn, Voicing
 
 
 class Beside:
-    """Messages are taken in the order in which they came, as many at once as the voicing likes."""
+    """Messages are taken as they come; between two of its pieces of work the voicing is told of all that is new."""
 
     def __init__(self, voicing: Voicing, device: torch.device) -> None:
         self.voicing = voicing
         self._device = device
-        self._inbox: queue.SimpleQueue[Drawn] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[Drawn | _Abandon] = queue.SimpleQueue()
         self._changed = threading.Condition()
-        self._given = self._done = 0
+        self._given = self._taken = 0
+        self._busy = False
         self._failure: BaseException | None = None
         threading.Thread(target=self._run, name="s3gen", daemon=True).start()
 
@@ -33,27 +34,24 @@ class Beside:
     def wait(self, seconds: float) -> None:
         """Until something was done, but no longer."""
         with self._changed:
-            if self._done < self._given:
+            if not self._at_rest():
                 self._changed.wait(seconds)
         self._refuse_failure()
 
     def idle(self) -> bool:
         """Whether all that was handed over is done."""
         self._refuse_failure()
-        return self._done == self._given
+        return self._at_rest()
 
     def abandon(self) -> None:
         """What was not begun is left undone; returns when the thread rests."""
-        while True:
-            try:
-                self._inbox.get_nowait()
-            except queue.Empty:
-                break
-            with self._changed:
-                self._done += 1
+        self._given += 1
+        self._inbox.put(_Abandon())
         while not self.idle():
             self.wait(1.0)
-        self.voicing.forget()
+
+    def _at_rest(self) -> bool:
+        return self._taken == self._given and not self._busy
 
     def _refuse_failure(self) -> None:
         if self._failure is not None:
@@ -66,21 +64,32 @@ class Beside:
             stream = torch.cuda.stream(torch.cuda.Stream(self._device))  # type: ignore[no-untyped-call]
         with stream, torch.inference_mode():
             while True:
-                messages = self._some()
+                messages = self._new()
                 try:
-                    self.voicing.speak(messages)
+                    self._take(messages)
+                    more = self.voicing.work()
                 except BaseException as failure:  # noqa: BLE001  (it is raised where the server works)
-                    self._failure = failure
+                    self._failure, more = failure, False
                 with self._changed:
-                    self._done += len(messages)
+                    self._taken += len(messages)
+                    self._busy = more
                     self._changed.notify_all()
 
-    def _some(self) -> list[Drawn]:
-        """At least one, and what else is there by now."""
-        messages = [self._inbox.get()]
-        while len(messages) < self.voicing.together:
-            try:
+    def _new(self) -> list[Drawn | _Abandon]:
+        """What is there by now; at least one message, where there is nothing else to do."""
+        messages = [] if self._busy else [self._inbox.get()]
+        with suppress(queue.Empty):
+            while True:
                 messages.append(self._inbox.get_nowait())
-            except queue.Empty:
-                break
         return messages
+
+    def _take(self, messages: list[Drawn | _Abandon]) -> None:
+        for message in messages:
+            if isinstance(message, _Abandon):
+                self.voicing.forget()
+            else:
+                self.voicing.take(message)
+
+
+class _Abandon:
+    """In the place of a message: all before it is void."""

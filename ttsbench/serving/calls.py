@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from ttsbench import playback, records
+from ttsbench import measured, playback
 
 DELIVERED, PLAYED = AGAIN = ("delivered", "played")
 
@@ -38,9 +38,9 @@ class Call:
         """A piece is in the listener's hands."""
         self.pieces.append((arrived, audio_seconds))
 
-    def record(self) -> records.Call:
+    def record(self) -> measured.Call:
         """What stays of it."""
-        return records.Call(
+        return measured.Call(
             number=self.number,
             text_index=self.text_index,
             seed=self.seed,

@@ -13,7 +13,7 @@ the stop is taken back from the utterance's stream.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -86,6 +86,11 @@ class Decoder:
         if self.graphs is not None:
             self.graphs.forget()
 
+    def stage_prompts(self) -> None:
+        """Gives prompts that are captured a place of their own."""
+        self.backbone.staging_rows = self.rows_per_slot
+        self.reserve(self.slots, self.backbone.positions)
+
     def bytes_of(self, slots: int, positions: int) -> int:
         """What keys and values of so many take."""
         dtype = self.model.t3.speech_head.weight.dtype
@@ -102,9 +107,11 @@ class Decoder:
         return not (self.active or self._unread or self._ended)
 
     @torch.inference_mode()
-    def warm_up(self, request: Request) -> None:
-        """Compiles and captures all that a step may need, so that nobody has to wait for it later."""
+    def warm_up(self, request: Request, prompts: Iterable[torch.Tensor]) -> None:
+        """Compiles and captures all that a step or a prompt may need, so that nobody has to wait for it later."""
         assert self.idle
+        for embeds in prompts:
+            self.backbone.prefill(embeds.expand(self.rows_per_slot, -1, -1), request.limit)
         self.sampler.begin(request.sampling, request.limit)
         for bucket in sorted({self._bucket(slots) for slots in range(1, self.slots + 1)}):
             for span in range(SPAN, self.backbone.positions + 1, SPAN):

@@ -19,13 +19,14 @@ import torch
 from ttsbench.errors import CellError
 from ttsbench.jobs import Load
 from ttsbench.optimizations.parts.t3 import Prompt, Request
-from ttsbench.pipeline import SAMPLE_RATE_HZ, Pipeline, tokens_sha256
+from ttsbench.pipeline import Pipeline
 from ttsbench.serving.beside import Beside
 from ttsbench.serving.calls import Call
 from ttsbench.serving.decoder import Speaking
 from ttsbench.serving.loop import BatchLoop
 from ttsbench.serving.randomness import RandomStream
 from ttsbench.serving.voicing import Chunked, Drawn, Whole
+from ttsbench.spoken import SAMPLE_RATE_HZ, tokens_sha256
 from ttsbench.streaming.listener import Listener
 
 # Of natural length, as long as most.
@@ -132,16 +133,16 @@ class Batch(_Clocked):
         self._pipeline = pipeline
         self._decoder, self._model = loop.decoder, loop.model
         self._asked_by: dict[Speaking, _Asked] = {}
-        self._beside = Beside(self._voicing(), pipeline.device)
+        self._beside = Beside(self._voicing(load), pipeline.device)
         self.streams = self._beside.voicing.early
         wanted = max([*load.listeners, SLOTS_FOR_RATES if load.rates else 1])
         self._positions = max(self._positions_of(text) for text in range(len(pipeline.texts)))
         self.slots = min(wanted, self._slots_that_fit(load))
         self._decoder.reserve(self.slots, self._positions)
 
-    def _voicing(self) -> Whole | Chunked:
+    def _voicing(self, load: Load) -> Whole | Chunked:
         if self._pipeline.streamer is not None:
-            return Chunked(self._pipeline, self)
+            return Chunked(self._pipeline, self, load.ttfa_seconds)
         return Whole(self._pipeline, self)
 
     @torch.inference_mode()
@@ -154,7 +155,7 @@ class Batch(_Clocked):
         return prompt.embeds.size(1) + request.limit
 
     def _slots_that_fit(self, load: Load) -> int:
-        one = self._decoder.bytes_of(1, self._positions)
+        one, two = (self._decoder.bytes_of(slots, self._positions) for slots in (1, 2))
         if load.memory_gib is not None:
             allowed = int(load.memory_gib * 2**30)
         else:
@@ -165,14 +166,16 @@ class Batch(_Clocked):
                 f"{allowed / 2**20:,.0f} MiB",
                 mend="Give workload.load.memory_gib more, or shorter texts",
             )
-        return allowed // one
+        return 1 + (allowed - one) // (two - one)
 
+    @torch.inference_mode()
     def warm_up(self) -> None:
         """Everything that steps and S3Gen may need, captured and compiled before somebody waits for it."""
         slots, request = self._pipeline.slots, self._request(0)
+        prompts = [self._asked(text)[1].embeds for text in range(len(self._pipeline.texts))]
         if self._decoder.graphs is not None or self._pipeline.compiled:
             with self._as_in_t3():
-                self._decoder.warm_up(request)
+                self._decoder.warm_up(request, prompts)
         if slots["s3gen_graph"] != "off" or slots["s3gen_compile"] != "off":
             self._beside.voicing.warm_up(min(request.limit, WARM_UP_TOKENS))
 

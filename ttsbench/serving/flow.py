@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -25,6 +26,19 @@ from ttsbench.streaming.schedule import FRAMES_PER_TOKEN
 from ttsbench.swapping import swapped
 
 MEL_BANDS = 80
+# Of 1, 2, 4 and 8 rows, and of some lengths.
+GRAPHS_MAX = 24
+
+
+@dataclass(frozen=True)
+class Row:
+    """What one utterance, or a window of it, has in a batch: its tokens, and noise for the reference's frames and its
+    own. The last tokens may be there only to be looked ahead to; no noise belongs to them, and no frames come of them.
+    """
+
+    tokens: torch.Tensor
+    noise: torch.Tensor
+    ahead: int = 0
 
 
 class BatchedS3Gen:
@@ -35,34 +49,39 @@ class BatchedS3Gen:
         self._estimator, self._encoder = installed(pipeline)["s3gen_attention"]
         fixed = installed(pipeline).get("cfm_steps")
         self._steps = fixed.steps if fixed is not None else 2 if self._s3gen.meanflow else 10
-        self._graphs = Graphs() if pipeline.slots["s3gen_graph"] != "off" else None
+        self._graphs = Graphs(held_max=GRAPHS_MAX) if pipeline.slots["s3gen_graph"] != "off" else None
         self._source = OwnSource(self._s3gen.mel2wav.m_source)
         # Captured graphs go on reading the encoder's tables of positions, also when longer ones took their place.
         self._tables: set[torch.Tensor] = set()
         self.calls = self.utterances = 0
 
-    @torch.inference_mode()
     def mels(
         self, tokens: Sequence[torch.Tensor], randoms: Sequence[RandomStream], voice: dict[str, Any]
     ) -> list[torch.Tensor]:
-        """Of each utterance's speech tokens, (1, bands, frames)."""
+        """Of each utterance's speech tokens, with noise as upstream draws it for one utterance; (1, bands, frames)."""
+        prompt = voice["prompt_token"].size(1)
+        drawn = [self._noise(prompt + len(given), len(given), own) for given, own in zip(tokens, randoms, strict=True)]
+        return self.solved([Row(given, noise) for given, noise in zip(tokens, drawn, strict=True)], voice)
+
+    @torch.inference_mode()
+    def solved(self, batch: Sequence[Row], voice: dict[str, Any]) -> list[torch.Tensor]:
+        """The frames of each row, (1, bands, frames)."""
         self.calls += 1
-        self.utterances += len(tokens)
+        self.utterances += len(batch)
         prompt, first = voice["prompt_token"].long(), voice["prompt_feat"].size(1)
-        whole = [torch.cat([prompt[0], given.to(prompt.device)]) for given in tokens]
-        noise = [self._noise(len(row), len(given), own) for row, given, own in zip(whole, tokens, randoms, strict=True)]
+        whole = [torch.cat([prompt[0], row.tokens.to(prompt.device)]) for row in batch]
         lengths = [len(row) for row in whole]
+        heard = [length - row.ahead for length, row in zip(lengths, batch, strict=True)]
         rows, longest = self._shape(len(whole), max(lengths))
-        batch = [
-            torch.stack([functional.pad(row, (0, longest - len(row))) for row in whole]),
-            torch.cat([functional.pad(start, (0, FRAMES_PER_TOKEN * longest - start.size(2))) for start in noise]),
-        ]
-        if self._graphs is not None or min(lengths) < longest:
-            batch.append(_ones_up_to(lengths, longest, batch[1]))
-        ids, start, *valid = (_with_rows(tensor, rows) for tensor in batch)
+        ids = torch.stack([functional.pad(row, (0, longest - len(row))) for row in whole])
+        padded = [functional.pad(row.noise, (0, FRAMES_PER_TOKEN * longest - row.noise.size(2))) for row in batch]
+        tensors = [ids, torch.cat(padded)]
+        if self._graphs is not None or min(heard) < longest:
+            tensors += [_ones_up_to(ends, longest, tensors[1]) for ends in (lengths, heard)]
+        ids, start, *valid = (_with_rows(tensor, rows) for tensor in tensors)
         given = (ids, start, voice["prompt_feat"], voice["embedding"], *valid)
         solved = self._work(*given) if self._graphs is None else self._graphs((rows, longest), self._work, *given)
-        return [solved[row : row + 1, :, first : FRAMES_PER_TOKEN * n].clone() for row, n in enumerate(lengths)]
+        return [solved[row : row + 1, :, first : FRAMES_PER_TOKEN * n].clone() for row, n in enumerate(heard)]
 
     @torch.inference_mode()
     def wave(self, mel: torch.Tensor, random: RandomStream) -> torch.Tensor:
@@ -74,6 +93,11 @@ class BatchedS3Gen:
         wave[:, : fade.numel()] *= fade[: wave.size(1)]
         assert isinstance(wave, torch.Tensor)
         return wave[0]
+
+    @property
+    def rows_per_call(self) -> float:
+        """How much was done at once, on average."""
+        return round(self.utterances / max(1, self.calls), 2)
 
     def _shape(self, rows: int, tokens: int) -> tuple[int, int]:
         """Graphs are for powers of two and for buckets of lengths; nothing else needs to be."""
@@ -98,8 +122,10 @@ class BatchedS3Gen:
         prompt: torch.Tensor,
         speaker: torch.Tensor,
         valid: torch.Tensor | None = None,
+        heard: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Tokens and noise to frames; `valid` is 1 for tokens and 0 for padding behind them."""
+        """Tokens and noise to frames; `valid` is 1 for tokens and 0 for padding behind them, as `heard` is for those
+        that frames are made of."""
         flow, rows = self._s3gen.flow, ids.size(0)
         embedded = flow.input_embedding(ids)
         hidden = self._encoder.work(embedded if valid is None else embedded * valid[:, :, None], valid)
@@ -108,7 +134,7 @@ class BatchedS3Gen:
         cond = torch.zeros_like(mu)
         cond[:, :, : prompt.size(1)] = prompt.transpose(1, 2)
         spks = flow.spk_embed_affine_layer(functional.normalize(speaker, dim=1)).expand(rows, -1)
-        keys = None if valid is None else self._keys(valid)
+        keys = None if heard is None else self._keys(heard)
 
         def velocity(*arguments: torch.Tensor | None) -> torch.Tensor:
             moved = self._estimator.velocity(*arguments, keys)
@@ -117,10 +143,10 @@ class BatchedS3Gen:
 
         return flow_solve.euler(velocity, flow.decoder, start, self._times(start), mu, spks, cond)
 
-    def _keys(self, valid: torch.Tensor) -> torch.Tensor:
+    def _keys(self, heard: torch.Tensor) -> torch.Tensor:
         """What attention in the estimator needs to know; with guidance, rows without conditions come last."""
         module = self._estimator.module
-        frames = valid.repeat_interleave(FRAMES_PER_TOKEN, dim=1)[:, None].to(module.dtype)
+        frames = heard.repeat_interleave(FRAMES_PER_TOKEN, dim=1)[:, None].to(module.dtype)
         marked = self._estimator.attention.mark_keys(frames if module.meanflow else frames.repeat(2, 1, 1))
         assert isinstance(marked, torch.Tensor)
         return marked

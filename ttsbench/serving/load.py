@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable
 from typing import Protocol
 
-from ttsbench import records
+from ttsbench import measured
 from ttsbench.jobs import Load
 from ttsbench.serving.calls import Arrivals, Call, Listeners, Source
 
@@ -84,18 +84,18 @@ class Counting:
         return all(call.finished is not None for call in self._counted) or now > last + self._load.patience_seconds
 
 
-def level(engine: Engine, load: Load, kind: str, size: float, seed: int, prepare: Prepare) -> records.Level:
+def level(engine: Engine, load: Load, kind: str, size: float, seed: int, prepare: Prepare) -> measured.Level:
     """Its record; `prepare` says what each request asks for."""
     if kind == CLOSED and engine.slots is not None and size > engine.slots:
         reason = f"{size:g} listeners need as many slots for keys and values, and memory holds {engine.slots}"
-        return records.Level(kind, size, reason=reason)
+        return measured.Level(kind, size, reason=reason)
     closed = kind == CLOSED
     source: Source = Listeners(round(size), load.again) if closed else Arrivals(size, seed)
     counting = Counting(load, round(size) if closed else 0)
     calls = run(engine, source, counting, prepare)
     ended = engine.now()
     engine.abandon()
-    return records.Level(kind, size, tuple(call.record() for call in calls), ended)
+    return measured.Level(kind, size, tuple(call.record() for call in calls), ended)
 
 
 def run(engine: Engine, source: Source, counting: Counting, prepare: Prepare) -> list[Call]:

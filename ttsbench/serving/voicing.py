@@ -2,27 +2,33 @@
 
 This is where the ways to make sound plug in: the server hands over tokens as they are drawn, and what a voicing makes
 of them goes to a `Receiver`. `Whole` waits for the last token and takes several utterances at once. `Chunked` is for
-stacks that stream: each call has a `streaming.Stream` of its own, whose design cuts chunks and makes them one by one.
+stacks that stream: each call has a `streaming.Stream` of its own, and S3Gen makes the windows of several at once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
 
-from ttsbench.pipeline import SAMPLE_RATE_HZ, Pipeline
+from ttsbench.pipeline import Pipeline
 from ttsbench.serving.calls import Call
 from ttsbench.serving.flow import BatchedS3Gen
 from ttsbench.serving.randomness import RandomStream
+from ttsbench.serving.windows import WindowsTogether
+from ttsbench.spoken import SAMPLE_RATE_HZ
+from ttsbench.streaming.designs import Windowed
 from ttsbench.streaming.listener import Listener
 from ttsbench.streaming.marking import Marking
-from ttsbench.streaming.stream import Stream
+from ttsbench.streaming.stream import Due, Stream
 
 # S3Gen's time for one utterance of 10 s is half launches; from eight on it grows with their number.
 TOGETHER = 8
+# As many as are captured; others are filled up.
+ROWS = tuple(1 << power for power in range(TOGETHER.bit_length()))
 
 
 class Receiver(Protocol):
@@ -50,14 +56,15 @@ class Voicing(Protocol):
 
     # Whether it wants tokens before the last one is there.
     early: bool
-    # How many messages it takes at once.
-    together: int
 
     def warm_up(self, tokens: int) -> None:
         """Compiles and captures what utterances of so many tokens will need."""
 
-    def speak(self, messages: Sequence[Drawn]) -> None:
-        """Whatever can be made of these, into their listeners' hands."""
+    def take(self, message: Drawn) -> None:
+        """One more; nothing is made of it yet."""
+
+    def work(self) -> bool:
+        """One piece of what is due, into its listeners' hands; whether there is more to do."""
 
     def forget(self) -> None:
         """All calls that are under way."""
@@ -70,27 +77,33 @@ class Whole:
     """An utterance when all of it is drawn; those that are ready at the same time together."""
 
     early = False
-    together = TOGETHER
 
     def __init__(self, pipeline: Pipeline, receiver: Receiver) -> None:
         self._tts = pipeline.tts
         self._s3gen = BatchedS3Gen(pipeline)
         self._receiver = receiver
+        self._ready: deque[Drawn] = deque()
 
     def warm_up(self, tokens: int) -> None:
         """One, two, four, … at once; nobody hears them."""
-        tts, rows = self._tts, 1
-        while rows <= self.together:
+        tts = self._tts
+        for rows in ROWS:
             given = [torch.zeros(tokens, dtype=torch.long, device=tts.t3.device)] * rows
             streams = [RandomStream.seeded(row, tts.t3.device) for row in range(rows)]
             for mel, stream in zip(self._s3gen.mels(given, streams, tts.conds.gen), streams, strict=True):
                 self._s3gen.wave(mel, stream)
-            rows *= 2
         self._s3gen.calls = self._s3gen.utterances = 0
 
-    def speak(self, messages: Sequence[Drawn]) -> None:
-        """Frames of all of them, then each one's wave, on the host and marked, as `generate` delivers it."""
+    def take(self, message: Drawn) -> None:
+        """In the order in which they came."""
+        self._ready.append(message)
+
+    def work(self) -> bool:
+        """Frames of some of them, then each one's wave, on the host and marked, as `generate` delivers it."""
         device, tts = self._tts.t3.device, self._tts
+        messages = [self._ready.popleft() for _ in range(min(len(self._ready), TOGETHER))]
+        if not messages:
+            return False
         tokens = [torch.tensor(message.tokens, device=device) for message in messages]
         mels = self._s3gen.mels(tokens, [message.random for message in messages], tts.conds.gen)
         for message, mel in zip(messages, mels, strict=True):
@@ -98,57 +111,104 @@ class Whole:
             marked = tts.watermarker.apply_watermark(wave, sample_rate=tts.sr)
             self._receiver.hold(message.call, len(marked) / SAMPLE_RATE_HZ)
             self._receiver.finish(message.call)
+        return bool(self._ready)
 
     def forget(self) -> None:
-        """Nothing is begun that was not ended."""
+        """What was not begun."""
+        self._ready.clear()
 
     def evidence(self) -> dict[str, Any]:
         """How many utterances S3Gen made at once."""
-        calls = max(1, self._s3gen.calls)
-        return {"s3gen_calls": self._s3gen.calls, "utterances_per_call": round(self._s3gen.utterances / calls, 2)}
+        return {"s3gen_calls": self._s3gen.calls, "utterances_per_call": self._s3gen.rows_per_call}
 
 
 class Chunked:
-    """Chunk by chunk, as the stack's design makes them."""
+    """Chunk by chunk, as the stack's design makes them; of those that are due, the most urgent ones together."""
 
     early = True
-    together = 1
 
-    def __init__(self, pipeline: Pipeline, receiver: Receiver) -> None:
+    def __init__(self, pipeline: Pipeline, receiver: Receiver, patience_seconds: float) -> None:
+        assert pipeline.streamer is not None
         self._pipeline = pipeline
+        self._streamer = pipeline.streamer
         self._receiver = receiver
+        self._patience_seconds = patience_seconds
+        self._windows = WindowsTogether(pipeline)
         self._streams: dict[Call, Stream] = {}
+        self._due: dict[Call, Due] = {}
         self._chunks = self._ended = 0
 
     def warm_up(self, tokens: int) -> None:
-        """Single streams were spoken before, through the same windows."""
+        """Streams of so many tokens, one, two, four, … at once; nobody hears them."""
+        for rows in ROWS:
+            streams = [self._new_stream(Listener(), seed) for seed in range(rows)]
+            for stream in streams:
+                stream.end([0] * tokens)
+            while dues := {stream: due for stream in streams if (due := stream.due())}:
+                self._speak(dues)
+        self._windows.s3gen.calls = self._windows.s3gen.utterances = 0
 
-    def speak(self, messages: Sequence[Drawn]) -> None:
-        """What is due by now."""
-        for message in messages:
-            stream = self._streams.get(message.call) or self._open(message.call)
-            if not message.last:
-                stream.receive(torch.tensor(message.tokens), stream.now())
-                continue
-            stream.finish(list(message.tokens))
-            self._receiver.finish(message.call)
-            del self._streams[message.call]
-            self._ended += 1
-            self._chunks += len(stream.chunks)
+    def take(self, message: Drawn) -> None:
+        """Its stream has more to speak of."""
+        call = message.call
+        if (stream := self._streams.get(call)) is None:
+            listener = Listener(lambda samples: self._receiver.hold(call, samples.numel() / SAMPLE_RATE_HZ))
+            stream = self._streams[call] = self._new_stream(listener, call.seed)
+        if message.last:
+            stream.end(list(message.tokens))
+        else:
+            stream.take(torch.tensor(message.tokens), stream.now())
+        self._ask(call)
 
-    def _open(self, call: Call) -> Stream:
+    def work(self) -> bool:
+        """One chunk of each of those whose listeners would first have nothing left to hear."""
+        urgent = sorted(self._due, key=self._runs_dry)[:TOGETHER]
+        if not urgent:
+            return False
+        self._speak({self._streams[call]: self._due.pop(call) for call in urgent})
+        for call in urgent:
+            if self._streams[call].over:
+                self._end(call)
+            else:
+                self._ask(call)
+        return bool(self._due)
+
+    def _speak(self, dues: Mapping[Stream, Due]) -> None:
+        if all(isinstance(stream.design, Windowed) for stream in dues):
+            self._windows.speak(dues)
+            return
+        for stream, due in dues.items():
+            stream.speak(due)
+
+    def _runs_dry(self, call: Call) -> float:
+        """When its listener has heard all that is there; who has nothing yet was promised something by then."""
+        if not call.pieces:
+            return call.scheduled + self._patience_seconds
+        return call.pieces[0][0] + sum(seconds for _, seconds in call.pieces)
+
+    def _ask(self, call: Call) -> None:
+        if call not in self._due and (due := self._streams[call].due()):
+            self._due[call] = due
+
+    def _end(self, call: Call) -> None:
+        self._receiver.finish(call)
+        self._ended += 1
+        self._chunks += len(self._streams.pop(call).chunks)
+
+    def _new_stream(self, listener: Listener, seed: int) -> Stream:
         pipeline = self._pipeline
-        assert pipeline.streamer is not None
-        design = pipeline.streamer.new_design(pipeline.tts.conds.gen, call.seed)
-        listener = Listener(lambda samples: self._receiver.hold(call, samples.numel() / SAMPLE_RATE_HZ))
-        stream = Stream(design, pipeline.streaming, listener, Marking(pipeline.tts.watermarker), pipeline.tts.t3)
-        self._streams[call] = stream
-        return stream
+        design = self._streamer.new_design(pipeline.tts.conds.gen, seed)
+        return Stream(design, pipeline.streaming, listener, Marking(pipeline.tts.watermarker), pipeline.tts.t3)
 
     def forget(self) -> None:
         """Whoever is in the middle of it."""
         self._streams.clear()
+        self._due.clear()
 
     def evidence(self) -> dict[str, Any]:
-        """How many chunks an utterance came in."""
-        return {"streams": self._ended, "chunks_per_stream": round(self._chunks / max(1, self._ended), 2)}
+        """How many chunks an utterance came in, and how many windows S3Gen made at once."""
+        return {
+            "streams": self._ended,
+            "chunks_per_stream": round(self._chunks / max(1, self._ended), 2),
+            "windows_per_call": self._windows.s3gen.rows_per_call,
+        }

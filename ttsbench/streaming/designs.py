@@ -14,12 +14,15 @@ from ttsbench.streaming.schedule import (
     SAMPLES_PER_FRAME,
     Streaming,
 )
-from ttsbench.streaming.source import PITCH_REACH_FRAMES
+from ttsbench.streaming.source import PITCH_REACH_FRAMES, CarriedSource
 from ttsbench.streaming.synthesis import Conditions, Synthesis, bounded
 
 SAMPLES_PER_TOKEN = FRAMES_PER_TOKEN * SAMPLES_PER_FRAME
 # HiFT's convolutions reach 13 frames.
 VOCODER_CONTEXT_FRAMES = 16
+# A window of the vocoder is filled up with frames before it, as far as they are kept, to a multiple of this: so there
+# are few lengths, and what is captured for one of them is used again.
+VOCODER_BUCKET_FRAMES = 32
 # Two windows' waves are blended over so much of the next chunk's beginning: 10 ms.
 FADE_SAMPLES = 240
 
@@ -63,19 +66,42 @@ class Revocode:
         return Piece(wave[spoken:], frames + self._voice["prompt_feat"].size(1), frames)
 
 
+@dataclass(frozen=True)
+class Window:
+    """A chunk's share of the flow: tokens of which the first has that number, and up to which one is to be spoken."""
+
+    tokens: Sequence[int]
+    first_token: int
+    upto: int
+    final: bool
+
+
+@dataclass(frozen=True)
+class Frames:
+    """A chunk's share of the vocoder: frames of which the first has that number."""
+
+    mel: torch.Tensor
+    source: CarriedSource
+    first: int
+    flow_frames: int
+
+
 class Windowed:
     """Each chunk is made from a window of tokens: some before it, the chunk, some ahead.
 
     All windows of an utterance share the noise of each frame. Mel frames near a window's end are blended with the next
     window's; the vocoder's source is carried on; its waves are blended at the seam. So nothing depends on where the
     seams are but the context that a frame was made in.
+
+    `open`, `extend` and `cut` are the steps between the flow and the vocoder, so that both can work on the windows of
+    several utterances at once.
     """
 
     def __init__(self, synthesis: Synthesis, voice: Conditions, seed: int, streaming: Streaming) -> None:
         self._synthesis = synthesis
-        self._voice = bounded(voice, streaming.prompt_tokens)
-        self._noise = synthesis.noise(seed)
-        self._source = synthesis.source(self._noise)
+        self.voice = bounded(voice, streaming.prompt_tokens)
+        self.noise = synthesis.noise(seed)
+        self._source = synthesis.source(self.noise)
         self._context = streaming.context_tokens
         self.lookahead_tokens = streaming.lookahead_tokens
         self._spoken = 0
@@ -87,37 +113,46 @@ class Windowed:
     @torch.inference_mode()
     def speak(self, tokens: Sequence[int], upto: int, *, final: bool) -> Piece:
         """One window of tokens, then one of frames."""
-        flow_frames = self._extend_mel(tokens, upto, final)
-        wave, first = self._vocode(final)
-        start, end = self._spoken * SAMPLES_PER_TOKEN - first, upto * SAMPLES_PER_TOKEN - first
-        if final:
+        window = self.open(tokens, upto, final=final)
+        mel = self._synthesis.mel(window.tokens, self.voice, self.noise, first_token=window.first_token, final=final)
+        frames = self.extend(window, mel)
+        return self.cut(window, frames, self._synthesis.wave(frames.mel, frames.source))
+
+    def open(self, tokens: Sequence[int], upto: int, *, final: bool) -> Window:
+        """What the flow needs for the next chunk."""
+        first = max(0, self._spoken - self._context)
+        return Window(tokens[first : len(tokens) if final else upto + self.lookahead_tokens], first, upto, final)
+
+    def extend(self, window: Window, mel: torch.Tensor) -> Frames:
+        """Joins the window's frames to those that are there; what the vocoder needs for the chunk."""
+        first_new = FRAMES_PER_TOKEN * window.first_token
+        self._mel = _joined(self._mel, self._mel_first, mel, first_new) if self._spoken else mel
+        last = self._mel_first + self._mel.size(2)
+        first = self._first_to_vocode(last)
+        certain = last if window.final else last - BLENDED_FRAMES - PITCH_REACH_FRAMES
+        source = self._source.window(first, last, certain)
+        flow_frames = mel.size(2) + int(self.voice["prompt_feat"].size(1))
+        return Frames(self._mel[:, :, first - self._mel_first :], source, first, flow_frames)
+
+    def _first_to_vocode(self, last: int) -> int:
+        """With enough context, and in as many frames as windows before and after have."""
+        needed = max(0, FRAMES_PER_TOKEN * self._spoken - VOCODER_CONTEXT_FRAMES)
+        filled = last - -(-(last - needed) // VOCODER_BUCKET_FRAMES) * VOCODER_BUCKET_FRAMES
+        return min(needed, max(filled, self._mel_first, self._source.first_kept))
+
+    def cut(self, window: Window, frames: Frames, wave: torch.Tensor) -> Piece:
+        """The chunk out of its window's wave, blended with the one before it."""
+        first = frames.first * SAMPLES_PER_FRAME
+        start, end = self._spoken * SAMPLES_PER_TOKEN - first, window.upto * SAMPLES_PER_TOKEN - first
+        if window.final:
             end = wave.size(0)
         samples = self._blended(wave[start:end])
         self._tail = wave[end : end + FADE_SAMPLES].clone()
         if not self._spoken:
             samples = self._synthesis.faded_in(samples)
-        self._spoken = upto
+        self._spoken = window.upto
         self._forget()
-        return Piece(samples, flow_frames, wave.size(0) // SAMPLES_PER_FRAME)
-
-    def _extend_mel(self, tokens: Sequence[int], upto: int, final: bool) -> int:
-        """Makes the frames of the next window and joins them to those that are there."""
-        first_token = max(0, self._spoken - self._context)
-        last_token = len(tokens) if final else upto + self.lookahead_tokens
-        new = self._synthesis.mel(
-            tokens[first_token:last_token], self._voice, self._noise, first_token=first_token, final=final
-        )
-        first = FRAMES_PER_TOKEN * first_token
-        self._mel = _joined(self._mel, self._mel_first, new, first) if self._spoken else new
-        return new.size(2) + int(self._voice["prompt_feat"].size(1))
-
-    def _vocode(self, final: bool) -> tuple[torch.Tensor, int]:
-        """The wave of all frames from some before the chunk on, and the number of its first sample."""
-        first = max(0, FRAMES_PER_TOKEN * self._spoken - VOCODER_CONTEXT_FRAMES)
-        last = self._mel_first + self._mel.size(2)
-        certain = last if final else last - BLENDED_FRAMES - PITCH_REACH_FRAMES
-        source = self._source.window(first, last, certain)
-        return self._synthesis.wave(self._mel[:, :, first - self._mel_first :], source), first * SAMPLES_PER_FRAME
+        return Piece(samples, frames.flow_frames, wave.size(0) // SAMPLES_PER_FRAME)
 
     def _blended(self, samples: torch.Tensor) -> torch.Tensor:
         """The chunk with its beginning shared with the window before it."""
@@ -130,9 +165,10 @@ class Windowed:
 
     def _forget(self) -> None:
         """Frames that no later window looks at."""
-        needed = max(0, FRAMES_PER_TOKEN * self._spoken - VOCODER_CONTEXT_FRAMES)
-        self._mel = self._mel[:, :, needed - self._mel_first :].clone()
-        self._mel_first = needed
+        needed = FRAMES_PER_TOKEN * self._spoken - VOCODER_CONTEXT_FRAMES - VOCODER_BUCKET_FRAMES
+        first = max(self._mel_first, needed)
+        self._mel = self._mel[:, :, first - self._mel_first :].clone()
+        self._mel_first = first
 
 
 def _joined(old: torch.Tensor, old_first: int, new: torch.Tensor, new_first: int) -> torch.Tensor:

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 
 from ttsbench.errors import CellError
-from ttsbench.pipeline import AUDIBLE_LEVEL, PLAYABLE_SECONDS, SAMPLE_RATE_HZ, FirstAudio
+from ttsbench.playback import PLAYABLE_SECONDS
+from ttsbench.spoken import AUDIBLE_LEVEL, SAMPLE_RATE_HZ, FirstAudio
 
 Use = Callable[[torch.Tensor], None]
 

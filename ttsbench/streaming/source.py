@@ -36,10 +36,14 @@ class CarriedSource:
         self._first, self._last, self._certain = first, last, max(certain, self._known)
         return self
 
+    @property
+    def first_kept(self) -> int:
+        """No window may begin before this frame."""
+        return self._known - self._kept.size(2) // SAMPLES_PER_FRAME
+
     def __call__(self, f0: torch.Tensor) -> tuple[torch.Tensor, None, None]:
         """Upstream's signature: the pitch of each sample, (1, samples, 1); only the first of the three is used."""
-        kept_from = self._known - self._kept.size(2) // SAMPLES_PER_FRAME
-        kept = self._kept[:, :, (self._first - kept_from) * SAMPLES_PER_FRAME :]
+        kept = self._kept[:, :, (self._first - self.first_kept) * SAMPLES_PER_FRAME :]
         new = f0.transpose(1, 2)[:, :, kept.size(2) :]
         cycles = self._cycles + torch.cumsum(self._steps(new), dim=2)
         source = torch.cat([kept, self._sound(new, cycles)], dim=2)

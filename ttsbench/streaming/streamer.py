@@ -13,11 +13,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from ttsbench import records
+from ttsbench import measured
 from ttsbench.instruments.clock import Timeline, staged_s3gen, staged_t3
+from ttsbench.measured import RESIDUAL
 from ttsbench.optimizations.parts.graphs import RANDOM_STREAM
-from ttsbench.pipeline import SAMPLE_RATE_HZ, Pipeline, Spoken
-from ttsbench.records import RESIDUAL
+from ttsbench.pipeline import Pipeline
+from ttsbench.spoken import SAMPLE_RATE_HZ, Spoken
 from ttsbench.streaming.designs import Design, MakeDesign
 from ttsbench.streaming.desks import desk
 from ttsbench.streaming.listener import Listener
@@ -87,7 +88,7 @@ class Streamer:
         pipeline.note_asked(asked)
         self.utterances += 1
         self.chunks += len(stream.chunks)
-        streamed = records.Streamed(
+        streamed = measured.Streamed(
             design=self.design,
             sample_rate_hz=SAMPLE_RATE_HZ,
             at_once=not self.in_turn,

@@ -71,10 +71,14 @@ class Synthesis:
 
     def wave(self, mel: torch.Tensor, source: CarriedSource) -> torch.Tensor:
         """480 samples a frame, (samples,); `source` has been told which frames these are."""
-        with swapped(self._sound, "source", source):
-            wave, _ = self.s3gen.hift_inference(mel)
-        assert isinstance(wave, torch.Tensor)
-        return wave[0]
+        return self.waves(mel, [source])[0]
+
+    def waves(self, mels: torch.Tensor, sources: Sequence[CarriedSource]) -> torch.Tensor:
+        """The same for as many rows of as many frames, (rows, samples)."""
+        with swapped(self._sound, "sources", sources):
+            waves, _ = self.s3gen.hift_inference(mels)
+        assert isinstance(waves, torch.Tensor)
+        return waves
 
     @torch.inference_mode()
     def whole(self, tokens: Sequence[int], voice: Conditions, noise: FrameNoise) -> torch.Tensor:
@@ -116,11 +120,14 @@ class _GivenSource:
 
     def __init__(self, upstream: Callable[..., Any]) -> None:
         self._upstream = upstream
-        self.source: CarriedSource | None = None
+        self.sources: Sequence[CarriedSource] = ()
 
     def __call__(self, f0: torch.Tensor) -> Any:
-        """Upstream's signature."""
-        return (self.source or self._upstream)(f0)
+        """Upstream's signature; each row has a source of its own."""
+        if not self.sources:
+            return self._upstream(f0)
+        rows = [source(pitch[None])[0] for source, pitch in zip(self.sources, f0, strict=True)]
+        return torch.cat(rows), None, None
 
 
 def bounded(voice: Conditions, prompt_tokens: int | None) -> dict[str, Any]:
