@@ -1,4 +1,4 @@
-"""Shared pieces: jobs and records that tests vary by a field or two, and a driver that answers what it is told."""
+"""Shared pieces: records that tests vary by a field or two, and a driver that answers what it is told."""
 
 from __future__ import annotations
 
@@ -19,9 +19,8 @@ import pytest
 from ttsbench import environment, measured, profiles, records
 from ttsbench import profile_rows as rows
 from ttsbench.instruments import nvml
-from ttsbench.jobs import Job
 
-pytest_plugins = ("browser",)
+pytest_plugins = ("browser", "cells", "pipelines", "runs")
 # What tests import by name, and bring fixtures from: so that an assertion in them says what it saw.
 pytest.register_assert_rewrite("recorded_traces", "refusals", "tiny_s3gen")
 
@@ -39,24 +38,6 @@ if environment.machine().cuda_problem:
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).parents[1]
-
-
-@pytest.fixture
-def make_job() -> Callable[..., Job]:
-    """A job of the tiny model on the CPU."""
-
-    def make(**changes: Any) -> Job:
-        values: dict[str, Any] = {
-            "key": "lean", "kind": "timed", "stack": "lean", "slots": {"decode": "lean"}, "point": {}, "process": 0,
-            "order": 0, "start_method": "forkserver", "device": "cpu", "family": "chatterbox", "weights": "synthetic",
-            "size": "tiny", "dtype": "fp32", "model_seed": 0, "texts": ("One short sentence.",), "fixed_tokens": 6,
-            "replay_tokens": (), "voice_wav": "", "voice_seconds": None, "language": None, "sampling": {}, "seed": 0,
-            "warmup": 1, "repeats": 2, "passes": ("time", "memory"), "timeout_seconds": 60.0, "keep_audio": True,
-            "reference": "", "limits": {},
-        }  # fmt: skip
-        return Job(**{**values, **changes})
-
-    return make
 
 
 @pytest.fixture
@@ -262,17 +243,6 @@ def _flames() -> Iterator[rows.Flame]:
             yield rows.Flame(kind, ("cfm", "flow.decoder.estimator", f"block {step}", "aten::conv1d"), 21_000 * scale)
         yield rows.Flame(kind, ("vocoder", "mel2wav", "aten::weight_norm"), 30_000 * scale)
         yield rows.Flame(kind, ("decode", "sampler", "aten::sort"), 38_000 * scale)
-
-
-@pytest.fixture(scope="session")
-def load_tiny() -> Callable[..., Any]:
-    """The real modules at tiny size, fresh each time: options change the live object."""
-    from ttsbench import checkpoint
-
-    def load(family: str = "chatterbox", device: str = "cpu") -> Any:
-        return checkpoint.load(checkpoint.ensure(family, "tiny", "fp32", 0), family, device)
-
-    return load
 
 
 @pytest.fixture

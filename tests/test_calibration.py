@@ -144,21 +144,14 @@ def test_compare_finds_it_and_counts_no_difference_below_the_floor(
     tmp_path: Path,
     kept: Callable[..., Path],
     make: Callable[..., Calibration],
-    make_run: Callable[..., Run],
-    make_cell: Callable[..., Cell],
-    make_utterance: Callable[..., Utterance],
+    make_cells: Callable[..., tuple[Cell, ...]],
+    keep_run: Callable[..., Path],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     def run(name: str, factor: float) -> str:
         draw = random.Random(name)
         seconds = [factor * draw.gauss(0.5, 0.001) for _ in range(6)]
-        cells = [
-            make_cell(process=number, utterances=(make_utterance(wall_seconds=one),) * 4)
-            for number, one in enumerate(seconds)
-        ]
-        (tmp_path / name).mkdir()
-        records.write_run(tmp_path / name, make_run(scenario="pretended", run_id=name, cells=tuple(cells)))
-        return str(tmp_path / name)
+        return str(keep_run(tmp_path / name, make_cells(seconds), scenario="pretended"))
 
     def compare(file: Path | None = None) -> ExitCode:
         return comparing.compare([before, after], fail_on=(), allow_mismatch=False, output=None, calibration=file)

@@ -16,16 +16,13 @@ from typing import Any
 import pytest
 import yaml
 
-from ttsbench import records
-from ttsbench.measured import Utterance
-from ttsbench.records import Cell, Run
+from ttsbench.records import Cell
 from ttsbench.reports.formats import github
 
 ROOT = Path(__file__).parent.parent
 ACTION_FILE = ROOT / "action.yml"
 WORKFLOW_FILES = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 ACTION: dict[str, Any] = yaml.safe_load(ACTION_FILE.read_text())
-STEADY = (0.5, 0.501, 0.499, 0.5005, 0.4995, 0.502)
 # Of a GitHub runner: what its scripts are run with.
 BASH = ("bash", "--noprofile", "--norc", "-eo", "pipefail", "-c")
 
@@ -177,20 +174,14 @@ def run_action(folder: Path, inputs: Mapping[str, str]) -> Job:
 @pytest.fixture
 def stand_in(
     tmp_path: Path,
-    make_run: Callable[..., Run],
-    make_cell: Callable[..., Cell],
-    make_utterance: Callable[..., Utterance],
+    make_cells: Callable[..., tuple[Cell, ...]],
+    keep_run: Callable[..., Path],
+    walls: Callable[..., tuple[float, ...]],
 ) -> Callable[[float], Path]:
     """A `python -m ttsbench gate` that keeps its words, and ends as a comparison of runs that lie there does."""
 
     def make(factor: float) -> Path:
-        cells = [
-            make_cell(stack=stack, key=stack, process=n, utterances=(make_utterance(wall_seconds=seconds * times),) * 4)
-            for stack, times in (("upstream", 1.0), ("lean", factor))
-            for n, seconds in enumerate(STEADY)
-            for times in [times * (1 + 0.001 * (n % 3) * (stack == "lean"))]
-        ]
-        records.write_run(tmp_path, make_run(cells=tuple(cells)))
+        keep_run(tmp_path, (*make_cells(walls()), *make_cells(walls(factor), "lean")))
         program = f"""#!{sys.executable}
 import json, os, subprocess, sys
 from pathlib import Path

@@ -16,38 +16,22 @@ import pytest
 from ttsbench import records
 from ttsbench.cli import compare as comparing
 from ttsbench.errors import ExitCode, NotComparableError, RecordError, UsageError
-from ttsbench.measured import Utterance
-from ttsbench.records import Cell, Run
+from ttsbench.records import Cell
 from ttsbench.reports import comparison, sides
 from ttsbench.reports.decision import Verdict
 
 ROOT = Path(__file__).parent.parent
-STEADY = (0.5, 0.501, 0.499, 0.5005, 0.4995, 0.502)
 Keep = Callable[..., Path]
+Walls = Callable[..., tuple[float, ...]]
 
 
 @pytest.fixture
-def keep(
-    tmp_path: Path,
-    make_run: Callable[..., Run],
-    make_cell: Callable[..., Cell],
-    make_utterance: Callable[..., Utterance],
-) -> Keep:
+def keep(tmp_path: Path, make_cells: Callable[..., tuple[Cell, ...]], keep_run: Keep) -> Keep:
     """A run folder with these seconds for each process of each stack."""
 
     def make(name: str, stacks: dict[str, Sequence[float]], faults: tuple[str, ...] = (), **changes: Any) -> Path:
-        cells = [
-            make_cell(
-                stack=stack, key=stack, process=number, faults=faults,
-                utterances=(make_utterance(wall_seconds=seconds),) * 4,
-            )
-            for stack, processes in stacks.items()
-            for number, seconds in enumerate(processes)
-        ]  # fmt: skip
-        folder = tmp_path / name
-        folder.mkdir(parents=True)
-        records.write_run(folder, make_run(cells=tuple(cells), run_id=folder.name, **changes))
-        return folder
+        cells = [cell for stack, seconds in stacks.items() for cell in make_cells(seconds, stack, faults=faults)]
+        return keep_run(tmp_path / name, cells, **changes)
 
     return make
 
@@ -57,29 +41,26 @@ def compare(*names: object, **options: Any) -> ExitCode:
     return comparing.compare([str(name) for name in names], **given)
 
 
-def times(factor: float) -> tuple[float, ...]:
-    """Somewhat noisy, as two measurements are."""
-    return tuple(factor * seconds * (1 + 0.001 * (number % 3)) for number, seconds in enumerate(STEADY))
-
-
 @pytest.mark.parametrize(
     ("factor", "code"),
     [(1.1, ExitCode.SLOWER), (0.9, ExitCode.OK), (1.001, ExitCode.OK), (1.029, ExitCode.INCONCLUSIVE)],
 )
-def test_the_stacks_of_one_run(keep: Keep, factor: float, code: ExitCode) -> None:
-    assert compare(keep("run", {"upstream": STEADY, "lean": times(factor)})) is code
+def test_the_stacks_of_one_run(keep: Keep, walls: Walls, factor: float, code: ExitCode) -> None:
+    assert compare(keep("run", {"upstream": walls(), "lean": walls(factor)})) is code
 
 
-def test_the_console_says_what_came_of_it_within_80_columns(keep: Keep, capsys: pytest.CaptureFixture[str]) -> None:
-    compare(keep("run", {"upstream": STEADY, "lean": times(1.1)}))
+def test_the_console_says_what_came_of_it_within_80_columns(
+    keep: Keep, walls: Walls, capsys: pytest.CaptureFixture[str]
+) -> None:
+    compare(keep("run", {"upstream": walls(), "lean": walls(1.1)}))
     out = capsys.readouterr().out
     assert "slower" in out
     assert "decode took 200.1 ms and takes 220." in out
     assert max(map(len, out.splitlines())) <= 80
 
 
-def test_two_runs_and_swapped(keep: Keep) -> None:
-    before, after = keep("before", {"upstream": STEADY}), keep("after", {"upstream": times(1.1)})
+def test_two_runs_and_swapped(keep: Keep, walls: Walls) -> None:
+    before, after = keep("before", {"upstream": walls()}), keep("after", {"upstream": walls(1.1)})
     assert compare(before, after) is ExitCode.SLOWER
     assert compare(after, before) is ExitCode.OK
     assert compare(before, before, after) is ExitCode.SLOWER
@@ -87,25 +68,25 @@ def test_two_runs_and_swapped(keep: Keep) -> None:
 
 
 @pytest.mark.parametrize("processes", [1, 3, 6])
-def test_a_run_is_the_same_as_itself_however_few_its_processes(keep: Keep, processes: int) -> None:
-    run = keep("run", {"upstream": STEADY[:processes]})
+def test_a_run_is_the_same_as_itself_however_few_its_processes(keep: Keep, walls: Walls, processes: int) -> None:
+    run = keep("run", {"upstream": walls()[:processes]})
     assert compare(run, run) is ExitCode.OK
 
 
 @pytest.mark.parametrize("processes", [1, 4])
-def test_too_few_processes_are_inconclusive(keep: Keep, processes: int) -> None:
-    before = keep("before", {"upstream": STEADY[:processes]})
-    assert compare(before, keep("after", {"upstream": times(2)[:processes]})) is ExitCode.INCONCLUSIVE
+def test_too_few_processes_are_inconclusive(keep: Keep, walls: Walls, processes: int) -> None:
+    before = keep("before", {"upstream": walls()[:processes]})
+    assert compare(before, keep("after", {"upstream": walls(2)[:processes]})) is ExitCode.INCONCLUSIVE
 
 
-def test_unequal_counts_are_inconclusive(keep: Keep) -> None:
-    before, after = keep("before", {"upstream": STEADY}), keep("after", {"upstream": times(2)[:5]})
+def test_unequal_counts_are_inconclusive(keep: Keep, walls: Walls) -> None:
+    before, after = keep("before", {"upstream": walls()}), keep("after", {"upstream": walls(2)[:5]})
     assert compare(before, after) is compare(after, before) is ExitCode.INCONCLUSIVE
 
 
-def test_named_stacks_of_two_runs(keep: Keep) -> None:
-    before = keep("before", {"upstream": STEADY, "lean": STEADY})
-    after = keep("after", {"upstream": STEADY, "lean": times(1.2)})
+def test_named_stacks_of_two_runs(keep: Keep, walls: Walls) -> None:
+    before = keep("before", {"upstream": walls(), "lean": walls()})
+    after = keep("after", {"upstream": walls(), "lean": walls(1.2)})
     assert compare(f"{before}:upstream", f"{after}:lean") is ExitCode.SLOWER
     assert compare(f"{before}:upstream", f"{before}:lean", fail_on=("slower",)) is ExitCode.OK
     with pytest.raises(UsageError, match="has no stack 'leen'; did you mean 'lean'"):
@@ -114,40 +95,48 @@ def test_named_stacks_of_two_runs(keep: Keep) -> None:
         compare(before, f"{after}:lean")
 
 
-def test_quality_that_failed_has_an_exit_code_of_its_own(keep: Keep) -> None:
-    before = keep("before", {"upstream": STEADY})
-    faster = keep("after", {"upstream": times(0.8)}, faults=("text 0: no speech",))
+def test_quality_that_failed_has_an_exit_code_of_its_own(keep: Keep, walls: Walls) -> None:
+    before = keep("before", {"upstream": walls()})
+    faster = keep("after", {"upstream": walls(0.8)}, faults=("text 0: no speech",))
     assert compare(before, faster) is ExitCode.QUALITY
     assert compare(before, faster, fail_on=("slower",)) is ExitCode.OK
 
 
-def series(keep: Keep, name: str, runs: int, factor: float) -> Path:
-    draw = random.Random(name)
-    for number in range(runs):
-        luck = 1 + draw.gauss(0, 0.005)
-        stacks = {"upstream": [factor * luck * seconds for seconds in STEADY[:2]]}
-        folder = keep(f"{name}/run-{number}", stacks, started_utc=f"2026-01-01T00:00:{number:02}+00:00")
-    return folder.parent
+@pytest.fixture
+def series(keep: Keep, walls: Walls) -> Callable[[str, int, float], Path]:
+    """A folder of runs of two processes each, of which one is luckier than another."""
+
+    def make(name: str, runs: int, factor: float) -> Path:
+        draw = random.Random(name)
+        for number in range(runs):
+            luck = 1 + draw.gauss(0, 0.005)
+            stacks = {"upstream": [factor * luck * seconds for seconds in walls()[:2]]}
+            folder = keep(f"{name}/run-{number}", stacks, started_utc=f"2026-01-01T00:00:{number:02}+00:00")
+        return folder.parent
+
+    return make
 
 
-def test_in_folders_of_runs_each_run_counts_as_one(keep: Keep, capsys: pytest.CaptureFixture[str]) -> None:
-    before, after = series(keep, "before", 6, 1.0), series(keep, "after", 6, 1.1)
+def test_in_folders_of_runs_each_run_counts_as_one(
+    series: Callable[[str, int, float], Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    before, after = series("before", 6, 1.0), series("after", 6, 1.1)
     assert compare(before, after) is ExitCode.SLOWER
     assert "a run counts as one" in capsys.readouterr().out
     [match] = sides.between(comparing.read_side(str(after)), comparing.read_side(str(before)))
     assert len(match.pairing.pairs) == 6
     assert comparison.whole(match.pairing).verdict is Verdict.SLOWER
-    assert compare(series(keep, "few", 2, 1.0), series(keep, "two", 2, 2.0)) is ExitCode.INCONCLUSIVE
-    assert compare(series(keep, "more", 7, 2.0), before) is ExitCode.INCONCLUSIVE
+    assert compare(series("few", 2, 1.0), series("two", 2, 2.0)) is ExitCode.INCONCLUSIVE
+    assert compare(series("more", 7, 2.0), before) is ExitCode.INCONCLUSIVE
 
 
 OTHER_GPU = {"python": "3.11", "gpu": {"name": "another"}}
 
 
 def test_other_machines_are_refused_or_marked_everywhere(
-    keep: Keep, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    keep: Keep, walls: Walls, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    here, there = keep("here", {"upstream": STEADY}), keep("there", {"upstream": times(1.1)}, environment=OTHER_GPU)
+    here, there = keep("here", {"upstream": walls()}), keep("there", {"upstream": walls(1.1)}, environment=OTHER_GPU)
     with pytest.raises(NotComparableError, match=r"gpu.name: none against another.*--allow-mismatch"):
         compare(here, there)
     assert compare(here, there, allow_mismatch=True, output=tmp_path / "out") is ExitCode.SLOWER
@@ -156,22 +145,22 @@ def test_other_machines_are_refused_or_marked_everywhere(
     assert json.loads((tmp_path / "out" / "comparison.json").read_text())["mismatches"]
 
 
-def test_other_work_is_refused(keep: Keep) -> None:
-    one = keep("one", {"upstream": STEADY}, scenario_understood={"workload": {"set": "5s"}})
-    other = keep("other", {"upstream": STEADY}, scenario_understood={"workload": {"set": "10s"}})
+def test_other_work_is_refused(keep: Keep, walls: Walls) -> None:
+    one = keep("one", {"upstream": walls()}, scenario_understood={"workload": {"set": "5s"}})
+    other = keep("other", {"upstream": walls()}, scenario_understood={"workload": {"set": "10s"}})
     with pytest.raises(NotComparableError, match=r"workload\.set: 5s against 10s"):
         compare(one, other)
 
 
-def test_what_an_older_record_did_not_know_of_is_no_other_work(keep: Keep) -> None:
-    older = keep("older", {"upstream": STEADY}, scenario_understood={"model": {"family": "turbo"}})
-    newer = keep("newer", {"upstream": times(1.1)}, scenario_understood={"model": {"family": "turbo", "fake": None}})
+def test_what_an_older_record_did_not_know_of_is_no_other_work(keep: Keep, walls: Walls) -> None:
+    older = keep("older", {"upstream": walls()}, scenario_understood={"model": {"family": "turbo"}})
+    newer = keep("newer", {"upstream": walls(1.1)}, scenario_understood={"model": {"family": "turbo", "fake": None}})
     assert compare(older, newer) is ExitCode.SLOWER
 
 
-def test_the_files_hold_every_figure_and_nothing_typed_becomes_markup(keep: Keep, tmp_path: Path) -> None:
+def test_the_files_hold_every_figure_and_nothing_typed_becomes_markup(keep: Keep, walls: Walls, tmp_path: Path) -> None:
     hostile = "<script>alert(1)</script>|x"
-    compare(keep("run", {"upstream": STEADY, hostile: times(1.1)}), output=tmp_path / "out")
+    compare(keep("run", {"upstream": walls(), hostile: walls(1.1)}), output=tmp_path / "out")
     data = json.loads((tmp_path / "out" / "comparison.json").read_text())
     [found] = data["comparisons"]
     assert (found["candidate"], found["verdict"], found["pairs"]) == (hostile, "slower", 6)
@@ -182,18 +171,21 @@ def test_the_files_hold_every_figure_and_nothing_typed_becomes_markup(keep: Keep
     assert "**slower**" in document
 
 
-def test_what_is_on_one_side_only_is_told(keep: Keep, capsys: pytest.CaptureFixture[str]) -> None:
-    one, other = keep("one", {"upstream": STEADY, "lean": STEADY}), keep("other", {"upstream": STEADY, "new": STEADY})
+def test_what_is_on_one_side_only_is_told(keep: Keep, walls: Walls, capsys: pytest.CaptureFixture[str]) -> None:
+    one, other = (
+        keep("one", {"upstream": walls(), "lean": walls()}),
+        keep("other", {"upstream": walls(), "new": walls()}),
+    )
     compare(one, other)
     out = capsys.readouterr().out
     assert "only in one: lean" in out
     assert "only in other: new" in out
     with pytest.raises(UsageError, match="nothing is on both sides"):
-        compare(one, keep("third", {"third": STEADY}))
+        compare(one, keep("third", {"third": walls()}))
 
 
-def test_wrong_names_are_told(keep: Keep, tmp_path: Path) -> None:
-    run = keep("runs/run", {"upstream": STEADY})
+def test_wrong_names_are_told(keep: Keep, walls: Walls, tmp_path: Path) -> None:
+    run = keep("runs/run", {"upstream": walls()})
     with pytest.raises(RecordError, match=r"holds no run\.json"):
         compare(run, tmp_path / "nowhere")
     (tmp_path / "empty").mkdir()
@@ -205,12 +197,12 @@ def test_wrong_names_are_told(keep: Keep, tmp_path: Path) -> None:
         compare(run.parent.parent / "runs" / "run:upstream")
 
 
-def test_a_mean_value_that_is_no_number_prevents_a_verdict(keep: Keep) -> None:
-    before = keep("before", {"upstream": STEADY})
+def test_a_mean_value_that_is_no_number_prevents_a_verdict(keep: Keep, walls: Walls) -> None:
+    before = keep("before", {"upstream": walls()})
     run = records.read_run(before)
     mute = dataclasses.replace(run.cells[2], utterances=())
     cells = (*run.cells[:2], mute, *run.cells[3:])
-    after = keep("after", {"upstream": times(2)})
+    after = keep("after", {"upstream": walls(2)})
     records.write_run(before, dataclasses.replace(run, cells=cells))
     assert compare(before, after) is ExitCode.INCONCLUSIVE
 
@@ -252,9 +244,9 @@ def test_two_folders_of_500_runs_take_seconds(tmp_path: Path) -> None:
 
 
 def test_what_was_not_measured_is_told_and_does_not_leave_the_rest_open(
-    keep: Keep, capsys: pytest.CaptureFixture[str]
+    keep: Keep, walls: Walls, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folder = keep("run", {"upstream": STEADY, "lean": times(1.001), "flash": STEADY[:1]})
+    folder = keep("run", {"upstream": walls(), "lean": walls(1.001), "flash": walls()[:1]})
     run = records.read_run(folder)
     skipped = dataclasses.replace(run.cells[-1], status="skipped", reason="needs an NVIDIA GPU", utterances=())
     records.write_run(folder, dataclasses.replace(run, cells=(*run.cells[:-1], skipped), status="interrupted"))
@@ -265,9 +257,9 @@ def test_what_was_not_measured_is_told_and_does_not_leave_the_rest_open(
 
 
 def test_a_candidate_that_crashed_is_inconclusive_with_its_reason(
-    keep: Keep, capsys: pytest.CaptureFixture[str]
+    keep: Keep, walls: Walls, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folder = keep("run", {"upstream": STEADY, "lean": STEADY})
+    folder = keep("run", {"upstream": walls(), "lean": walls()})
     run = records.read_run(folder)
     cells = [
         dataclasses.replace(cell, status="crashed", reason="SIGKILL", utterances=()) if cell.stack == "lean" else cell

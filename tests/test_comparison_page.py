@@ -32,27 +32,22 @@ Keep = Callable[..., Path]
 
 
 @pytest.fixture
-def keep(tmp_path: Path, make_run: Make, make_cell: Make, make_utterance: Make) -> Keep:
+def keep(tmp_path: Path, make_cells: Make, keep_run: Keep) -> Keep:
     """A run folder with stacks so fast, each process somewhat off."""
 
     def make(name: str, stacks: dict[str, float], memory: float = 1.0, **changes: Any) -> Path:
+        peak = round(2**30 * memory)
+        used = measured.Memory(2**31, 2**30, allocated_peak_bytes=peak, reserved_peak_bytes=peak)
+
         def seconds(stack: str, process: int) -> float:
             return stacks[stack] * random.Random(f"{name}/{stack}/{process}").gauss(1, 0.002)
 
-        cells = tuple(
-            make_cell(
-                stack=stack, key=stack, process=process, utterances=(make_utterance(wall_seconds=wall),) * 4,
-                memory=measured.Memory(2**31, 2**30, allocated_peak_bytes=round(2**30 * memory),
-                                      reserved_peak_bytes=round(2**30 * memory)),
-            )
+        cells = [
+            cell
             for stack in stacks
-            for process in range(PROCESSES)
-            for wall in [seconds(stack, process)]
-        )  # fmt: skip
-        folder = tmp_path / name
-        folder.mkdir(parents=True)
-        records.write_run(folder, make_run(cells=cells, run_id=folder.name, **changes))
-        return folder
+            for cell in make_cells([seconds(stack, process) for process in range(PROCESSES)], stack, memory=used)
+        ]
+        return keep_run(tmp_path / name, cells, **changes)
 
     return make
 

@@ -17,6 +17,8 @@ from ttsbench.reports.pairing import Pairing, beside, pair_up, wanted
 from ttsbench.reports.steadiness import steadiness
 
 MakeCell = Callable[..., Cell]
+MakeCells = Callable[..., tuple[Cell, ...]]
+Walls = Callable[..., tuple[float, ...]]
 
 shifts = st.floats(-0.5, 0.5)
 noises = st.lists(st.floats(-0.1, 0.1), min_size=0, max_size=20)
@@ -156,35 +158,17 @@ def test_holm_gives_back_to_the_second_what_the_first_did_not_need() -> None:
     assert with_open["a"].verdict is Verdict.INCONCLUSIVE
 
 
-def series(
-    make_cell: MakeCell,
-    make_utterance: Callable[..., Utterance],
-    seconds: Sequence[float],
-    stack: str = "upstream",
-    **changes: Any,
-) -> list[Cell]:
-    return [
-        make_cell(stack=stack, key=stack, process=number, utterances=(make_utterance(wall_seconds=s),) * 4, **changes)
-        for number, s in enumerate(seconds)
-    ]
-
-
-SECONDS = (0.5, 0.501, 0.499, 0.5005, 0.4995, 0.502)
-
-
-def test_a_pair_is_two_processes_of_one_number(make_cell: MakeCell, make_utterance: Callable[..., Utterance]) -> None:
-    baseline = series(make_cell, make_utterance, SECONDS)
-    candidate = series(make_cell, make_utterance, [s * 1.1 for s in reversed(SECONDS)], "slow")
+def test_a_pair_is_two_processes_of_one_number(make_cell: MakeCell, make_cells: MakeCells, walls: Walls) -> None:
+    baseline = make_cells(walls())
+    candidate = make_cells([s * 1.1 for s in reversed(walls())], "slow")
     found = pair_up(reversed(candidate), [*baseline, make_cell(kind="cold", process=9)])
     assert [(p.candidate[0].process, p.baseline[0].process) for p in found.pairs] == [(n, n) for n in range(6)]
     assert comparison.whole(found).judgements["rtf"].verdict is Verdict.SLOWER
 
 
-def test_processes_without_a_counterpart_prevent_a_verdict(
-    make_cell: MakeCell, make_utterance: Callable[..., Utterance]
-) -> None:
-    baseline = series(make_cell, make_utterance, SECONDS)
-    candidate = series(make_cell, make_utterance, [*(s * 1.5 for s in SECONDS), 0.7])
+def test_processes_without_a_counterpart_prevent_a_verdict(make_cells: MakeCells, walls: Walls) -> None:
+    baseline = make_cells(walls())
+    candidate = make_cells([*(s * 1.5 for s in walls()), 0.7])
     found = comparison.whole(pair_up(candidate, baseline))
     assert found.verdict is Verdict.INCONCLUSIVE
     assert "1 processes of one side" in found.judgements["rtf"].reason
@@ -216,27 +200,27 @@ def test_a_void_pair_is_tried_twice_again_and_then_given_up(make_cell: MakeCell)
     assert "pair 2 was void 3 times" in given_up.given_up
 
 
-def test_a_series_grows_until_all_is_decided(make_cell: MakeCell, make_utterance: Callable[..., Utterance]) -> None:
+def test_a_series_grows_until_all_is_decided(make_cells: MakeCells) -> None:
     noisy = [0.5, 0.58, 0.43, 0.55, 0.47, 0.5, 0.6, 0.41, 0.5, 0.5, 0.55, 0.45, 0.52, 0.48, 0.5]
-    baseline = series(make_cell, make_utterance, [0.5 + 1e-4 * (n % 3) for n in range(15)])
-    pairs = pair_up(series(make_cell, make_utterance, noisy), baseline).pairs
+    baseline = make_cells([0.5 + 1e-4 * (n % 3) for n in range(15)])
+    pairs = pair_up(make_cells(noisy), baseline).pairs
     assert comparison.so_far(()).wanted.pairs == 5
     assert comparison.so_far(pairs[:5]).wanted.pairs == 2
     assert comparison.so_far(pairs).wanted.pairs == 0
     assert comparison.so_far(pairs).verdict is Verdict.INCONCLUSIVE
-    clear = pair_up(series(make_cell, make_utterance, [0.6] * 5), baseline[:5]).pairs
+    clear = pair_up(make_cells([0.6] * 5), baseline[:5]).pairs
     assert comparison.so_far(clear).wanted.pairs == 0
     assert comparison.so_far(clear).verdict is Verdict.SLOWER
 
 
 def test_a_stack_that_slows_down_with_use_has_no_verdict_either_way(
-    make_cell: MakeCell, make_utterance: Callable[..., Utterance]
+    make_cell: MakeCell, make_utterance: Callable[..., Utterance], make_cells: MakeCells, walls: Walls
 ) -> None:
     def leaking(process: int) -> Cell:
         calls = (make_utterance(wall_seconds=0.5 * (1.03 + 1e-4 * process) ** n) for n in range(8))
         return make_cell(process=process, utterances=tuple(calls))
 
-    leak, steady = [leaking(n) for n in range(6)], series(make_cell, make_utterance, SECONDS)
+    leak, steady = [leaking(n) for n in range(6)], make_cells(walls())
     assert steadiness(leak).unsteady
     assert steadiness(steady).steady
     for pairing in (pair_up(leak, steady), pair_up(steady, leak)):
@@ -266,10 +250,10 @@ def test_counts_are_compared_to_the_last_one(make_cell: MakeCell) -> None:
      ([1040, 1041, 1040, 1040, 1040], 5, False)],
 )  # fmt: skip
 def test_more_memory_on_a_gpu_is_no_better_than_more_time(
-    make_cell: MakeCell, make_utterance: Callable[..., Utterance], allocated: list[int], processes: int, hungrier: bool
+    make_cells: MakeCells, walls: Walls, allocated: list[int], processes: int, hungrier: bool
 ) -> None:
     def side(peaks: list[int]) -> list[Cell]:
-        cells = series(make_cell, make_utterance, SECONDS[: len(peaks)])
+        cells = make_cells(walls()[: len(peaks)])
         return [replace(c, memory=Memory(1, 1, allocated_peak_bytes=p)) for c, p in zip(cells, peaks, strict=True)]
 
     found = comparison.whole(pair_up(side(allocated), side([1000] * processes)))
@@ -298,8 +282,8 @@ def test_without_streams_the_time_to_first_audio_is_not_counted_twice(make_cell:
     assert metrics.PEAK_MEMORY not in comparison.gating([make_cell(memory=Memory(1, 1, allocated_peak_bytes=1))])
 
 
-walls = st.lists(st.floats(allow_nan=True, allow_infinity=True) | st.floats(0.1, 2.0), min_size=0, max_size=5)
-processes = st.lists(walls, min_size=0, max_size=8)
+calls = st.lists(st.floats(allow_nan=True, allow_infinity=True) | st.floats(0.1, 2.0), min_size=0, max_size=5)
+processes = st.lists(calls, min_size=0, max_size=8)
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
@@ -333,13 +317,10 @@ def test_a_record_beside_itself_is_the_same(
     assert comparison.whole(pair_up(cells, cells)).verdict is Verdict.SAME
 
 
-def test_what_is_slower_has_to_be_so_again_in_a_second_series(
-    make_cell: MakeCell, make_utterance: Callable[..., Utterance]
-) -> None:
-    baseline = series(make_cell, make_utterance, SECONDS)
+def test_what_is_slower_has_to_be_so_again_in_a_second_series(make_cells: MakeCells, walls: Walls) -> None:
+    baseline = make_cells(walls())
     slow, same = (
-        comparison.whole(pair_up(series(make_cell, make_utterance, [f * s for s in reversed(SECONDS)]), baseline))
-        for f in (1.2, 1.0)
+        comparison.whole(pair_up(make_cells([f * s for s in reversed(walls())]), baseline)) for f in (1.2, 1.0)
     )
     assert comparison.repeated(slow, slow).verdict is Verdict.SLOWER
     assert comparison.repeated(slow, same).verdict is Verdict.INCONCLUSIVE

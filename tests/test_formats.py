@@ -21,8 +21,7 @@ from ttsbench import records
 from ttsbench.cli import compare as comparing
 from ttsbench.cli import exporting
 from ttsbench.errors import ExitCode, RecordError, UsageError
-from ttsbench.measured import Utterance
-from ttsbench.records import Cell, Run
+from ttsbench.records import Cell
 from ttsbench.reports import comparison, figures, rows, verdicts
 from ttsbench.reports.decision import Judgement, Verdict
 from ttsbench.reports.formats import bencher, github, registry
@@ -30,7 +29,6 @@ from ttsbench.reports.pairing import Pairing, pair_up
 from ttsbench.reports.sides import Match
 from ttsbench.reports.verdicts import REASONS, Compared, Report
 
-STEADY = (0.5, 0.501, 0.499, 0.5005, 0.4995, 0.502)
 HOSTILE = (
     "<script>alert(1)</script>|`x`",
     "=HYPERLINK(1)",
@@ -42,21 +40,16 @@ HOSTILE = (
     "a\u2028# b\x85| c",
 )
 Make = Callable[..., Compared]
+MakeCells = Callable[..., tuple[Cell, ...]]
+Walls = Callable[..., tuple[float, ...]]
 
 
 @pytest.fixture
-def make(make_cell: Callable[..., Cell], make_utterance: Callable[..., Utterance]) -> Make:
+def make(make_cells: MakeCells, walls: Walls) -> Make:
     """A candidate that takes so much more than its baseline."""
 
-    def cells(stack: str, seconds: Sequence[float], **changes: Any) -> list[Cell]:
-        return [
-            make_cell(stack=stack, process=number, utterances=(make_utterance(wall_seconds=wall),) * 4, **changes)
-            for number, wall in enumerate(seconds)
-        ]
-
     def compared(name: str = "lean", factor: float = 1.1, point: str = "", **changes: Any) -> Compared:
-        theirs = [factor * wall * (1 + 0.001 * (number % 3)) for number, wall in enumerate(STEADY)]
-        pairing = pair_up(cells(name, theirs, **changes), cells("upstream", STEADY))
+        pairing = pair_up(make_cells(walls(factor), name, **changes), make_cells(walls()))
         return Compared(Match(name, "upstream", point, pairing), comparison.whole(pairing))
 
     return compared
@@ -344,21 +337,12 @@ def test_a_spreadsheet_calculates_nothing_of_a_csv() -> None:
 
 @pytest.fixture
 def run_folder(
-    tmp_path: Path,
-    make_run: Callable[..., Run],
-    make_cell: Callable[..., Cell],
-    make_utterance: Callable[..., Utterance],
+    tmp_path: Path, make_cell: Callable[..., Cell], make_cells: MakeCells, keep_run: Callable[..., Path]
 ) -> Path:
-    cells = [
-        make_cell(stack=stack, process=number, point=point, utterances=(make_utterance(wall_seconds=seconds),) * 3)
-        for stack, point in (("upstream", {}), ("lean", {"workload.seed": 1}))
-        for number, seconds in enumerate((0.5, 0.6, 0.52))
-    ]
+    seconds = (0.5, 0.6, 0.52)
+    cells = (*make_cells(seconds, calls=3), *make_cells(seconds, "lean", calls=3, point={"workload.seed": 1}))
     spoiled = make_cell(stack="lean", process=9, status="crashed", reason="x", utterances=())
-    folder = tmp_path / "run"
-    folder.mkdir()
-    records.write_run(folder, make_run(cells=(*cells, spoiled)))
-    return folder
+    return keep_run(tmp_path / "run", (*cells, spoiled))
 
 
 def test_a_runs_figures_as_files(run_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

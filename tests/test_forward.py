@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from ttsbench import attest, bench, forward, forward_cell, records, worker
+from ttsbench import attest, bench, forward, forward_cell, records
 from ttsbench.errors import CellError
 from ttsbench.jobs import REFERENCE, Job, Shape
 from ttsbench.optimizations import registry, rules
@@ -22,6 +21,7 @@ LIMITS = {"hidden_relative_error_max": 1e-3}
 
 MakeJob = Callable[..., Job]
 Make = Callable[..., Job]
+RunCell = Callable[[Job], records.Cell]
 
 
 @pytest.fixture
@@ -36,10 +36,6 @@ def make(make_job: MakeJob) -> Make:
     return build
 
 
-def run(job: Job, folder: Path) -> records.Cell:
-    return worker.run(job, folder, lambda stage: None, {})
-
-
 def prepared(job: Job) -> forward.ForwardPipeline:
     return forward_cell.prepare(job, lambda stage: None, {})
 
@@ -52,9 +48,9 @@ def attested(pipeline: forward.ForwardPipeline) -> dict[str, Any]:
 
 @pytest.mark.parametrize("family", ["chatterbox", "turbo", "spark-tts"])
 @pytest.mark.parametrize("shape", [ONE, STEPS])
-def test_a_cell_holds_everything_a_report_needs(make: Make, tmp_path: Path, family: str, shape: Shape) -> None:
-    assert run(make(shape, family=family, kind=REFERENCE), tmp_path).ok
-    cell = run(make(shape, family=family, repeats=3, fell_back=("fell back from x",)), tmp_path)
+def test_a_cell_holds_everything_a_report_needs(make: Make, run_cell: RunCell, family: str, shape: Shape) -> None:
+    assert run_cell(make(shape, family=family, kind=REFERENCE)).ok
+    cell = run_cell(make(shape, family=family, repeats=3, fell_back=("fell back from x",)))
     assert (cell.status, cell.reason, cell.faults) == ("ok", "", ())
     assert [(f.rows, f.positions, f.steps, f.repeat) for f in cell.forwards] == [
         (shape.rows, shape.positions, shape.steps, repeat) for repeat in range(3)
@@ -73,19 +69,19 @@ def test_a_cell_holds_everything_a_report_needs(make: Make, tmp_path: Path, fami
 
 
 @pytest.mark.parametrize("shape", [Shape(1, 1, 0), Shape(1, 1, 2)])
-def test_one_position_is_enough(make: Make, tmp_path: Path, shape: Shape) -> None:
+def test_one_position_is_enough(make: Make, run_cell: RunCell, shape: Shape) -> None:
     for slots in ({}, {"decode": "lean", "cache": "static"} if shape.steps else {"attention": "eager"}):
-        assert run(make(shape, slots=slots, passes=("time",)), tmp_path).ok
+        assert run_cell(make(shape, slots=slots, passes=("time",))).ok
 
 
-def test_without_a_reference_the_row_says_so(make: Make, tmp_path: Path) -> None:
+def test_without_a_reference_the_row_says_so(make: Make, run_cell: RunCell) -> None:
     told = "not compared with the reference, which is not there; its own row says why"
-    assert told in run(make(), tmp_path).warnings
+    assert told in run_cell(make()).warnings
 
 
-def test_what_is_too_far_from_the_reference_is_a_fault(make: Make, tmp_path: Path) -> None:
-    assert run(make(kind=REFERENCE), tmp_path).ok
-    cell = run(make(slots={"dtype": "bf16"}), tmp_path)
+def test_what_is_too_far_from_the_reference_is_a_fault(make: Make, run_cell: RunCell) -> None:
+    assert run_cell(make(kind=REFERENCE)).ok
+    cell = run_cell(make(slots={"dtype": "bf16"}))
     assert cell.ok
     assert cell.forward_quality is not None
     assert 1e-3 < cell.forward_quality.hidden_relative_error < 0.05
@@ -241,14 +237,14 @@ ON_A_GPU = [
 @pytest.mark.parametrize(("shape", "slots"), ON_A_GPU, ids=str)
 @pytest.mark.parametrize("family", ["chatterbox", "spark-tts"])
 def test_on_a_gpu_an_option_takes_effect_and_stays_faithful(
-    make: Make, tmp_path: Path, family: str, shape: Shape, slots: dict[str, str]
+    make: Make, run_cell: RunCell, family: str, shape: Shape, slots: dict[str, str]
 ) -> None:
     if slots.get("attention") == "flash_attention_2":
         pytest.importorskip("flash_attn")
     if "liger" in slots.values():
         pytest.importorskip("liger_kernel")
-    assert run(make(shape, family=family, kind=REFERENCE), tmp_path).ok
-    cell = run(make(shape, family=family, slots=slots, limits={"hidden_relative_error_max": 0.05}), tmp_path)
+    assert run_cell(make(shape, family=family, kind=REFERENCE)).ok
+    cell = run_cell(make(shape, family=family, slots=slots, limits={"hidden_relative_error_max": 0.05}))
     assert (cell.status, cell.reason, cell.faults) == ("ok", "", ())
     for one in cell.forwards:
         assert one.device_seconds is not None

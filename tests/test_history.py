@@ -20,7 +20,6 @@ from ttsbench import records
 from ttsbench.cli import exporting
 from ttsbench.cli import history as trends
 from ttsbench.errors import RecordError, UsageError
-from ttsbench.measured import Utterance
 from ttsbench.records import Cell, Run
 from ttsbench.reports import history
 
@@ -32,34 +31,21 @@ Keep = Callable[..., Path]
 
 
 @pytest.fixture
-def keep(
-    tmp_path: Path,
-    make_run: Callable[..., Run],
-    make_cell: Callable[..., Cell],
-    make_utterance: Callable[..., Utterance],
-) -> Keep:
+def keep(tmp_path: Path, make_cells: Callable[..., tuple[Cell, ...]], keep_run: Keep) -> Keep:
     """One run of a folder: its number is its day and its commit."""
 
     def make(
         number: int, seconds: float = 0.5, *, stack: str = "lean", machine: dict[str, Any] = HERE, commit: str = "",
         dirty: bool = False, **changes: Any,
     ) -> Path:  # fmt: skip
-        cells = [
-            make_cell(stack=stack, process=process, utterances=(make_utterance(wall_seconds=seconds * luck),) * 3)
-            for process, luck in enumerate((0.99, 1.0, 1.01))
-        ]
-        folder = tmp_path / "runs" / f"run-{number:03}"
-        folder.mkdir(parents=True)
         commit = commit or f"{number:07x}" + "0" * 33
-        run = make_run(
-            run_id=folder.name,
-            cells=tuple(cells),
+        return keep_run(
+            tmp_path / "runs" / f"run-{number:03}",
+            make_cells([seconds * luck for luck in (0.99, 1.0, 1.01)], stack, calls=3),
             started_utc=(BEGAN + timedelta(days=number)).isoformat(),
             environment={**machine, "ttsbench": {"git_commit": commit, "git_dirty": dirty}},
             **changes,
         )
-        records.write_run(folder, run)
-        return folder
 
     return make
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from ttsbench import load_cell, measured, playback, records, worker
+from ttsbench import load_cell, measured, playback, records
 from ttsbench.errors import ScenarioError
 from ttsbench.jobs import Fake, Job, Load
 from ttsbench.reports import comparison, load_plot, loads, markdown, report_page, samples, tables
@@ -177,14 +177,16 @@ def fake_job(make_job: Callable[..., Job], **changes: Any) -> Job:
 
 
 @pytest.fixture
-def run(make_job: Callable[..., Job], make_run: Callable[..., records.Run], tmp_path: Path) -> records.Run:
+def run(
+    make_job: Callable[..., Job], run_cell: Callable[[Job], records.Cell], make_run: Callable[..., records.Run]
+) -> records.Run:
     """Two processes of two stacks of the fake engine, the second three times slower."""
     jobs = [
         fake_job(make_job, key=stack, stack=stack, process=process, fake=Fake(rtf=rtf))
         for stack, rtf in (("upstream", 0.1), ("slow", 0.3))
         for process in range(2)
     ]
-    cells = [worker.run(job, tmp_path, lambda stage: None, {}) for job in jobs]
+    cells = [run_cell(job) for job in jobs]
     assert [cell.reason for cell in cells] == [""] * 4
     return make_run(cells=tuple(cells))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -24,27 +25,9 @@ Make = Callable[..., Pipeline]
 
 
 @pytest.fixture
-def make(load_tiny: Callable[..., Any]) -> Make:
+def make(make_pipeline: Make) -> Make:
     """A fresh pipeline: options and length control change the live object."""
-
-    def build(
-        family: str = "chatterbox",
-        *,
-        length: Length | None = None,
-        sampling: dict[str, float] | None = None,
-        **slots: str,
-    ) -> Pipeline:
-        pipeline = Pipeline(
-            load_tiny(family), texts=(TEXT,), length=length or Length(fixed=8), sampling=sampling or {}, language=None
-        )
-        for module in (decode, analyzer, watermark):
-            slot = module.__name__.rpartition(".")[2]
-            if slot in slots:
-                module.apply(pipeline, slots[slot])
-        pipeline.control_length()
-        return pipeline
-
-    return build
+    return functools.partial(make_pipeline, texts=(TEXT,), length=Length(fixed=8))
 
 
 def same(one: Spoken, other: Spoken) -> bool:
@@ -276,11 +259,10 @@ def test_an_option_that_was_never_called_is_refused(make: Make) -> None:
         watermark.attest(make(watermark="off"), "off")
 
 
-def test_half_precision_speaks_with_any_exaggeration() -> None:
+def test_half_precision_speaks_with_any_exaggeration(make: Make) -> None:
     folder = checkpoint.ensure("chatterbox", "tiny", "bf16", 0)
     tts = checkpoint.load(folder, "chatterbox", "cpu")
-    pipeline = Pipeline(tts, texts=(TEXT,), length=Length(fixed=5), sampling={"exaggeration": 0.7}, language=None)
-    pipeline.control_length()
+    pipeline = make(tts=tts, length=Length(fixed=5), sampling={"exaggeration": 0.7})
     assert torch.isfinite(pipeline.speak(0, 0).wave).all()
     assert tts.t3.speech_head.weight.dtype == torch.bfloat16
 

@@ -137,13 +137,9 @@ def test_a_trace_without_room_costs_no_table(
 
 
 @pytest.fixture(scope="module")
-def pipeline() -> Pipeline:
+def pipeline(make_pipeline: Callable[..., Pipeline]) -> Pipeline:
     """Upstream's, ready to speak."""
-    from ttsbench import checkpoint
-
-    tts = checkpoint.load(checkpoint.ensure("chatterbox", "tiny", "fp32", 0), "chatterbox", "cpu")
-    built = Pipeline(tts, texts=("Two words.",), length=Length(fixed=3), sampling={}, language=None)
-    built.control_length()
+    built = make_pipeline(texts=("Two words.",), length=Length(fixed=3))
     built.speak(0, 0)
     return built
 

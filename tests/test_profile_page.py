@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ttsbench import records, worker
+from ttsbench import records
 from ttsbench.jobs import PROFILE, Job, Window
 from ttsbench.profile_rows import Flame, Gap, MemoryPoint
 from ttsbench.profiles import Profile
@@ -292,12 +292,12 @@ class TestPage:
 
 class TestRealProfile:
     def test_a_profile_of_the_tiny_model_opens_as_a_page_and_as_text(
-        self, browser: Browser, make_job: Callable[..., Job], tmp_path: Path
+        self, browser: Browser, make_job: Callable[..., Job], run_cell: Callable[[Job], records.Cell], tmp_path: Path
     ) -> None:
         window = Window("quickstart", 4, memory=True, trace_bytes_max=10_000_000)
         slots = {"decode": "upstream"}
         job = make_job(key="upstream", stack="upstream", slots=slots, kind=PROFILE, passes=(), window=window)
-        cell = worker.run(job, tmp_path, lambda stage: None, {})
+        cell = run_cell(job)
         assert cell.ok, cell.reason
         profile = records.from_json(Profile, cell.profile)
         browser.open(put(profile, tmp_path))

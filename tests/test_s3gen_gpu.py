@@ -21,7 +21,6 @@ def full_fp32(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def watched(pipeline: Pipeline) -> Pipeline:
     """After a few whole utterances: what the device ran."""
-    pipeline.control_length()
     for seed in range(3):
         pipeline.speak(0, seed)
     pipeline.seen = watch(pipeline, 0, 0)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
 from tiny_s3gen import FAMILIES, LENGTHS, Heard, Slotted, attest, off_by, vocode
-from ttsbench import worker
+from ttsbench import records
 from ttsbench.errors import CellError
 from ttsbench.instruments.clock import Timeline
 from ttsbench.jobs import Job
@@ -165,14 +164,13 @@ def test_nothing_reaches_another_pipeline_and_no_hook_stays(
 @pytest.mark.usefixtures("late")
 def test_the_stages_of_a_graphed_utterance_are_all_seen(slotted: Slotted) -> None:
     pipeline = slotted(s3gen_attention="sdpa", s3gen_graph="bucket", cfm_steps="4", vocoder="graph", s3gen_dtype="tf32")
-    pipeline.control_length()
     timeline = Timeline(torch.device("cpu"))
     pipeline.speak_timed(0, 0, timeline)
     stages = timeline.stages()
     assert all(stages[name].host_seconds > 0 for name in STAGES if name != "voice")
 
 
-def test_a_cell_proves_every_slot(make_job: Callable[..., Job], tmp_path: Path) -> None:
+def test_a_cell_proves_every_slot(make_job: Callable[..., Job], run_cell: Callable[[Job], records.Cell]) -> None:
     """Through the worker, which prepares the voice before it applies the stack."""
     slots = {
         "s3gen_dtype": "bf16",
@@ -182,8 +180,7 @@ def test_a_cell_proves_every_slot(make_job: Callable[..., Job], tmp_path: Path) 
         "resample": "gpu",
         "watermark": "gpu",
     }
-    job = make_job(slots=slots, voice_seconds=2.0)
-    cell = worker.run(job, tmp_path, lambda stage: None, {})
+    cell = run_cell(make_job(slots=slots, voice_seconds=2.0))
     assert (cell.status, cell.reason) == ("ok", "")
     assert cell.evidence["s3gen_dtype"]["estimator"] == "bfloat16"
     assert cell.evidence["s3gen_dtype"]["times"] == "float32"

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import math
 import random
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from ttsbench import attest, bench, measured, records, worker
+from ttsbench import attest, bench, measured, records
 from ttsbench.errors import CellError
 from ttsbench.jobs import Job, Load
 from ttsbench.length_control import Length
@@ -46,33 +46,13 @@ STREAMED = {**BATCHED, "stream": "windowed"}
 TEXTS = ("Two words.", "A second text, which is somewhat longer than the first one.", "Three.", "And one more to say.")
 
 Make = Callable[..., Pipeline]
+TokensOf = Callable[..., list[int]]
+RunCell = Callable[[Job], records.Cell]
 
 
 @pytest.fixture
-def make(load_tiny: Callable[..., Any]) -> Make:
-    def build(
-        family: str = "chatterbox",
-        *,
-        length: Length | None = None,
-        sampling: dict[str, float] | None = None,
-        **slots: str,
-    ) -> Pipeline:
-        pipeline = Pipeline(
-            load_tiny(family, DEVICE), texts=TEXTS, length=length or Length(fixed=24), sampling=sampling or {},
-            language=None, slots=slots,
-        )  # fmt: skip
-        for slot, option in pipeline.slots.items():
-            bench.slot_module(slot).apply(pipeline, option)
-        pipeline.control_length()
-        return pipeline
-
-    return build
-
-
-def alone(pipeline: Pipeline, text: int, seed: int, limit: int) -> list[int]:
-    """What a single run draws."""
-    pipeline.decode_only(text, seed, limit)
-    return [int(token) for token in pipeline._tokens.flatten()]
+def make(make_pipeline: Make) -> Make:
+    return functools.partial(make_pipeline, device=DEVICE, texts=TEXTS)
 
 
 class TestAlone:
@@ -123,7 +103,13 @@ GUESTS = [
 @pytest.mark.parametrize(("family", "sampling"), GUESTS, ids=str)
 @pytest.mark.parametrize("stops", [False, True], ids=["to the limit", "at the stop token"])
 def test_everybody_draws_what_they_draw_alone(
-    make: Make, make_stop_likely: Callable[[Any], None], family: str, sampling: dict[str, float], *, stops: bool
+    make: Make,
+    tokens_of: TokensOf,
+    make_stop_likely: Callable[[Any], None],
+    family: str,
+    sampling: dict[str, float],
+    *,
+    stops: bool,
 ) -> None:
     """Whoever joins or leaves; and S3Gen finds each random stream where a single run leaves it."""
     analyzer = {"analyzer": "off"} if family == "multilingual" else {}
@@ -147,7 +133,7 @@ def test_everybody_draws_what_they_draw_alone(
     assert party.decoder.idle
     assert party.decoder.most_at_once > 2
     for speaking, text, seed, limit in guests:
-        wanted = alone(single, text, seed, limit)
+        wanted = tokens_of(single, text, seed, limit)
         after = torch.rand(3, device=DEVICE)
         spoken = single.loop.model.spoken(torch.tensor([speaking.drawn]), speaking.stopped)
         assert spoken.flatten().tolist() == wanted
@@ -180,7 +166,7 @@ def test_captured_prompts_are_read_beside_the_slots_and_moved_to_their_own(make:
     assert kept[0].rows == kept[1].rows == kept[1].keys[0].size(0) - captured.decoder.rows_per_slot
 
 
-def test_rows_of_other_sampling_do_not_disturb_each_other(make: Make) -> None:
+def test_rows_of_other_sampling_do_not_disturb_each_other(make: Make, tokens_of: TokensOf) -> None:
     party = Party(make(**BATCHED), slots=4)
     kinds: tuple[dict[str, float], ...] = (
         {},
@@ -193,10 +179,10 @@ def test_rows_of_other_sampling_do_not_disturb_each_other(make: Make) -> None:
         party.go_on()
     for guest, kind in zip(guests, kinds, strict=True):
         single = make(decode="lean", sampling=kind)
-        assert guest.drawn == alone(single, 1, 7, 20)
+        assert guest.drawn == tokens_of(single, 1, 7, 20)
 
 
-def test_who_is_left_moves_together(make: Make) -> None:
+def test_who_is_left_moves_together(make: Make, tokens_of: TokensOf) -> None:
     """The step shrinks to the bucket of those who are there, and nobody notices."""
     single, party = make(decode="lean"), Party(make(**BATCHED), slots=8)
     limits = (2, 3, 4, 5, 2, 3, 25, 24)
@@ -207,10 +193,10 @@ def test_who_is_left_moves_together(make: Make) -> None:
     assert party.decoder.moves == 2
     while not party.decoder.idle:
         party.go_on()
-    assert [guest.drawn for guest in guests] == [alone(single, 0, seed, limit) for seed, limit in enumerate(limits)]
+    assert [guest.drawn for guest in guests] == [tokens_of(single, 0, seed, limit) for seed, limit in enumerate(limits)]
 
 
-def test_a_party_that_is_given_up_leaves_nothing_behind(make: Make) -> None:
+def test_a_party_that_is_given_up_leaves_nothing_behind(make: Make, tokens_of: TokensOf) -> None:
     party = Party(make(**BATCHED), slots=2)
     party.join(0, 1, 20)
     party.go_on()
@@ -219,7 +205,7 @@ def test_a_party_that_is_given_up_leaves_nothing_behind(make: Make) -> None:
     again = party.join(1, 5, 20)
     while not party.decoder.idle:
         party.go_on()
-    assert again.drawn == alone(make(decode="lean"), 1, 5, 20)
+    assert again.drawn == tokens_of(make(decode="lean"), 1, 5, 20)
     assert party.ended == [again]
 
 
@@ -424,10 +410,10 @@ class TestEngine:
         with pytest.raises(RuntimeError, match="no mark today"):
             served(pipeline, 2)
 
-    def test_a_cell_under_load_has_its_record(self, make_job: Callable[..., Job], tmp_path: Path) -> None:
+    def test_a_cell_under_load_has_its_record(self, make_job: Callable[..., Job], run_cell: RunCell) -> None:
         plan = dataclasses.replace(PLAN, listeners=(1, 2, 900), rates=(50.0,), requests=2, memory_gib=0.05)
         job = make_job(slots=BATCHED, load=plan, passes=("time", "memory"), fixed_tokens=4)
-        cell = worker.run(job, tmp_path, lambda stage: None, {})
+        cell = run_cell(job)
         assert cell.reason == ""
         assert cell.load is not None
         assert [(one.kind, one.size, bool(one.reason)) for one in cell.load.levels] == [
@@ -482,7 +468,9 @@ GRAPHS = {**BATCHED, "decode": "cuda_graph"}
 class TestOnGpu:
     @pytest.mark.parametrize("family", ["chatterbox", "turbo"])
     @pytest.mark.parametrize("attention", ["sdpa", "triton"])
-    def test_captured_steps_draw_what_eager_steps_draw(self, make: Make, family: str, attention: str) -> None:
+    def test_captured_steps_draw_what_eager_steps_draw(
+        self, make: Make, tokens_of: TokensOf, family: str, attention: str
+    ) -> None:
         """In every bucket, with joins and leaves between replays."""
         drawn = []
         for slots in ({**BATCHED, "attention": attention}, {**GRAPHS, "attention": attention}):
@@ -499,7 +487,7 @@ class TestOnGpu:
         assert graphs is not None
         assert graphs.captures >= 3
         single = make(family, decode="lean")
-        assert drawn[1] == [alone(single, n % 4, n, limit) for n, limit in enumerate((3, 20, 7, 30, 5, 12, 9, 25))]
+        assert drawn[1] == [tokens_of(single, n % 4, n, limit) for n, limit in enumerate((3, 20, 7, 30, 5, 12, 9, 25))]
 
     def test_s3gens_graphs_make_what_eager_makes(self, make: Make) -> None:
         made = []

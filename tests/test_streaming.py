@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -30,27 +31,15 @@ from ttsbench.streaming.stream import Stream
 from ttsbench.streaming.synthesis import Synthesis, bounded
 from ttsbench.swapping import swapped
 
+TEXTS = ("One short sentence.", "Another one.")
 TOKENS = 40
 EQUAL = Streaming(first_tokens=8, growth=1.0)
 Make = Callable[..., Pipeline]
 
 
 @pytest.fixture
-def make(load_tiny: Callable[..., Any]) -> Make:
-    """A pipeline of the tiny model with the stack applied."""
-
-    def make(family: str = "chatterbox", *, streaming: Streaming = EQUAL, length: Length | None = None,
-             sampling: dict[str, float] | None = None, **slots: str) -> Pipeline:  # fmt: skip
-        pipeline = Pipeline(
-            load_tiny(family), texts=("One short sentence.", "Another one."), length=length or Length(TOKENS),
-            sampling=sampling or {}, language=None, slots=slots, streaming=streaming,
-        )  # fmt: skip
-        for slot, option in pipeline.slots.items():
-            bench.slot_module(slot).apply(pipeline, option)
-        pipeline.control_length()
-        return pipeline
-
-    return make
+def make(make_pipeline: Make) -> Make:
+    return functools.partial(make_pipeline, texts=TEXTS, length=Length(TOKENS), streaming=EQUAL)
 
 
 def beside(pipeline: Pipeline) -> Pipeline:

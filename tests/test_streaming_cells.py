@@ -10,31 +10,23 @@ from typing import Any
 import pytest
 import soundfile
 
-from ttsbench import measured, records, worker
+from ttsbench import measured, records
 from ttsbench.errors import CellError
 from ttsbench.jobs import REFERENCE, Job
 from ttsbench.streaming import seams
 from ttsbench.streaming.schedule import Streaming
 
 MakeJob = Callable[..., Job]
+RunCell = Callable[[Job], records.Cell]
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("run")
-
-
-def run(job: Job, folder: Path) -> records.Cell:
-    return worker.run(job, folder, lambda stage: None, {})
-
-
-def test_a_cell_holds_its_stream_its_seams_and_its_voice(make_job: MakeJob, folder: Path) -> None:
+def test_a_cell_holds_its_stream_its_seams_and_its_voice(make_job: MakeJob, run_cell: RunCell, tmp_path: Path) -> None:
     job = make_job(
         slots={"stream": "windowed"}, fixed_tokens=30, streaming=Streaming(), voice_seconds=2.0, repeats=1,
         passes=("time", "memory", "quality"), reference="reference/r.safetensors",
     )  # fmt: skip
-    run(replace(job, kind=REFERENCE, slots={}), folder)
-    cell = run(job, folder)
+    run_cell(replace(job, kind=REFERENCE, slots={}))
+    cell = run_cell(job)
     assert (cell.status, cell.reason) == ("ok", "")
     assert cell.streams
     (utterance,) = cell.utterances
@@ -47,11 +39,11 @@ def test_a_cell_holds_its_stream_its_seams_and_its_voice(make_job: MakeJob, fold
     assert judged.seams == 2
     assert cell.evidence["stream"]["together"].startswith("in turn, since on a CPU")
     (kept,) = cell.audio
-    assert soundfile.info(folder / kept.path).frames == 30 * 960
+    assert soundfile.info(tmp_path / kept.path).frames == 30 * 960
 
 
-def test_where_streams_are_asked_for_one_shot_is_told_as_one_chunk(make_job: MakeJob, folder: Path) -> None:
-    cell = run(make_job(streaming=Streaming(), repeats=1), folder)
+def test_where_streams_are_asked_for_one_shot_is_told_as_one_chunk(make_job: MakeJob, run_cell: RunCell) -> None:
+    cell = run_cell(make_job(streaming=Streaming(), repeats=1))
     assert not cell.streams
     stream = cell.utterances[0].stream
     assert stream is not None
@@ -59,13 +51,15 @@ def test_where_streams_are_asked_for_one_shot_is_told_as_one_chunk(make_job: Mak
     assert stream.chunks[0].flow_frames == 2 * (50 + 6)
     assert stream.chunks[0].arrived_seconds == cell.utterances[0].wall_seconds
     assert 0 < stream.decode_ended_seconds < stream.chunks[0].arrived_seconds
-    assert run(make_job(repeats=1), folder).utterances[0].stream is None
+    assert run_cell(make_job(repeats=1)).utterances[0].stream is None
 
 
 @pytest.mark.parametrize("family", ["chatterbox", "turbo"])
-def test_a_text_that_is_too_long_for_the_model_is_one_clear_line(make_job: MakeJob, folder: Path, family: str) -> None:
+def test_a_text_that_is_too_long_for_the_model_is_one_clear_line(
+    make_job: MakeJob, run_cell: RunCell, family: str
+) -> None:
     words = "Word after word goes by. " * 800
-    cell = run(make_job(family=family, slots={"stream": "windowed"}, texts=("Short.", words)), folder)
+    cell = run_cell(make_job(family=family, slots={"stream": "windowed"}, texts=("Short.", words)))
     assert cell.status not in ("ok", "crashed")
     assert cell.reason.startswith("text 2 has 20,000 characters, which are ")
     assert "this model reads at most" in cell.reason
@@ -83,10 +77,10 @@ def test_seams_beyond_the_limit_are_a_fault() -> None:
     assert seams.faults((inaudible,), limits) == ()
 
 
-def test_a_profile_is_of_a_whole_utterance(make_job: MakeJob, folder: Path) -> None:
+def test_a_profile_is_of_a_whole_utterance(make_job: MakeJob, tmp_path: Path) -> None:
     from ttsbench import profile_cell
     from ttsbench.jobs import Window
 
     job = make_job(slots={"stream": "windowed"}, window=Window(scenario="s", steps=4))
     with pytest.raises(CellError, match="stream: oneshot in its place"):
-        profile_cell.measure(job, folder, lambda stage: None, {})
+        profile_cell.measure(job, tmp_path, lambda stage: None, {})

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import statistics
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 
-from ttsbench import bench, checkpoint
+from ttsbench import bench
 from ttsbench.instruments.clock import Timeline
 from ttsbench.length_control import Length
 from ttsbench.measured import Utterance
@@ -29,16 +31,13 @@ TOKENS = 250
 FIRST_PLAYABLE_SECONDS_MAX = 0.1
 
 
-def make(size: str = "full", family: str = "chatterbox", streaming: Streaming | None = None, **slots: str) -> Pipeline:
-    tts = checkpoint.load(checkpoint.ensure(family, size, "fp32", 0), family, "cuda")
-    pipeline = Pipeline(
-        tts, texts=("One short sentence.", "Another one."), length=Length(TOKENS), sampling={}, language=None,
-        slots=slots, streaming=streaming,
-    )  # fmt: skip
-    for slot, option in pipeline.slots.items():
-        bench.slot_module(slot).apply(pipeline, option)
-    pipeline.control_length()
-    return pipeline
+Make = Callable[..., Pipeline]
+
+
+@pytest.fixture(scope="module")
+def make(make_pipeline: Make) -> Make:
+    texts = ("One short sentence.", "Another one.")
+    return functools.partial(make_pipeline, device="cuda", texts=texts, length=Length(TOKENS))
 
 
 def heard(pipeline: Pipeline, seed: int) -> Utterance:
@@ -53,9 +52,9 @@ def heard(pipeline: Pipeline, seed: int) -> Utterance:
 
 
 @pytest.fixture(scope="module")
-def warm() -> Pipeline:
+def warm(make: Make) -> Pipeline:
     """The fast stack at full size, every window's graph captured."""
-    pipeline = make(stream="windowed", **FAST)
+    pipeline = make(size="full", stream="windowed", **FAST)
     for seed in range(3):
         pipeline.speak(0, seed)
     return pipeline
@@ -106,18 +105,18 @@ def test_gpu_windows_are_no_further_from_the_whole_at_seams_than_elsewhere(warm:
     ],
     ids=str,
 )
-def test_gpu_a_stream_speaks_the_tokens_that_one_shot_speaks(family: str, slots: dict[str, Any]) -> None:
-    wanted = make("tiny", family, **slots).speak(0, 3)
-    pipeline = make("tiny", family, stream="windowed", **slots)
+def test_gpu_a_stream_speaks_the_tokens_that_one_shot_speaks(make: Make, family: str, slots: dict[str, Any]) -> None:
+    wanted = make(family, **slots).speak(0, 3)
+    pipeline = make(family, stream="windowed", **slots)
     for _ in range(2):  # the first captures, the second replays
         spoken = pipeline.speak(0, 3)
         assert torch.equal(spoken.tokens, wanted.tokens)
         assert spoken.audible
 
 
-def test_gpu_in_turn_or_beside_the_sound_is_the_same() -> None:
+def test_gpu_in_turn_or_beside_the_sound_is_the_same(make: Make) -> None:
     slots: dict[str, Any] = {"decode": "cuda_graph", "cache": "static", "sampler": "lean", "stream": "windowed"}
-    beside, in_turn = make("tiny", **slots), make("tiny", streaming=Streaming(overlap=False), **slots)
+    beside, in_turn = make(**slots), make(streaming=Streaming(overlap=False), **slots)
     for pipeline in (beside, in_turn):
         pipeline.speak(0, 1)
     one, other = beside.speak(0, 3), in_turn.speak(0, 3)

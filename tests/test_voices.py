@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from ttsbench import bench, voice
+from ttsbench import voice
 from ttsbench.length_control import Length
 from ttsbench.pipeline import Pipeline
 from ttsbench.streaming.schedule import Streaming
@@ -117,17 +117,14 @@ def test_a_reference_says_what_its_preparation_takes(tts: Any, wav: Path) -> Non
 
 @pytest.mark.parametrize("afresh", [False, True])
 def test_preparation_is_within_the_time_to_first_audio_when_asked(
-    load_tiny: Callable[..., Any], tmp_path: Path, afresh: bool
+    load_tiny: Callable[..., Any], make_pipeline: Callable[..., Pipeline], tmp_path: Path, afresh: bool
 ) -> None:
     model, wav = load_tiny(), voice.synthesize(tmp_path / "voice.wav", 2.0)
     reference = voice.prepare(model, wav=str(wav), synthetic_seconds=None)
-    pipeline = Pipeline(
-        model, texts=("One short sentence.",), length=Length(12), sampling={}, language=None,
-        slots={"stream": "windowed", "dtype": "bf16"}, streaming=Streaming(prepare_voice=afresh), reference=reference,
+    pipeline = make_pipeline(
+        tts=model, texts=("One short sentence.",), length=Length(12), streaming=Streaming(prepare_voice=afresh),
+        reference=reference, stream="windowed", dtype="bf16",
     )  # fmt: skip
-    for slot, option in pipeline.slots.items():
-        bench.slot_module(slot).apply(pipeline, option)
-    pipeline.control_length()
     pipeline.speak(0, 0)
     streamed = pipeline.speak(0, 1).streamed
     assert streamed is not None

@@ -13,23 +13,15 @@ import pytest
 import soundfile
 import torch
 
-from ttsbench import audio, bench, measured, records, utterance_cell, voice, worker
+from ttsbench import audio, bench, measured, records, utterance_cell, voice
 from ttsbench.jobs import Job
 
 MakeJob = Callable[..., Job]
+RunCell = Callable[[Job], records.Cell]
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("run")
-
-
-def run(job: Job, folder: Path) -> records.Cell:
-    return worker.run(job, folder, lambda stage: None, {})
-
-
-def test_a_cell_holds_everything_a_report_needs(make_job: MakeJob, folder: Path) -> None:
-    cell = run(make_job(texts=("One.", "And another one.")), folder)
+def test_a_cell_holds_everything_a_report_needs(make_job: MakeJob, run_cell: RunCell, tmp_path: Path) -> None:
+    cell = run_cell(make_job(texts=("One.", "And another one.")))
     assert (cell.status, cell.reason) == ("ok", "")
     assert [(u.text_index, u.repeat) for u in cell.utterances] == [(0, 0), (1, 0), (0, 1), (1, 1)]
     assert all(u.tokens == 6 and u.audio_seconds == pytest.approx(6 / 25) for u in cell.utterances)
@@ -40,29 +32,31 @@ def test_a_cell_holds_everything_a_report_needs(make_job: MakeJob, folder: Path)
     assert cell.model["class"] == "ChatterboxTTS"
     assert {"load", "apply", "first_call"} <= set(cell.ladder)
     assert [a.path for a in cell.audio] == ["audio/lean.0.wav", "audio/lean.1.wav"]
-    assert all((folder / a.path).exists() and a.finite and 0 < a.peak <= 1 for a in cell.audio)
+    assert all((tmp_path / a.path).exists() and a.finite and 0 < a.peak <= 1 for a in cell.audio)
     assert records.from_json(records.Cell, records.to_json(cell)) == cell
 
 
 @pytest.mark.parametrize("in_the_way", ["audio", "audio/lean.0.wav/x"])
-def test_audio_that_cannot_be_written_costs_no_figure(make_job: MakeJob, tmp_path: Path, in_the_way: str) -> None:
+def test_audio_that_cannot_be_written_costs_no_figure(
+    make_job: MakeJob, run_cell: RunCell, tmp_path: Path, in_the_way: str
+) -> None:
     (tmp_path / in_the_way).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / in_the_way).touch()
-    cell = run(make_job(), tmp_path)
+    cell = run_cell(make_job())
     assert (cell.status, cell.reason, cell.audio) == ("ok", "", ())
     assert cell.utterances
     assert [warning for warning in cell.warnings if warning.startswith("the audio was not kept: ")]
 
 
-def test_stacks_hear_the_same_random_stream(make_job: MakeJob, folder: Path) -> None:
-    lean = run(make_job(), folder)
-    upstream = run(make_job(key="upstream", stack="upstream", slots={}, process=1), folder)
+def test_stacks_hear_the_same_random_stream(make_job: MakeJob, run_cell: RunCell) -> None:
+    lean = run_cell(make_job())
+    upstream = run_cell(make_job(key="upstream", stack="upstream", slots={}, process=1))
     assert [u.tokens_sha256 for u in lean.utterances] == [u.tokens_sha256 for u in upstream.utterances]
     assert lean.utterances[0].tokens_sha256 != lean.utterances[1].tokens_sha256
 
 
-def test_the_cold_ladder_has_every_rung(make_job: MakeJob, folder: Path) -> None:
-    cell = run(make_job(kind="cold"), folder)
+def test_the_cold_ladder_has_every_rung(make_job: MakeJob, run_cell: RunCell) -> None:
+    cell = run_cell(make_job(kind="cold"))
     assert cell.ok
     assert not cell.utterances
     assert set(cell.ladder) == {
@@ -70,27 +64,29 @@ def test_the_cold_ladder_has_every_rung(make_job: MakeJob, folder: Path) -> None
     }  # fmt: skip
 
 
-def test_an_unknown_sampling_argument_is_a_row(make_job: MakeJob, folder: Path) -> None:
-    cell = run(make_job(sampling={"top_k": 5.0}), folder)
+def test_an_unknown_sampling_argument_is_a_row(make_job: MakeJob, run_cell: RunCell) -> None:
+    cell = run_cell(make_job(sampling={"top_k": 5.0}))
     assert (cell.status, cell.reason) == ("failed", "ChatterboxTTS.generate takes no top_k")
 
 
-def test_a_truncated_checkpoint_is_a_row(make_job: MakeJob, folder: Path, tmp_path: Path) -> None:
+def test_a_truncated_checkpoint_is_a_row(make_job: MakeJob, run_cell: RunCell, tmp_path: Path) -> None:
     from ttsbench import checkpoint
 
+    truncated = tmp_path / "truncated"
+    truncated.mkdir()
     for file in checkpoint.ensure("chatterbox", "tiny", "fp32", 0).iterdir():
         if file.is_file():
-            (tmp_path / file.name).write_bytes(file.read_bytes())
-    weights = tmp_path / "t3_cfg.safetensors"
+            (truncated / file.name).write_bytes(file.read_bytes())
+    weights = truncated / "t3_cfg.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])
-    cell = run(make_job(weights=str(tmp_path)), folder)
+    cell = run_cell(make_job(weights=str(truncated)))
     assert cell.status == "failed"
     assert "t3_cfg.safetensors" in cell.reason
 
 
-def test_a_voice_changes_what_is_heard(make_job: MakeJob, folder: Path) -> None:
-    plain = run(make_job(), folder)
-    other = run(make_job(voice_seconds=2.0), folder)
+def test_a_voice_changes_what_is_heard(make_job: MakeJob, run_cell: RunCell) -> None:
+    plain = run_cell(make_job())
+    other = run_cell(make_job(voice_seconds=2.0))
     assert other.ok
     assert other.ladder["voice"] > 0.01
     assert plain.audio[0].rms != other.audio[0].rms

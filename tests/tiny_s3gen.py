@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from functools import partial
 from importlib.machinery import ModuleSpec
 from itertools import pairwise
 from types import ModuleType
@@ -13,9 +14,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from ttsbench import bench, checkpoint
+from ttsbench import bench
 from ttsbench.length_control import Length
-from ttsbench.optimizations import registry
 from ttsbench.pipeline import Pipeline
 
 FAMILIES = ("chatterbox", "turbo")
@@ -41,7 +41,7 @@ def vocode(pipeline: Pipeline, tokens: int = 30, seed: int = 0) -> Heard:
     torch.manual_seed(seed)
     mel = s3gen.flow_inference(speech, ref_dict=pipeline.tts.conds.gen, finalize=True, **steps)
     torch.manual_seed(seed)
-    wave, _ = s3gen.inference(speech, ref_dict=pipeline.tts.conds.gen, **steps)
+    wave, _ = s3gen.inference(speech_tokens=speech, ref_dict=pipeline.tts.conds.gen, **steps)
     return Heard(mel, wave)
 
 
@@ -55,29 +55,16 @@ def attest(pipeline: Pipeline, slot: str, option: str) -> dict[str, Any]:
     return evidence
 
 
-def with_slots(tts: Any, slots: dict[str, str]) -> Pipeline:
-    """A pipeline that has them, applied in the registry's order."""
-    pipeline = Pipeline(tts, texts=("Two words.",), length=Length(fixed=8), sampling={}, language=None)
-    for slot in registry.BY_NAME:
-        if slot in slots:
-            bench.slot_module(slot).apply(pipeline, slots[slot])
-    return pipeline
-
-
-@pytest.fixture
-def slotted(load_tiny: Callable[..., Any]) -> Slotted:
+@pytest.fixture(scope="session")
+def slotted(make_pipeline: Slotted) -> Slotted:
     """A fresh pipeline with some slots applied."""
-    return lambda family="chatterbox", **slots: with_slots(load_tiny(family), slots)
+    return partial(make_pipeline, texts=("Two words.",), length=Length(fixed=8))
 
 
-@pytest.fixture
-def slotted_on_gpu() -> Slotted:
+@pytest.fixture(scope="session")
+def slotted_on_gpu(slotted: Slotted) -> Slotted:
     """The same on a GPU."""
-
-    def build(family: str = "chatterbox", size: str = "tiny", **slots: str) -> Pipeline:
-        return with_slots(checkpoint.load(checkpoint.ensure(family, size, "fp32", 0), family, "cuda"), slots)
-
-    return build
+    return partial(slotted, device="cuda")
 
 
 @pytest.fixture(scope="session")

@@ -80,6 +80,12 @@ def warm_up(job: Job, pipeline: AnyPipeline, tell: Tell, call: Callable[[int], N
     return tuple(seconds)
 
 
+def apply(pipeline: AnyPipeline, slots: Mapping[str, str]) -> None:
+    """Puts each slot's option in its place, one after the other."""
+    for slot, option in slots.items():
+        slot_module(slot).apply(pipeline, option)
+
+
 def attest(pipeline: AnyPipeline, slots: Mapping[str, str]) -> Found:
     """What each slot can show for having taken effect on the call that was watched; raises where it did not."""
     return {slot: slot_module(slot).attest(pipeline, option) for slot, option in slots.items()}

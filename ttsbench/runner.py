@@ -20,7 +20,6 @@ from ttsbench import records, worker
 from ttsbench.errors import UsageError
 from ttsbench.jobs import Job
 from ttsbench.journal import Header, Journal
-from ttsbench.optimizations.stacks import changes_output
 
 FORKSERVER, BARE = "forkserver", "bare"
 # The environment of every process that measures. See ttsbench.preload for the first; the second lets CUDA number GPUs
@@ -204,20 +203,7 @@ def log_tail(log: Path) -> str:
 
 def failed_cell(job: Job, status: str, reason: str) -> records.Cell:
     """The row of a job that brought no record of its own."""
-    return records.Cell(
-        key=job.key,
-        kind=job.kind,
-        stack=job.stack,
-        slots=job.slots,
-        point=job.point,
-        process=job.process,
-        order=job.order,
-        status=status,
-        reason=reason,
-        changes_output=changes_output(job.slots),
-        start_method=job.start_method,
-        started_utc=now_utc(),
-    )
+    return worker.row(job, status=status, reason=reason, started_utc=now_utc())
 
 
 def with_elapsed(cell: records.Cell, seconds: float) -> records.Cell:

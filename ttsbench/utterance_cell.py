@@ -95,8 +95,7 @@ def prepare(job: Job, tell: Tell, ladder: dict[str, float]) -> Pipeline:
             streaming=job.streaming,
             reference=reference,
         )
-        for slot, option in pipeline.slots.items():
-            bench.slot_module(slot).apply(pipeline, option)
+        bench.apply(pipeline, pipeline.slots)
         pipeline.control_length()
     return pipeline
 

@@ -99,6 +99,12 @@ def run(job: Job, folder: Path, tell: Tell, ladder: dict[str, float]) -> records
             traceback.print_exc()
         found = failure(error)
     found["warnings"] = (*job.fell_back, *found.get("warnings", ()))
+    found |= {"elapsed_seconds": time.perf_counter() - began, "ladder": ladder, "fell_back": job.fell_back}
+    return row(job, started_utc=started_utc, **found)
+
+
+def row(job: Job, **found: Any) -> records.Cell:
+    """A job's record with what was found out about it."""
     return records.Cell(
         key=job.key,
         kind=job.kind,
@@ -109,10 +115,6 @@ def run(job: Job, folder: Path, tell: Tell, ladder: dict[str, float]) -> records
         order=job.order,
         changes_output=changes_output(job.slots),
         start_method=job.start_method,
-        started_utc=started_utc,
-        elapsed_seconds=time.perf_counter() - began,
-        ladder=ladder,
-        fell_back=job.fell_back,
         **found,
     )
 

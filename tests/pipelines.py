@@ -1,0 +1,110 @@
+"""The real modules at tiny size, and pipelines of them with a stack applied as a cell applies it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from ttsbench.length_control import Length
+    from ttsbench.pipeline import Pipeline
+    from ttsbench.streaming.schedule import Streaming
+    from ttsbench.voice import Reference
+
+TEXTS = ("Two words, and then some more.", "A second text.")
+
+
+def load(family: str = "chatterbox", device: str = "cpu", size: str = "tiny") -> Any:
+    from ttsbench import checkpoint
+
+    return checkpoint.load(checkpoint.ensure(family, size, "fp32", 0), family, device)
+
+
+@pytest.fixture(scope="session")
+def load_tiny() -> Callable[..., Any]:
+    """The real modules at tiny size, fresh each time: options change the live object."""
+    return load
+
+
+@pytest.fixture(scope="session")
+def make_pipeline() -> Callable[..., Pipeline]:
+    """A pipeline of fresh modules, or of those that are given, ready to speak; what is not a parameter is a slot."""
+    from ttsbench import bench
+    from ttsbench.length_control import Length
+    from ttsbench.pipeline import Pipeline
+
+    def make(
+        family: str = "chatterbox",
+        *,
+        texts: Sequence[str] = TEXTS,
+        length: Length | None = None,
+        sampling: dict[str, float] | None = None,
+        streaming: Streaming | None = None,
+        reference: Reference | None = None,
+        device: str = "cpu",
+        size: str = "tiny",
+        tts: Any = None,
+        **slots: str,
+    ) -> Pipeline:
+        pipeline = Pipeline(
+            tts or load(family, device, size), texts=texts, length=length or Length(fixed=24),
+            sampling=sampling or {}, language=None, slots=slots, streaming=streaming, reference=reference,
+        )  # fmt: skip
+        bench.apply(pipeline, pipeline.slots)
+        pipeline.control_length()
+        return pipeline
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tokens_of() -> Callable[..., list[int]]:
+    """What a single run draws for a text."""
+
+    def draw(pipeline: Pipeline, text: int = 0, seed: int = 3, limit: int = 24) -> list[int]:
+        pipeline.decode_only(text, seed, limit)
+        return [int(token) for token in pipeline._tokens.flatten()]
+
+    return draw
+
+
+class CalledEveryTime:
+    """Where nothing can be captured, a graph that runs the step itself when it is replayed."""
+
+    def __init__(self, step: Callable[[], None]) -> None:
+        self.replay = step
+
+
+@pytest.fixture
+def graphs_without_a_gpu(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+    """The loop around the graphs is the same; only capturing and the GPU's random stream are not there."""
+    import torch
+
+    from ttsbench.optimizations.parts import cuda_graph
+
+    if torch.cuda.is_available():
+        return
+    request.getfixturevalue("late")
+
+    def capture(self: cuda_graph.GraphLoop, rows: int, span: int) -> Any:
+        taken = self._taken.setdefault(rows, torch.empty(rows, self.model.t3.speech_head.out_features))
+
+        def replay() -> None:
+            """As a graph does, into the memory that was there when it was captured."""
+            self._taken[rows], now = taken, self._taken[rows]
+            self._one_step(rows, span)
+            self._taken[rows] = now
+
+        return CalledEveryTime(replay)
+
+    class NoStream:
+        def __init__(self, device: torch.device) -> None: ...
+
+        def first_draw_is_over(self) -> None: ...
+
+        def rewind(self, draws: int) -> None: ...
+
+    monkeypatch.setattr(cuda_graph.GraphLoop, "_capture", capture)
+    monkeypatch.setattr(cuda_graph, "_RandomStream", NoStream)

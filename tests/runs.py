@@ -1,0 +1,55 @@
+"""Runs on disk, with as many processes of each stack as a test gives seconds for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ttsbench import records
+
+STEADY = (0.5, 0.501, 0.499, 0.5005, 0.4995, 0.502)
+
+
+@pytest.fixture(scope="session")
+def walls() -> Callable[..., tuple[float, ...]]:
+    """Seconds of six processes; with a factor those of a second measurement, somewhat off as two measurements are."""
+
+    def make(factor: float | None = None) -> tuple[float, ...]:
+        if factor is None:
+            return STEADY
+        return tuple(factor * seconds * (1 + 0.001 * (number % 3)) for number, seconds in enumerate(STEADY))
+
+    return make
+
+
+@pytest.fixture
+def make_cells(make_cell: Callable[..., records.Cell], make_utterance: Callable[..., Any]) -> Callable[..., Any]:
+    """A stack's cells, one process for each of these seconds."""
+
+    def make(
+        seconds: Iterable[float], stack: str = "upstream", *, calls: int = 4, **changes: Any
+    ) -> tuple[records.Cell, ...]:
+        return tuple(
+            make_cell(
+                stack=stack, key=stack, process=process, utterances=(make_utterance(wall_seconds=wall),) * calls,
+                **changes,
+            )
+            for process, wall in enumerate(seconds)
+        )  # fmt: skip
+
+    return make
+
+
+@pytest.fixture
+def keep_run(make_run: Callable[..., records.Run]) -> Callable[..., Path]:
+    """The folder, with a run in it that is named for it."""
+
+    def keep(folder: Path, cells: Iterable[records.Cell], **changes: Any) -> Path:
+        folder.mkdir(parents=True, exist_ok=True)
+        records.write_run(folder, make_run(cells=tuple(cells), run_id=folder.name, **changes))
+        return folder
+
+    return keep
