@@ -214,6 +214,9 @@ def _not_run(stacks: Sequence[StackResult]) -> Iterator[str]:
         for key, figures in levels_of(stack).items():
             if reason := figures[0].level.reason:
                 yield f"{stack.label} at {told(key)} did not run: {reason}"
+            elif not any(one.calls for one in figures):
+                asked = f"nobody asked again within {figures[0].level.ended_seconds:.0f} s"
+                yield f"{stack.label} at {told(key)} shows nothing: {asked}; give duration_seconds more"
 
 
 def _same_tokens(stacks: Sequence[StackResult]) -> Iterator[str]:

@@ -266,6 +266,21 @@ class TestReport:
             ratio = (metric.of(slow[0]) or 0.0) / (metric.of(fast[0]) or math.nan)
             assert ratio == pytest.approx(3.0, rel=0.1)
 
+    def test_a_level_at_which_nobody_counts_says_so(self, run: records.Run) -> None:
+        """All were due at once, in the warm-up, and none was answered before the level ended."""
+        [first, *others] = run.cells
+        assert first.load is not None
+        waiting = tuple(
+            dataclasses.replace(call, counted=False, finished_seconds=None) for call in first.load.levels[0].calls[:3]
+        )
+        level0 = measured.Level(CLOSED, 64.0, waiting, ended_seconds=9.6)
+        load0 = dataclasses.replace(first.load, levels=(*first.load.levels, level0))
+        changed = dataclasses.replace(run, cells=(dataclasses.replace(first, load=load0), *others))
+        [note] = [note for note in loads.overview(changed)[0].notes if "shows nothing" in note]
+        assert note == (
+            "upstream at 64 listening shows nothing: nobody asked again within 10 s; give duration_seconds more"
+        )
+
     def test_a_level_that_did_not_run_says_why(self, run: records.Run) -> None:
         [first, *others] = run.cells
         assert first.load is not None
