@@ -12,8 +12,10 @@ from typing import Any
 
 import pytest
 
+from ttsbench import bench
 from ttsbench.instruments import energy, guard, memory, nvml
 from ttsbench.instruments.guard import GuardSampler
+from ttsbench.instruments.pace import Pace
 from ttsbench.measured import Guard
 
 MIB = 1 << 20
@@ -327,6 +329,42 @@ def test_cuda_peaks_are_the_blocks_and_the_driver_is_asked_for_the_rest(
 
 
 # on a GPU
+
+
+# pace
+
+
+def test_a_change_of_pace_is_told() -> None:
+    """Two speeds of the device, 10 % apart; what the clock's resolution makes of one speed is none."""
+    assert list(bench.changes_of_pace([])) == []
+    assert list(bench.changes_of_pace([9.0, 9.05, 8.98])) == []
+    [told] = bench.changes_of_pace([9.0, 9.05, 8.2])
+    assert told == "the device changed its own pace: the same work took 8.20 to 9.05 µs"
+
+
+def test_a_cpu_has_no_pace_of_its_own() -> None:
+    import torch
+
+    assert Pace(torch.device("cpu")).read() is None
+
+
+@pytest.mark.gpu
+def test_a_gpus_pace_is_steady_and_knows_what_runs_beside() -> None:
+    import torch
+
+    pace = Pace(torch.device("cuda:0"))
+    readings = [pace.read() or 0.0 for _ in range(20)]
+    assert 1.0 < min(readings) < 100.0
+    middle = sorted(readings)[len(readings) // 2]
+    assert sum(abs(reading / middle - 1) < 0.02 for reading in readings) >= 15
+    large = torch.ones(8192, 8192, device="cuda:0")
+    torch.cuda.synchronize()
+    with torch.cuda.stream(torch.cuda.Stream()):  # type: ignore[no-untyped-call]
+        for _ in range(20):
+            large @ large
+    beside = pace.read() or 0.0
+    torch.cuda.synchronize()
+    assert beside > 1.1 * middle
 
 
 @pytest.mark.gpu

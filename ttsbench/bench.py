@@ -10,7 +10,7 @@ import hashlib
 import importlib
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from ttsbench.pipeline import Pipeline
 
     AnyPipeline = Pipeline | ForwardPipeline
+
+# Of work that is always the same, from one utterance to the next.
+PACE_SPREAD_MAX = 0.03
 
 Tell = Callable[[str], None]
 Found = dict[str, Any]
@@ -139,6 +142,12 @@ class Steadiness:
         }
 
 
+def changes_of_pace(paces: Sequence[float]) -> Iterator[str]:
+    """The device's own, by work that is always the same."""
+    if paces and max(paces) / min(paces) - 1 > PACE_SPREAD_MAX:
+        yield f"the device changed its own pace: the same work took {min(paces):.2f} to {max(paces):.2f} µs"
+
+
 def remarks(found: dict[str, Any]) -> tuple[str, ...]:
     """What a reader of this row should know."""
     hooks_seen = found["evidence"]["hooks"]
@@ -149,6 +158,7 @@ def remarks(found: dict[str, Any]) -> tuple[str, ...]:
         notes.append(f"the compiler worked {recompiled} times while the clock ran")
     if captures := found["evidence"]["compiler"]["captures_while_timing"]:
         notes.append(f"{captures} CUDA graphs were captured while the clock ran")
+    notes += list(changes_of_pace([u.pace_us for u in found.get("utterances", ()) if u.pace_us is not None]))
     guard = found["guard"]
     notes += [f"the GPU was throttled: {reason}" for reason in guard.throttle_reasons]
     notes += [f"another process was on the GPU: {name}" for name in guard.foreign_processes]

@@ -69,6 +69,8 @@ class Utterance:
     first_audible_seconds: float | None
     stages: dict[str, StageTime]
     sm_clock_mhz: int | None = None
+    # Of work that is always the same, right after it.
+    pace_us: float | None = None
     stream: Streamed | None = None
 
     @property

@@ -133,8 +133,9 @@ def time_pass(job: Job, pipeline: Pipeline, tell: Tell, waves: dict[int, Any]) -
     """Utterances on the clock, nothing in between but a look at the guard; hands out the first round's waves."""
     from ttsbench.instruments.clock import Timeline
     from ttsbench.instruments.guard import GuardSampler
+    from ttsbench.instruments.pace import Pace
 
-    timeline, guard = Timeline(pipeline.device), GuardSampler(pipeline.device)
+    timeline, guard, pace = Timeline(pipeline.device), GuardSampler(pipeline.device), Pace(pipeline.device)
     utterances = []
     for repeat in range(job.repeats):
         tell(f"timing {repeat + 1}/{job.repeats}")
@@ -160,6 +161,7 @@ def time_pass(job: Job, pipeline: Pipeline, tell: Tell, waves: dict[int, Any]) -
                     first_audible_seconds=first_audible,
                     stages=stages,
                     sm_clock_mhz=sm_clock_mhz,
+                    pace_us=pace.read(),
                     stream=stream_of(job, pipeline, spoken, wall_seconds, stages),
                 )
             )
