@@ -79,32 +79,12 @@ class CalledEveryTime:
 
 @pytest.fixture
 def graphs_without_a_gpu(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
-    """The loop around the graphs is the same; only capturing and the GPU's random stream are not there."""
+    """The loop around the graphs is the same; only capturing is not there. A step holds what it was captured with."""
     import torch
 
-    from ttsbench.optimizations.parts import cuda_graph
+    from ttsbench.optimizations.parts import step_graphs
 
     if torch.cuda.is_available():
         return
     request.getfixturevalue("late")
-
-    def capture(self: cuda_graph.GraphLoop, rows: int, span: int) -> Any:
-        taken = self._taken.setdefault(rows, torch.empty(rows, self.model.t3.speech_head.out_features))
-
-        def replay() -> None:
-            """As a graph does, into the memory that was there when it was captured."""
-            self._taken[rows], now = taken, self._taken[rows]
-            self._one_step(rows, span)
-            self._taken[rows] = now
-
-        return CalledEveryTime(replay)
-
-    class NoStream:
-        def __init__(self, device: torch.device) -> None: ...
-
-        def first_draw_is_over(self) -> None: ...
-
-        def rewind(self, draws: int) -> None: ...
-
-    monkeypatch.setattr(cuda_graph.GraphLoop, "_capture", capture)
-    monkeypatch.setattr(cuda_graph, "_RandomStream", NoStream)
+    monkeypatch.setattr(step_graphs.StepGraphs, "_capture", lambda self, step: CalledEveryTime(step))

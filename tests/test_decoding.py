@@ -129,14 +129,14 @@ def test_a_graph_serves_other_weights_and_temperatures_without_a_new_capture(mak
     """The planted failure of a graph with its parameters baked in."""
     pipeline = make(**GRAPH)
     plain = tokens_of(pipeline)
-    captures = pipeline.loop.captures
+    captures = pipeline.loop.evidence()["captures"]
     arguments = dict(pipeline._arguments)
     for changed in ({"temperature": 3.0}, {"cfg_weight": 100.0}):
         pipeline._arguments = {**arguments, **changed}
         drawn = tokens_of(pipeline)
         assert drawn == tokens_of(make(sampling=changed))
         assert drawn != plain
-    assert pipeline.loop.captures == captures
+    assert pipeline.loop.evidence()["captures"] == captures
 
 
 def test_logits_of_every_graph_are_seen_whatever_was_captured_since(make: Make) -> None:
@@ -171,7 +171,7 @@ def test_a_step_into_the_next_span_goes_on_as_upstream(make: Make, tokens_of: To
     length = Length(fixed=count)
     graph = make(length=length, **GRAPH)
     assert tokens_of(graph, limit=count) == tokens_of(make(length=length), limit=count)
-    assert len(graph.loop._graphs) == 2
+    assert graph.loop.evidence()["graphs"] == 2
 
 
 @pytest.mark.parametrize("slots", [{"decode": "lean", "sampler": "lean"}, GRAPH], ids=str)

@@ -14,18 +14,16 @@ from typing import Any
 
 import torch
 
-from ttsbench.instruments.compiler import note_capture
 from ttsbench.optimizations.cache import StaticBackbone
 from ttsbench.optimizations.decode import LeanLoop
-from ttsbench.optimizations.parts.graphs import capturing
+from ttsbench.optimizations.parts.random_stream import Draws, of_process
+from ttsbench.optimizations.parts.step_graphs import StepGraphs
 from ttsbench.optimizations.parts.t3 import Request
 from ttsbench.optimizations.sampler import LeanSampler
 
 # The host looks at every so many tokens. In the worst case twice as many steps are replayed in vain: 8 × 1.4 ms.
 LOOK_EVERY = 4
 NOT_FORCED = -1
-
-Key = tuple[Any, ...]
 
 
 class GraphLoop(LeanLoop):
@@ -45,34 +43,31 @@ class GraphLoop(LeanLoop):
         self._forced = self._drawn.clone()
         # Where captured steps put the logits of so many rows; graphs hold the address, so it never changes.
         self._taken: dict[int, torch.Tensor] = {}
-        self._graphs: dict[Key, torch.cuda.CUDAGraph] = {}
         self._memory: tuple[int, int] = (0, 0)
-        self._pool: Any = None
-        self.captures = 0
-        self.replays = 0
+        self._graphs = StepGraphs(self._undone)
 
     def evidence(self) -> dict[str, Any]:
         """How many graphs there are, and how often they ran."""
-        return {"captures": self.captures, "replays": self.replays, "graphs": len(self._graphs)}
+        return self._graphs.evidence()
 
     def _speak(self, embeds: torch.Tensor, request: Request, analyzer: Any) -> tuple[torch.Tensor, bool]:
         """The first draw comes from the prompt's last logits, every other one from a replay."""
         self._set_up(request)
-        random = _RandomStream(embeds.device)
+        draws = Draws(of_process(embeds.device))
         logits = self._guided(self._logits(self.backbone.prefill(embeds, request.limit)), self._cfg_weight)
         self._token.copy_(self._take(logits, 0))
         self._drawn[:, 0] = self._token[0]
-        random.first_draw_is_over()
+        draws.first_is_over()
         self._forget_graphs_of_other_memory()
         watch = _StopWatch(self, request.limit)
         for step in range(1, request.limit):
             self._replay(embeds.size(0))
             if (stop := watch.look(step)) is not None:
-                random.rewind(stop + 1)
+                draws.rewind(stop + 1)
                 return self._drawn[:, : stop + 1].clone(), True
         stop = watch.last_look()
         if stop is not None:
-            random.rewind(stop + 1)
+            draws.rewind(stop + 1)
         count = request.limit if stop is None else stop + 1
         return self._drawn[:, :count].clone(), stop is not None
 
@@ -81,7 +76,7 @@ class GraphLoop(LeanLoop):
         if self._drawn.size(1) < request.limit:
             self._drawn = self._token.new_zeros(1, request.limit)
             self._forced = torch.full_like(self._drawn, NOT_FORCED)
-            self._forget_graphs()
+            self._graphs.forget()
         self._cfg_weight.fill_(request.cfg_weight)
         self._step.fill_(1)
         self._forced.fill_(NOT_FORCED)
@@ -92,39 +87,20 @@ class GraphLoop(LeanLoop):
     def _forget_graphs_of_other_memory(self) -> None:
         memory = (self.backbone.keys[0].data_ptr(), self.backbone.keys[0].size(2))
         if memory != self._memory:
-            self._forget_graphs()
+            self._graphs.forget()
         self._memory = memory
 
-    def _forget_graphs(self) -> None:
-        """And the memory that they shared: a pool whose last graph is gone takes no new one."""
-        self._graphs.clear()
-        self._pool = None
-
     def _replay(self, rows: int) -> None:
-        span = self.backbone.span
-        key = (rows, span, self.sampler.structure, bool(self.forced), self.on_logits is not None)
-        if key not in self._graphs:
-            self._graphs[key] = self._capture(rows, span)
-            self.captures += 1
-            note_capture()
-        self._graphs[key].replay()
-        self.replays += 1
+        span, taken = self.backbone.span, None
+        if self.on_logits is not None:
+            if rows not in self._taken:
+                self._taken[rows] = torch.empty(rows, self.model.t3.speech_head.out_features, device=self._token.device)
+            taken = self._taken[rows]
+        key = (rows, span, self.sampler.structure, bool(self.forced), taken is not None)
+        self._graphs(key, lambda: self._one_step(rows, span, taken))
         self.backbone.advance()
         if self.on_logits is not None:
             self.on_logits(self._taken[rows])
-
-    def _capture(self, rows: int, span: int) -> torch.cuda.CUDAGraph:
-        """The step is run once before, so that compilers and libraries are ready; capturing itself runs nothing."""
-        if rows not in self._taken:
-            self._taken[rows] = torch.empty(rows, self.model.t3.speech_head.out_features, device=self._token.device)
-        with self._undone():
-            self._one_step(rows, span)
-        torch.cuda.synchronize()
-        graph = torch.cuda.CUDAGraph()
-        with capturing(graph, self._pool):
-            self._one_step(rows, span)
-        self._pool = self._pool or graph.pool()
-        return graph
 
     @contextmanager
     def _undone(self) -> Iterator[None]:
@@ -137,13 +113,13 @@ class GraphLoop(LeanLoop):
             tensor.copy_(value)
         torch.cuda.set_rng_state(random, self._token.device)
 
-    def _one_step(self, rows: int, span: int) -> None:
-        """From the last token to the next one, on the device alone."""
+    def _one_step(self, rows: int, span: int, taken: torch.Tensor | None) -> None:
+        """From the last token to the next one, on the device alone; the logits also to where they are taken."""
         embed = self.model.embed(self._token, self._step)
         hidden = self.backbone.forward_one(embed.expand(rows, -1, -1), self.backbone.position, span)
         logits = self.model.t3.speech_head(hidden[:, -1])
-        if self.on_logits is not None:
-            self._taken[rows].copy_(logits)
+        if taken is not None:
+            taken.copy_(logits)
         token = self.sampler.draw(self._guided(logits, self._cfg_weight))
         if self.forced:
             forced = self._forced.index_select(1, self._step)
@@ -194,20 +170,3 @@ class _StopWatch:
         first, self._seen = self._seen, self._asked
         tokens = enumerate(self._host[0, first : self._asked].tolist(), start=first)
         return next((step for step, token in tokens if self._loop.model.stops(token, step)), None)
-
-
-class _RandomStream:
-    """Puts the stream back to where upstream's would be, when draws were made beyond the stop."""
-
-    def __init__(self, device: torch.device) -> None:
-        self._generator = torch.cuda.default_generators[device.index or 0]
-        self._before = self._generator.get_offset()
-        self._of_one_draw = 0
-
-    def first_draw_is_over(self) -> None:
-        """Every draw takes as much as the first."""
-        self._of_one_draw = self._generator.get_offset() - self._before
-
-    def rewind(self, draws: int) -> None:
-        """As if only so many draws had been made."""
-        self._generator.set_offset(self._before + draws * self._of_one_draw)

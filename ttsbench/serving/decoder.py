@@ -14,15 +14,16 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
 
 from ttsbench.optimizations.cache import SPAN, spanned
+from ttsbench.optimizations.parts.step_graphs import StepGraphs
 from ttsbench.optimizations.parts.t3 import Model, Request
 from ttsbench.optimizations.sampler import LeanSampler
 from ttsbench.serving.backbone import BatchedBackbone
-from ttsbench.serving.graphs import StepGraphs
 from ttsbench.serving.randomness import RandomStream
 
 NOT_FORCED = -1
@@ -61,7 +62,7 @@ class Decoder:
         self.model = model
         self.backbone = BatchedBackbone(t3.tfmr)
         self.rows_per_slot = 1 if t3.is_gpt else GUIDED_ROWS
-        self.graphs = StepGraphs(self._one_step, self._state) if captured else None
+        self.graphs = StepGraphs(self._undone) if captured else None
         self.active: dict[int, Speaking] = {}
         self.joined = self.steps = self.tokens = self.moves = self.most_at_once = 0
         self.on_logits: Callable[[torch.Tensor], None] | None = None
@@ -230,7 +231,8 @@ class Decoder:
         if self.graphs is None:
             self._one_step(bucket, span)
         else:
-            self.graphs(bucket, span, (self.sampler.structure, self.on_logits is not None))
+            key = (bucket, span, self.sampler.structure, self.on_logits is not None)
+            self.graphs(key, lambda: self._one_step(bucket, span))
         if self.on_logits is not None:
             self.on_logits(self._logits[: bucket * self.rows_per_slot])
 
@@ -259,9 +261,14 @@ class Decoder:
         wanted, unwanted = logits[0::2], logits[1::2]
         return wanted + weight * (wanted - unwanted)
 
-    def _state(self) -> tuple[torch.Tensor, ...]:
-        """What a step changes, but for keys and values, which are written again anyway."""
-        return self._token, self._step, self._position, *self.sampler.state
+    @contextmanager
+    def _undone(self) -> Iterator[None]:
+        """Afterwards all that a step changes is as before, but for keys and values, which are written again anyway."""
+        state = (self._token, self._step, self._position, *self.sampler.state)
+        before = [tensor.clone() for tensor in state]
+        yield
+        for tensor, value in zip(state, before, strict=True):
+            tensor.copy_(value)
 
 
 class _Unread:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import torch
 
+from ttsbench.optimizations.parts.random_stream import Draws, of_process
+
 
 class RandomStream:
     """One stream on the device and one on the host; on a CPU they are the same."""
@@ -15,8 +17,7 @@ class RandomStream:
     def __init__(self, device: torch.Generator, host: torch.Generator) -> None:
         self.device = device
         self.host = host
-        self._on_cuda = device.device.type == "cuda"
-        self._began = self._of_one_draw = 0
+        self._draws = Draws(device)
 
     @classmethod
     def seeded(cls, seed: int, device: torch.device) -> RandomStream:
@@ -27,9 +28,7 @@ class RandomStream:
     @classmethod
     def of_process(cls, device: torch.device) -> RandomStream:
         """What everything in the process draws from that names no stream."""
-        on_cuda = device.type == "cuda"
-        of_device = torch.cuda.default_generators[device.index or 0] if on_cuda else torch.default_generator
-        return cls(of_device, torch.default_generator)
+        return cls(of_process(device), torch.default_generator)
 
     def draw(self, race: torch.Tensor) -> None:
         """The noise of one draw of a token, into its place."""
@@ -37,13 +36,10 @@ class RandomStream:
 
     def draw_first(self, race: torch.Tensor) -> None:
         """The same for the first token; every later draw takes as much of the stream."""
-        if self._on_cuda:
-            self._began = self.device.get_offset()
+        self._draws = Draws(self.device)
         self.draw(race)
-        if self._on_cuda:
-            self._of_one_draw = self.device.get_offset() - self._began
+        self._draws.first_is_over()
 
     def rewind(self, draws: int) -> None:
-        """As if only so many tokens had been drawn. A CPU never draws ahead."""
-        if self._on_cuda:
-            self.device.set_offset(self._began + draws * self._of_one_draw)
+        """As if only so many tokens had been drawn."""
+        self._draws.rewind(draws)

@@ -1,0 +1,56 @@
+"""Steps as CUDA graphs. Whatever a step reads and changes stays in its place, so that a replay is all of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+
+from ttsbench.instruments.compiler import note_capture
+from ttsbench.optimizations.parts.graphs import capturing
+
+Step = Callable[[], None]
+
+
+class StepGraphs:
+    """One graph for each sequence of kernels; captured when it is asked for the first time.
+
+    `undone` is a context in which a step may be taken and has not been afterwards.
+    """
+
+    def __init__(self, undone: Callable[[], AbstractContextManager[None]]) -> None:
+        self._undone = undone
+        self._held: dict[Hashable, torch.cuda.CUDAGraph] = {}
+        self._pool: Any = None
+        self.captures = self.replays = 0
+
+    def __call__(self, key: Hashable, step: Step) -> None:
+        """One step; the key stands for everything that changes its sequence of kernels."""
+        if key not in self._held:
+            self._held[key] = self._capture(step)
+            self.captures += 1
+            note_capture()
+        self._held[key].replay()
+        self.replays += 1
+
+    def forget(self) -> None:
+        """And the memory that they shared: a pool whose last graph is gone takes no new one."""
+        self._held.clear()
+        self._pool = None
+
+    def _capture(self, step: Step) -> torch.cuda.CUDAGraph:
+        """The step is run once before, so that compilers and libraries are ready; capturing itself runs nothing."""
+        with self._undone():
+            step()
+        torch.cuda.synchronize()
+        graph = torch.cuda.CUDAGraph()
+        with capturing(graph, self._pool):
+            step()
+        self._pool = self._pool or graph.pool()
+        return graph
+
+    def evidence(self) -> dict[str, Any]:
+        """For the record."""
+        return {"captures": self.captures, "replays": self.replays, "graphs": len(self._held)}
