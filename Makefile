@@ -23,7 +23,7 @@ bench: $(READY) ## Compare three stacks on any machine, within minutes
 test: $(READY) ## Run the tests
 	@$(BIN)/python -m pytest -n 2 --dist loadfile
 
-alone: $(READY) ## Run the tests that need the machine to themselves, about 25 minutes
+alone: $(READY) ## Run the tests that need the machine to themselves, about 75 minutes
 	@$(BIN)/python -m pytest -m alone
 
 lint: $(READY) ## Check style and formatting

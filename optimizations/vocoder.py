@@ -23,6 +23,8 @@ from ttsbench.optimizations.s3gen_compile import OfAnyLength
 from ttsbench.pipeline import Pipeline
 
 SLOT = "vocoder"
+# Windows of a stream that begin with the utterance have up to 14 lengths, those after it some more.
+LENGTHS_MAX = 24
 
 
 def apply(pipeline: Pipeline, option: str) -> None:
@@ -93,7 +95,7 @@ class GraphedConvolutions:
 
     def __init__(self, decode: Decode) -> None:
         self._work = decode.convolutions
-        self.graphs = Graphs()
+        self.graphs = Graphs(held_max=LENGTHS_MAX)
 
     def __call__(self, x: torch.Tensor, source: torch.Tensor) -> torch.Tensor:
         """`Decode.convolutions`, replayed."""

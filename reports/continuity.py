@@ -25,9 +25,13 @@ def overlap_share(stream: Streamed | None) -> float | None:
     worked = sum(end - start for start, end in spans)
     if not worked:
         return None
-    began, ended = stream.decode_began_seconds, stream.decode_ended_seconds
-    together = sum(max(0.0, min(end, ended) - max(start, began)) for start, end in spans)
-    return together / worked if stream.at_once else 0.0
+    decoded = _within(spans, stream.decode_began_seconds, stream.decode_ended_seconds)
+    rested = _within(spans, stream.rest_began_seconds, stream.rest_ended_seconds)
+    return (decoded - rested) / worked if stream.at_once else 0.0
+
+
+def _within(spans: list[tuple[float, float]], began: float, ended: float) -> float:
+    return sum(max(0.0, min(end, ended) - max(start, began)) for start, end in spans)
 
 
 def audio_seconds(stream: Streamed) -> float:

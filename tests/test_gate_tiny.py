@@ -37,6 +37,7 @@ SLOWER_CFM = """
 PLANTED = 0.15
 SECONDS_MAX = 240  # 60 to 90 where nothing else runs
 SAME_CODE_TIMES = 20
+SAME_CODE_SECONDS_MAX = 600  # 215 for all 15 pairs, which most of them take
 
 pytestmark = pytest.mark.alone
 
@@ -62,8 +63,8 @@ def test_a_planted_slowdown_of_one_stage_is_found_and_named(bench: Any) -> None:
     assert bench.worktrees() == 1
 
 
-@pytest.mark.timeout(SAME_CODE_TIMES * SECONDS_MAX)
+@pytest.mark.timeout(SAME_CODE_TIMES * SAME_CODE_SECONDS_MAX)
 def test_the_same_code_is_never_called_slower(bench: Any) -> None:
     bench.scenario.write_text(SCENARIO)
-    ended = [bench.gate("--base", "HEAD", seconds_max=SECONDS_MAX).returncode for _ in range(SAME_CODE_TIMES)]
+    ended = [bench.gate("--base", "HEAD", seconds_max=SAME_CODE_SECONDS_MAX).returncode for _ in range(SAME_CODE_TIMES)]
     assert set(ended) <= {ExitCode.OK, ExitCode.INCONCLUSIVE}, ended

@@ -7,6 +7,7 @@ import torch
 
 from tiny_s3gen import FAMILIES, Slotted, attest, off_by, vocode
 from ttsbench.attest import watch
+from ttsbench.optimizations.parts.graphs import Graphs
 from ttsbench.pipeline import Pipeline
 
 pytest_plugins = ("tiny_s3gen",)
@@ -139,3 +140,22 @@ def test_gpu_memory_and_graphs_do_not_grow_with_calls(slotted_on_gpu: Slotted) -
     torch.cuda.synchronize()
     assert torch.cuda.memory_allocated() <= before + 2**20
     assert attest(pipeline, "s3gen_graph", "bucket")["solve"]["captured"] == 1
+
+
+@pytest.mark.gpu
+def test_gpu_graphs_of_other_shapes_share_their_memory() -> None:
+    """64 MB of intermediates each, in one pool: what one capture needs serves the next."""
+    graphs = Graphs()
+
+    def work(x: torch.Tensor) -> torch.Tensor:
+        for _ in range(3):
+            x = x.repeat(1 << 14, 1).sin().sum(dim=0)
+        return x
+
+    reserved = []
+    for length in range(1024, 1032):
+        given = torch.ones(length, device="cuda")
+        graphs(length, work, given)
+        reserved.append(torch.cuda.memory_reserved())
+    assert graphs.captures == len(reserved)
+    assert reserved[-1] - reserved[0] < 64 << 20

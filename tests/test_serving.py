@@ -7,6 +7,7 @@ import functools
 import hashlib
 import math
 import random
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -289,6 +290,19 @@ class TestWindows:
             assert [piece.samples.numel() for piece in one.heard] == [piece.samples.numel() for piece in other.heard]
             assert off_by(one.wave, other.wave) < 1e-4
 
+    def test_a_last_chunk_that_was_made_early_ends_its_stream(self, make: Make) -> None:
+        """Without a look ahead it is made before anybody knows that it is the last."""
+        receiver, call = Silent(), Call(0, 0.0)
+        chunked = Chunked(make(**BATCHED, stream="revocode"), receiver, patience_seconds=1.0)
+        random = RandomStream.of_process(torch.device(DEVICE))
+        chunked.take(Drawn(call, random, (1, 2, 3, 4), last=False))
+        assert not chunked.work()
+        assert receiver.finished == []
+        chunked.take(Drawn(call, random, (1, 2, 3, 4), last=True))
+        assert receiver.finished == [call]
+        assert not chunked.work()
+        assert chunked.evidence()["streams"] == 1
+
     def test_who_would_hear_nothing_first_comes_first(self, make: Make) -> None:
         """And who has nothing yet was promised something by a certain time."""
         chunked = Chunked(make(**STREAMED), Silent(), patience_seconds=1.0)
@@ -302,11 +316,15 @@ class TestWindows:
 class Silent:
     """Takes sound, and does nothing with it."""
 
+    def __init__(self) -> None:
+        self.finished: list[Call] = []
+
     def hold(self, call: Call, audio_seconds: float) -> None:
         """Nobody listens."""
 
     def finish(self, call: Call) -> None:
         """Nobody waits."""
+        self.finished.append(call)
 
 
 PLAN = Load((1, 3), (), ttfa_seconds=60.0, underrun_seconds=0.0, requests=4, warmup=0.0)
@@ -424,6 +442,32 @@ class TestEngine:
         assert cell.memory is not None
         assert cell.memory.kv_cache_bytes
         assert records.from_json(records.Cell, records.to_json(cell)) == cell
+
+
+@pytest.mark.usefixtures("late")
+def test_prompts_are_captured_before_the_clock_starts(make: Make) -> None:
+    """Also where steps are not."""
+    pipeline = make(length=Length(fixed=4), **BATCHED, prompt="cuda_graph")
+    answering = engine(pipeline, PLAN)
+    answering.warm_up()
+    read = pipeline.loop.decoder.backbone.read
+    assert isinstance(read, ReplayedPrompt)
+    captures = read.graphs.captures
+    assert captures > 0
+    level(answering, PLAN, CLOSED, 1, 0, asking)
+    assert read.graphs.captures == captures
+
+
+def test_what_s3gen_needs_is_made_by_its_own_thread(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a GPU a captured kernel keeps the priority of the stream that it was captured on."""
+    answering = engine(make(length=Length(fixed=6), **BATCHED), PLAN)
+    assert isinstance(answering, Batch)
+    warmed: list[str] = []
+    voicing = answering._beside.voicing
+    monkeypatch.setattr(voicing, "warm_up", lambda tokens: warmed.append(threading.current_thread().name))
+    answering._beside.warm_up(5)
+    assert warmed == ["s3gen"]
+    assert answering._beside.idle()
 
 
 @pytest.mark.usefixtures("late")

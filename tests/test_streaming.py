@@ -332,6 +332,7 @@ def test_t3_waits_for_the_first_chunk_and_for_no_other(make: Make, *, first_alon
     first, last = streamed.chunks[0], streamed.chunks[-1]
     during = [seconds for seconds in streamed.token_seconds if first.began_seconds < seconds < first.arrived_seconds]
     assert bool(during) != first_alone
+    assert (streamed.rest_ended_seconds > streamed.rest_began_seconds) == first_alone
     if first_alone:
         assert any(first.arrived_seconds < seconds < last.began_seconds for seconds in streamed.token_seconds)
 

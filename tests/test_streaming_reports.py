@@ -107,6 +107,8 @@ def test_overlap_is_the_share_of_s3gens_work_in_which_t3_decoded(make_heard: Mak
     # Work from 0.25 to 0.3 and from 0.575 to 0.625, of which T3 decodes during 0.05 and 0.025.
     told = make_heard((0.2, 0.3), (0.4, 0.625)).stream
     assert continuity.overlap_share(told) == pytest.approx(0.75)
+    resting = replace(told, rest_began_seconds=0.24, rest_ended_seconds=0.28)  # for the first chunk
+    assert continuity.overlap_share(resting) == pytest.approx(0.45)
     assert continuity.overlap_share(replace(told, at_once=False)) == 0
     assert continuity.overlap_share(None) is None
 

@@ -51,6 +51,9 @@ class Streamed:
     # When T3 handed tokens over, and how many there were by then.
     token_seconds: tuple[float, ...] = ()
     token_counts: tuple[int, ...] = ()
+    # T3 waited for the first chunk from then until then.
+    rest_began_seconds: float = 0.0
+    rest_ended_seconds: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -130,7 +130,7 @@ def speak_all(job: Job, pipeline: Pipeline, repeat: int) -> list[tuple[int, int,
 
 
 def time_pass(job: Job, pipeline: Pipeline, tell: Tell, waves: dict[int, Any]) -> Found:
-    """Utterances on the clock, nothing in between but a look at the guard; hands out the first round's waves."""
+    """Utterances on the clock, nothing in between but a look at the device; hands out the first round's waves."""
     from ttsbench.instruments.clock import Timeline
     from ttsbench.instruments.guard import GuardSampler
     from ttsbench.instruments.pace import Pace

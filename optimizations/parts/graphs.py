@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
@@ -28,10 +29,17 @@ def capturing(graph: torch.cuda.CUDAGraph, pool: Any) -> Iterator[None]:
 
     Kernels of a graph keep the priority of the stream that they were captured on: that of the caller's.
     """
-    stream = torch.cuda.Stream(priority=torch.cuda.current_stream().priority)  # type: ignore[no-untyped-call]
+    present = torch.cuda.current_stream()
+    stream = _capture_stream(present.device, present.priority)
     captured = torch.cuda.graph(graph, pool=pool, stream=stream, capture_error_mode="thread_local")
     with RANDOM_STREAM.held(), captured:
         yield
+
+
+@functools.cache
+def _capture_stream(device: torch.device, priority: int) -> torch.cuda.Stream:
+    """The same one each time: graphs share a pool's memory only if they were captured on one stream."""
+    return torch.cuda.Stream(device, priority=priority)  # type: ignore[no-untyped-call]
 
 
 def urgent_stream(device: torch.device) -> torch.cuda.Stream:

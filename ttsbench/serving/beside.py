@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 from contextlib import AbstractContextManager, nullcontext, suppress
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -19,7 +20,7 @@ class Beside:
     def __init__(self, voicing: Voicing, device: torch.device) -> None:
         self.voicing = voicing
         self._device = device
-        self._inbox: queue.SimpleQueue[Drawn | _Abandon] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
         self._changed = threading.Condition()
         self._given = self._taken = 0
         self._busy = False
@@ -29,8 +30,7 @@ class Beside:
     def put(self, message: Drawn) -> None:
         """For the thread. What went wrong in it before is raised here."""
         self._refuse_failure()
-        self._given += 1
-        self._inbox.put(message)
+        self._put(message)
 
     def wait(self, seconds: float) -> None:
         """Until something was done, but no longer."""
@@ -42,12 +42,24 @@ class Beside:
     def idle(self) -> bool:
         """Whether all that was handed over is done."""
         self._refuse_failure()
-        return self._at_rest()
+        with self._changed:
+            return self._at_rest()
+
+    def warm_up(self, tokens: int) -> None:
+        """By the thread itself: what is captured keeps the priority of the stream that it was captured on."""
+        self._put(_WarmUp(tokens))
+        self._finish()
 
     def abandon(self) -> None:
         """What was not begun is left undone; returns when the thread rests."""
+        self._put(_Abandon())
+        self._finish()
+
+    def _put(self, message: Message) -> None:
         self._given += 1
-        self._inbox.put(_Abandon())
+        self._inbox.put(message)
+
+    def _finish(self) -> None:
         while not self.idle():
             self.wait(1.0)
 
@@ -76,21 +88,33 @@ class Beside:
                     self._busy = more
                     self._changed.notify_all()
 
-    def _new(self) -> list[Drawn | _Abandon]:
+    def _new(self) -> list[Message]:
         """What is there by now; at least one message, where there is nothing else to do."""
-        messages = [] if self._busy else [self._inbox.get()]
+        messages: list[Message] = [] if self._busy else [self._inbox.get()]
         with suppress(queue.Empty):
             while True:
                 messages.append(self._inbox.get_nowait())
         return messages
 
-    def _take(self, messages: list[Drawn | _Abandon]) -> None:
+    def _take(self, messages: list[Message]) -> None:
         for message in messages:
             if isinstance(message, _Abandon):
                 self.voicing.forget()
+            elif isinstance(message, _WarmUp):
+                self.voicing.warm_up(message.tokens)
             else:
                 self.voicing.take(message)
 
 
 class _Abandon:
     """In the place of a message: all before it is void."""
+
+
+@dataclass(frozen=True)
+class _WarmUp:
+    """In the place of a message: what utterances of so many tokens will need."""
+
+    tokens: int
+
+
+Message = Drawn | _Abandon | _WarmUp

@@ -173,11 +173,11 @@ class Batch(_Clocked):
         """Everything that steps and S3Gen may need, captured and compiled before somebody waits for it."""
         slots, request = self._pipeline.slots, self._request(0)
         prompts = [self._asked(text)[1].embeds for text in range(len(self._pipeline.texts))]
-        if self._decoder.graphs is not None or self._pipeline.compiled:
+        if self._decoder.graphs is not None or self._pipeline.compiled or slots["prompt"] != "eager":
             with self._as_in_t3():
                 self._decoder.warm_up(request, prompts)
-        if slots["s3gen_graph"] != "off" or slots["s3gen_compile"] != "off":
-            self._beside.voicing.warm_up(min(request.limit, WARM_UP_TOKENS))
+        if slots["s3gen_graph"] != "off" or slots["s3gen_compile"] != "off" or slots["vocoder"] == "compile":
+            self._beside.warm_up(min(request.limit, WARM_UP_TOKENS))
 
     def work(self) -> bool:
         """One request joins, everybody who speaks draws a token."""

@@ -25,7 +25,7 @@ from ttsbench.streaming.listener import Listener
 from ttsbench.streaming.marking import Marking
 from ttsbench.streaming.stream import Due, Stream
 
-# S3Gen's time for one utterance of 10 s is half launches; from eight on it grows with their number.
+# Four windows take twice as long as one on an H200; from eight on S3Gen's time grows with their number.
 TOGETHER = 8
 # As many as are captured; others are filled up.
 ROWS = tuple(1 << power for power in range(TOGETHER.bit_length()))
@@ -158,7 +158,10 @@ class Chunked:
             stream.end(list(message.tokens))
         else:
             stream.take(torch.tensor(message.tokens), stream.now())
-        self._ask(call)
+        if stream.over:  # without a look ahead the last chunk may be made before it is known to be the last
+            self._end(call)
+        else:
+            self._ask(call)
 
     def work(self) -> bool:
         """One chunk of each of those whose listeners would first have nothing left to hear."""

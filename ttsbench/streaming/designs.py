@@ -21,7 +21,7 @@ SAMPLES_PER_TOKEN = FRAMES_PER_TOKEN * SAMPLES_PER_FRAME
 # HiFT's convolutions reach 13 frames.
 VOCODER_CONTEXT_FRAMES = 16
 # A window of the vocoder is filled up with frames before it, as far as they are kept, to a multiple of this: so there
-# are few lengths, and what is captured for one of them is used again.
+# are few lengths, and what is captured for one of them is used again. Nothing is before an utterance's first windows.
 VOCODER_BUCKET_FRAMES = 32
 # Two windows' waves are blended over so much of the next chunk's beginning: 10 ms.
 FADE_SAMPLES = 240

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 class Hand(Protocol):
     """Passes one stream its tokens."""
 
+    # From when until when T3 waited for the first chunk.
+    rested: tuple[float, float]
+
     def take(self, drawn: torch.Tensor) -> None:
         """As T3 draws them; called by T3's thread, which does not wait for the device here."""
 
@@ -71,6 +74,7 @@ class InTurn:
 class _InTurnHand:
     def __init__(self, device: torch.device, stream: Stream) -> None:
         self._device, self._stream = device, stream
+        self.rested = (0.0, 0.0)
         self._places: tuple[Any, ...] = (torch.backends.cuda.matmul, torch.backends.cudnn)
         self._allowed = [place.allow_tf32 for place in self._places]
 
@@ -138,22 +142,25 @@ class _BesideHand:
         self._desk, self._stream = desk, stream
         self._begun: list[Future[None]] = []
         self._handed = 0
-        self._rested = not stream.first_alone
+        self.rested = (0.0, 0.0)
 
     def take(self, drawn: torch.Tensor) -> None:
         seconds = self._stream.now()
         self._begun.append(self._desk.begin(lambda: self._stream.receive(drawn, seconds)))
         self._handed += drawn.numel()
-        if self._first_chunk_is_due():
-            with RANDOM_STREAM.aside():
-                self._begun[-1].result()
+        if self._stream.first_alone and not self._stream.chunks and self._handed >= self._stream.tokens_for_the_first:
+            self._rest()
         RANDOM_STREAM.let_pass()  # S3Gen, where it has something to capture
 
-    def _first_chunk_is_due(self) -> bool:
-        """Once: T3 rests while the first chunk is made, since its next tokens are for later ones."""
-        due = not self._rested and self._handed >= self._stream.tokens_for_the_first
-        self._rested |= due
-        return due
+    def _rest(self) -> None:
+        """While the first chunk is made, since T3's next tokens are for later ones. Where some of those handed over are
+        no speech it is not due yet, and the next hand-over rests again.
+        """
+        began = self._stream.now()
+        with RANDOM_STREAM.aside():
+            self._begun[-1].result()
+        if self._stream.chunks:
+            self.rested = began, self._stream.now()
 
     def finish(self, tokens: torch.Tensor) -> None:
         self._begun.append(self._desk.begin(lambda: self._stream.finish(tokens.tolist())))

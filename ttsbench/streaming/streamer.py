@@ -99,6 +99,8 @@ class Streamer:
             chunks=tuple(stream.chunks),
             token_seconds=tuple(stream.token_seconds),
             token_counts=tuple(stream.token_counts),
+            rest_began_seconds=hand.rested[0],
+            rest_ended_seconds=hand.rested[1],
         )
         return Spoken(listener.wave, tokens, streamed, listener.first_audio())
 
