@@ -123,6 +123,20 @@ class TestPlots:
         assert whole[1] / whole[2] == pytest.approx(0.4 / 0.3, rel=0.02)
         assert bars[5] / whole[1] == pytest.approx(0.75, rel=0.02)
 
+    def test_stages_that_run_side_by_side_stay_within_the_drawing(
+        self, browser: Browser, make_run: Make, make_cell: Make, make_utterance: Make, tmp_path: Path
+    ) -> None:
+        """Of a stream they take more than the wall between them."""
+        times = {"decode": StageTime(0.8), "cfm": StageTime(0.7), "residual": StageTime(0.0)}
+        run = make_run(cells=(make_cell(utterances=(make_utterance(wall_seconds=1.0, stages=times),)),))
+        file = records.write_text_atomically(tmp_path / report_page.FILE, report_page.page(run, tmp_path))
+        browser.open(file)
+        ends = browser.run("""[...document.querySelectorAll('#stages-0 .part rect')].map(
+            bar => bar.getBoundingClientRect().right - bar.closest('svg').getBoundingClientRect().right)""")
+        assert len(ends) == 3
+        assert max(ends) < -60  # what it tells stands behind it
+        assert "1.50 s in 1.00 s" in browser.run("document.querySelector('#stages-0').textContent")
+
     def test_a_sample_tells_its_process_and_that_it_is_an_outlier(
         self, browser: Browser, make_report: Callable[..., Path]
     ) -> None:

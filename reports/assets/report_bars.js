@@ -1,13 +1,17 @@
-// Bars of parts that add up: the stages of an utterance up to its wall time, the rungs of a cold start.
+// Bars of parts that add up: the stages of an utterance, the rungs of a cold start.
 
 const RUNGS = ['start', 'import', 'load', 'voice', 'apply', 'first call'];
 const rungColour = (name) => `var(--rung-${Math.max(0, RUNGS.indexOf(name))})`;
 const seconds = (value) => value < 1 ? `${short(value * 1e3)} ms` : `${fixed(value, 2)} s`;
 
+const lengthOf = (row) => row.parts.reduce((sum, part) => sum + part.seconds, 0);
+// Of a stream stages run side by side, and take more than the wall between them.
+const tellLength = (row) => lengthOf(row) > 1.005 * row.wall ? `${seconds(lengthOf(row))} in ${seconds(row.wall)}` : seconds(row.wall);
+
 function drawBars(width, rows, colour, description) {
-  const told = rows.map((row) => seconds(row.wall));
+  const told = rows.map(tellLength);
   const frame = rowsFrame(width, rows.map((row) => row.label), 22, Math.max(...told.map((words) => words.length)) * 6.8);
-  const domain = [0, Math.max(...rows.map((row) => row.wall))];
+  const domain = [0, Math.max(...rows.map(lengthOf))];
   const scale = linear(domain, [frame.left, frame.right]);
   const drawing = canvas(width, frame.height, description);
   const inMs = domain[1] < 1;
@@ -18,7 +22,7 @@ function drawBars(width, rows, colour, description) {
     let at = 0;
     for (const part of row.parts) {
       const [from, to] = [scale(at), scale(at + part.seconds)];
-      const share = percent(part.seconds / row.wall);
+      const share = percent(part.seconds / lengthOf(row));
       const group = telling(svg('g', {class: 'part', tabindex: 0}), [part.name, `${seconds(part.seconds)}, ${share}`, row.label]);
       group.append(svg('rect', {x: from, y: frame.barTop(index), width: Math.max(to - from - 0.7, 0.4), height: frame.bar,
         rx: 2, fill: colour(part.name)}));
@@ -38,7 +42,7 @@ function startReportBars() {
   const nothing = (width) => svg('svg', {width, height: 0});
   const redraw = eachPoint('stages', (width, point) => {
     const rows = point.stages[clock()];
-    return rows.length ? drawBars(width, rows, stageColour, 'Stages of an utterance, adding up to its wall time') : nothing(width);
+    return rows.length ? drawBars(width, rows, stageColour, 'Stages of an utterance, one after the other') : nothing(width);
   });
   document.querySelectorAll('input[name=clock]').forEach((choice) => choice.addEventListener('change', redraw));
   eachPoint('ladder', (width, point) => point.ladder.length
