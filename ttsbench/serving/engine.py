@@ -146,10 +146,6 @@ class Batch(_Clocked):
         return Whole(self._pipeline, self)
 
     @torch.inference_mode()
-    def _request(self, text_index: int) -> Request:
-        return self._asked(text_index)[0]
-
-    @torch.inference_mode()
     def _positions_of(self, text_index: int) -> int:
         request, prompt = self._asked(text_index)
         return prompt.embeds.size(1) + request.limit
@@ -171,11 +167,11 @@ class Batch(_Clocked):
     @torch.inference_mode()
     def warm_up(self) -> None:
         """Everything that steps and S3Gen may need, captured and compiled before somebody waits for it."""
-        slots, request = self._pipeline.slots, self._request(0)
-        prompts = [self._asked(text)[1].embeds for text in range(len(self._pipeline.texts))]
+        slots, asked = self._pipeline.slots, [self._asked(text) for text in range(len(self._pipeline.texts))]
+        request = asked[0][0]
         if self._decoder.graphs is not None or self._pipeline.compiled or slots["prompt"] != "eager":
             with self._as_in_t3():
-                self._decoder.warm_up(request, prompts)
+                self._decoder.warm_up(request, [prompt.embeds for _, prompt in asked])
         if slots["s3gen_graph"] != "off" or slots["s3gen_compile"] != "off" or slots["vocoder"] == "compile":
             self._beside.warm_up(min(request.limit, WARM_UP_TOKENS))
 
