@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
@@ -39,7 +39,7 @@ def in_evidence(*path: str) -> Callable[[Cell], float | None]:
     def of(cell: Cell) -> float | None:
         found: Any = cell.evidence
         for name in path:
-            found = found.get(name) if isinstance(found, Mapping) else None
+            found = found.get(name) if isinstance(found, dict) else None
         return float(found) if isinstance(found, int | float) and math.isfinite(found) else None
 
     return of
@@ -77,14 +77,19 @@ def changes(candidate: Sequence[Cell], baseline: Sequence[Cell]) -> list[CountCh
 
 
 def _changes(candidate: Sequence[Cell], baseline: Sequence[Cell]) -> Iterator[CountChange]:
-    for count in COUNTS:
-        ours, theirs = _values(count, candidate), _values(count, baseline)
+    for count, ours, theirs in zip(COUNTS, _values(candidate), _values(baseline), strict=True):
         if ours or theirs:
             yield _change(count, ours, theirs)
 
 
-def _values(count: Metric, cells: Iterable[Cell]) -> list[float]:
-    return sorted({value for cell in cells if (value := count.of(cell)) is not None})
+def _values(cells: Iterable[Cell]) -> list[list[float]]:
+    """Of every count what its processes say, each value once."""
+    found: list[set[float]] = [set() for _ in COUNTS]
+    for cell in cells:
+        for values, count in zip(found, COUNTS, strict=True):
+            if (value := count.of(cell)) is not None:
+                values.add(value)
+    return [sorted(values) for values in found]
 
 
 def _change(count: Metric, ours: Sequence[float], theirs: Sequence[float]) -> CountChange:

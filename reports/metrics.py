@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from operator import attrgetter
 
 from ttsbench import measured
 from ttsbench.measured import Utterance
@@ -47,12 +48,8 @@ def over_utterances(of: Callable[[Utterance], float | None]) -> Callable[[Cell],
 
 def stage_seconds(stage: str, *, device: bool = False) -> Callable[[Utterance], float | None]:
     """Seconds in one stage, by the host's clock or between the device's events."""
-
-    def of(utterance: Utterance) -> float | None:
-        time = utterance.stages.get(stage)
-        return None if time is None else time.device_seconds if device else time.host_seconds
-
-    return of
+    seconds = attrgetter("device_seconds" if device else "host_seconds")
+    return lambda utterance: None if (time := utterance.stages.get(stage)) is None else seconds(time)
 
 
 def decode_seconds_per_token(utterance: Utterance) -> float | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -34,6 +35,7 @@ class Side:
     stack: str = ""
     path: Path = Path()
 
+    @functools.cached_property
     def cells(self) -> dict[str, list[list[Cell]]]:
         """For each cell's key, the timed rows of every run; the key is the point alone where one stack is meant."""
         if self.stack and self.stack not in (names := {cell.stack for run in self.runs for cell in run.cells}):
@@ -43,7 +45,9 @@ class Side:
             for cell in timed(run):
                 if self.stack in ("", cell.stack):
                     key = point_name(cell.point) if self.stack else cell.key
-                    found.setdefault(key, [[] for _ in self.runs])[number].append(cell)
+                    if key not in found:
+                        found[key] = [[] for _ in self.runs]
+                    found[key][number].append(cell)
         return found
 
 
@@ -89,7 +93,7 @@ def between(candidate: Side, baseline: Side) -> list[Match]:
             f"{candidate.label} and {baseline.label}: a stack is named for one of them only",
             mend="Name one for both, as in RUN:STACK, or for neither",
         )
-    ours, theirs = candidate.cells(), baseline.cells()
+    ours, theirs = candidate.cells, baseline.cells
     return [
         Match(
             _label(candidate, ours[key]), _label(baseline, theirs[key]), _point(ours[key]),
@@ -107,7 +111,7 @@ def named_after(side: Side, match: Match) -> Match:
 
 def lonely(candidate: Side, baseline: Side) -> list[str]:
     """What only one side has, in words."""
-    ours, theirs = candidate.cells(), baseline.cells()
+    ours, theirs = candidate.cells, baseline.cells
     return [
         f"only in {side.label}: {key or side.stack}"
         for side, mine, others in ((candidate, ours, theirs), (baseline, theirs, ours))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -113,6 +113,7 @@ class Report:
 
 
 WALL = Metric("wall_seconds", "wall s", metrics.over_utterances(lambda u: u.wall_seconds))
+STAGE_SECONDS = {stage: metrics.over_utterances(metrics.stage_seconds(stage)) for stage in metrics.STAGES}
 
 
 def names(report: Report, length_max: int = 1000) -> list[str]:
@@ -238,13 +239,19 @@ def _by_kernels(one: Compared) -> list[str]:
 
 def stage_changes(pairs: Sequence[Pair]) -> dict[str, tuple[float, float]]:
     """Seconds of each stage on both sides, by the host's clock; those that both have."""
-    found = {}
-    for stage in metrics.STAGES:
-        metric = Metric(stage, stage, metrics.over_utterances(metrics.stage_seconds(stage)))
-        before, after = (middle(metric, pairs, side) for side in ("baseline", "candidate"))
-        if before is not None and after is not None:
-            found[stage] = (before, after)
-    return found
+    before = _stage_seconds(cell for pair in pairs for cell in pair.baseline)
+    after = _stage_seconds(cell for pair in pairs for cell in pair.candidate)
+    return {stage: (before[stage], after[stage]) for stage in metrics.STAGES if stage in before and stage in after}
+
+
+def _stage_seconds(cells: Iterable[Cell]) -> dict[str, float]:
+    """The median over the processes."""
+    found: dict[str, list[float]] = {}
+    for cell in cells:
+        for stage, of in STAGE_SECONDS.items():
+            if (seconds := of(cell)) is not None:
+                found.setdefault(stage, []).append(seconds)
+    return {stage: statistics.median(seconds) for stage, seconds in found.items()}
 
 
 def to_markdown(report: Report) -> str:
