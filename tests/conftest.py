@@ -27,6 +27,9 @@ pytest.register_assert_rewrite("recorded_traces", "refusals", "tiny_s3gen")
 # Before torch is imported: on a busy machine two OpenMP threads wait for each other, 5-20 times slower than one.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# The tests start hundreds of processes, each of which would compile the whole package.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 # Calibrations of whoever runs the tests are none of theirs.
 os.environ["TTSBENCH_DATA"] = os.devnull
 

@@ -54,8 +54,10 @@ def test_it_names_the_commit_its_message_and_the_difference(bench: Any) -> None:
     assert told[3].startswith("the last of them: upstream, RTF: 1.1")
     assert f"skipped {broken[:10]} Breaks it: {broken[:10]} does not run: ModuleNotFoundError" in told[4]
     assert bench.worktrees() == 1
-    # Without the broken one there is no doubt.
-    bench.git("rebase", "-q", "--onto", f"{broken}~1", broken, "main", "-X", "theirs")
+    # Where there is but one, there is no doubt.
+    bench.git("reset", "-q", "--hard", good)
+    bench.plant(1.3)
+    bench.commit("Decodes token by token")
     ended = bench(
         "bisect", bench.scenario, "--good", good, "--bad", "HEAD", "--quiet", "--metric", "rtf", "--stack", "upstream"
     )

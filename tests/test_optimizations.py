@@ -39,29 +39,33 @@ def evidence(pipeline: Pipeline, slot: str) -> dict[str, Any]:
     return found
 
 
-KERNELS = [{"mlp": "triton"}, {"mlp": "triton_fused"}, {"norm": "triton"}, {"rope": "triton"}, {"qkv": "fused"}]
-KERNELS += [{"linear": "triton"}, {"linear": "triton", "qkv": "fused", "mlp": "triton_fused"}]
+KERNELS = [{"mlp": "triton"}, {"norm": "triton"}, {"rope": "triton"}, {"qkv": "fused"}]
+KERNELS += [{"linear": "triton", "qkv": "fused", "mlp": "triton_fused"}]
+# Interpreted, each of the first two takes 15 s, and is seen with the others above.
+KERNELS += [{"mlp": "triton_fused"}, {"linear": "triton"}] if ON_GPU else []
 KERNELS += [{slot: "liger"} for slot in ("mlp", "norm", "rope")] if ON_GPU else []
+# The first comes from the prompt, the second from a step.
+TOKENS = 2
 
 
 @pytest.mark.parametrize("slots", KERNELS, ids=str)
 def test_kernels_take_effect_and_compute_what_eager_computes(make: Make, slots: dict[str, str]) -> None:
     reference, other = make(decode="lean"), make(decode="lean", cache="static", **slots)
-    reference.decode_only(0, 3, 3)
+    reference.decode_only(0, 3, TOKENS)
     given = reference._tokens.flatten()
     taken = []
     for pipeline in (reference, other):
         with quality.taken_logits(pipeline) as logits, pipeline.forcing(tuple(given.tolist())):
-            pipeline.decode_only(0, 3, 3)
+            pipeline.decode_only(0, 3, TOKENS)
         taken.append(torch.cat(logits).double())
     assert quality.relative_error(taken[1], taken[0]) < 1e-5
-    slot, option = next(iter(slots.items()))
-    found = bench.slot_module(slot).attest(other, option)
     layers = len(other.tts.t3.tfmr.layers)
     left_to_linear = 3 if "qkv" in slots else 7
-    assert found["replaced"] == {"norm": 2 * layers + 1, "linear": left_to_linear * layers + 1}.get(slot, layers)
-    with pytest.raises(CellError, match=f"{option} was asked for; 0 modules were replaced"):
-        bench.slot_module(slot).attest(reference, option)
+    replaced = {"norm": 2 * layers + 1, "linear": left_to_linear * layers + 1}
+    for slot, option in slots.items():
+        assert bench.slot_module(slot).attest(other, option)["replaced"] == replaced.get(slot, layers)
+        with pytest.raises(CellError, match=f"{option} was asked for; 0 modules were replaced"):
+            bench.slot_module(slot).attest(reference, option)
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -122,8 +122,8 @@ def test_everybody_draws_what_they_draw_alone(
         make_stop_likely(together.tts.t3)
     chance, party = random.Random(f"{family}{sampling}{stops}"), Party(together, slots=5)
     guests: list[tuple[Speaking, int, int, int]] = []
-    while len(guests) < 14 or party.decoder.active:
-        may_join = len(guests) < 14 and len(party.decoder.active) < 5
+    while len(guests) < 10 or party.decoder.active:
+        may_join = len(guests) < 10 and len(party.decoder.active) < 5
         if may_join and chance.random() < 0.4:
             told = chance.randrange(len(TEXTS)), chance.randrange(1000), chance.randrange(1, 30)
             guests.append((party.join(*told), *told))
