@@ -12,7 +12,7 @@ from ttsbench.reports.plain import printable
 from ttsbench.reports.tables import Table
 
 # A column of labels may be folded down to this; what is wider than a figure can be is folded too.
-LABEL_WIDTH_MIN = 12
+LABEL_WIDTH_MIN = 18
 FIGURE_WIDTH_MAX = 30
 
 
@@ -21,8 +21,8 @@ def fitted(table: Table, width: int) -> list[Table]:
     table = _spelled_out(table)
     widths = [_width(texts) for texts in zip(table.columns, *table.rows, strict=True)]
     parts: list[list[int]] = [[]]
-    room = width - min(widths[0], LABEL_WIDTH_MIN)
-    for number, wide in enumerate(widths[1:], start=1):
+    room = width - min(widths[0], LABEL_WIDTH_MIN) - sum(wide + 1 for wide in widths[1 : table.labels])
+    for number, wide in enumerate(widths[table.labels :], start=table.labels):
         if parts[-1] and sum(widths[other] + 1 for other in parts[-1]) + wide + 1 > room:
             parts.append([])
         parts[-1].append(number)
@@ -69,6 +69,6 @@ def _lines(text: str) -> list[str]:
 
 def _only(table: Table, columns: list[int]) -> Table:
     """The labels and these columns."""
-    kept = (0, *columns)
+    kept = (*range(table.labels), *columns)
     rows = tuple(tuple(row[number] for number in kept) for row in table.rows)
-    return Table(table.title, tuple(table.columns[number] for number in kept), rows)
+    return Table(table.title, tuple(table.columns[number] for number in kept), rows, labels=table.labels)

@@ -122,15 +122,15 @@ def _percentile(of: Callable[[Call], float], share: float) -> Of:
 
 # Label, the figure, and how it is written.
 COLUMNS: tuple[tuple[str, Of, str], ...] = (
+    ("audio s/s", lambda figures: figures.throughput, "{:,.2f}"),
+    ("goodput %", lambda figures: figures.goodput, "{:.0%}"),
+    ("stalled %", lambda figures: figures.stalled, "{:.0%}"),
     ("TTFA ms p50", _percentile(ttfa, 0.5), "{:,.0f} ms"),
     ("p95", _percentile(ttfa, 0.95), "{:,.0f} ms"),
     ("p99", _percentile(ttfa, 0.99), "{:,.0f} ms"),
     ("RTF p50", _percentile(rtf, 0.5), "{:.3f}"),
     ("p95", _percentile(rtf, 0.95), "{:.3f}"),
     ("p99", _percentile(rtf, 0.99), "{:.3f}"),
-    ("stalled %", lambda figures: figures.stalled, "{:.0%}"),
-    ("audio s/s", lambda figures: figures.throughput, "{:,.2f}"),
-    ("goodput %", lambda figures: figures.goodput, "{:.0%}"),
 )
 NOTES = (
     "TTFA and RTF count from the moment that a request was due, however late it was taken up",
@@ -178,6 +178,7 @@ def _levels(stacks: Sequence[StackResult]) -> Table:
         ("stack", "load", "answered", *(label for label, *_ in COLUMNS)),
         tuple(rows),
         (*NOTES, _targets(stacks), *_not_run(stacks), *_same_tokens(stacks)),
+        labels=2,
     )
 
 

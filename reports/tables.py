@@ -34,6 +34,8 @@ class Table:
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     notes: tuple[str, ...] = ()
+    # How many of the columns, from the left, say what a row is of.
+    labels: int = 1
 
 
 @dataclass(frozen=True)

@@ -68,6 +68,14 @@ def test_columns_that_do_not_fit_stand_below_with_their_labels() -> None:
     assert len(fitting.fitted(table, 300)) == 1
 
 
+def test_all_labels_of_a_row_stand_in_every_part() -> None:
+    columns = ("stack", "load", *(f"column {n}" for n in range(6)))
+    parts = fitting.fitted(Table("t", columns, (("upstream", "64 listening", *"012345"),), labels=2), 60)
+    assert [part.columns[:2] for part in parts] == [columns[:2]] * 2
+    assert [part.rows[0][:2] for part in parts] == [("upstream", "64 listening")] * 2
+    assert "".join(text for part in parts for text in part.rows[0][2:]) == "012345"
+
+
 def test_one_column_stands_even_where_there_is_no_room() -> None:
     parts = fitting.fitted(Table("", ("stack", "a", "b"), (("x", "1" * 29, "2"),)), 20)
     assert [part.columns for part in parts] == [("stack", "a"), ("stack", "b")]

@@ -219,9 +219,9 @@ class TestReport:
             ("upstream", "0.2/s", "240/240"),
             ("upstream", "1.5/s", levels.rows[4][2]),
         ]
-        assert levels.columns[3:6] == ("TTFA ms p50", "p95", "p99")
-        assert float(levels.rows[1][3].replace(",", "")) == pytest.approx(2000, rel=0.1)
-        assert levels.rows[4][4] == "never"
+        assert levels.columns[6:9] == ("TTFA ms p50", "p95", "p99")
+        assert float(levels.rows[1][6].replace(",", "")) == pytest.approx(2000, rel=0.1)
+        assert levels.rows[4][7] == "never"
         assert reach.rows[0][0] == "upstream"
         assert reach.rows[0][2:] == ("1.0×", "2", "0.2")
         assert reach.rows[1][3] == "0"  # 3 s each: a target of 3 s is met by half of them at best
