@@ -96,6 +96,9 @@ def _object_of(decode: Decoder) -> Decoder:
 
 
 def _record_of(kind: Any, decoders: Mapping[str, Decoder]) -> Decoder:
+    # It is made without its constructor, so that there must be nothing else for it to do.
+    assert not hasattr(kind, "__post_init__"), kind
+    assert not hasattr(kind, "__slots__"), kind
     fields = dataclasses.fields(kind)
     defaults = {field.name: field.default for field in fields if field.default is not dataclasses.MISSING}
     factories = {f.name: f.default_factory for f in fields if f.default_factory is not dataclasses.MISSING}
