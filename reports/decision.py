@@ -119,8 +119,9 @@ def judge(differences: Sequence[float], limit: float = THRESHOLD_MIN) -> Judgeme
     undecided = Judgement(Verdict.INCONCLUSIVE, pairs, limit)
     if missing := sum(not math.isfinite(d) for d in differences):
         return replace(undecided, reason=f"{missing} of {pairs} pairs have no figure")
+    too_few = f"{pairs} of the {PAIRS_MIN} pairs that it takes"
     if pairs < 2:
-        return replace(undecided, reason=f"{pairs} pairs; it takes {PAIRS_MIN}")
+        return replace(undecided, reason=too_few)
     mean, spread = statistics.fmean(differences), statistics.stdev(differences)
     allowed, half = math.log1p(limit), quantile(LEVEL, pairs - 1) * spread / math.sqrt(pairs)
     found = replace(
@@ -131,7 +132,7 @@ def judge(differences: Sequence[float], limit: float = THRESHOLD_MIN) -> Judgeme
         mde=smallest(limit, spread, pairs),
     )
     if pairs < PAIRS_MIN:
-        return replace(found, reason=f"{pairs} pairs; it takes {PAIRS_MIN}")
+        return replace(found, reason=too_few)
     if spread <= ROUNDING and any(differences):
         return replace(found, reason="all pairs differ by exactly the same: this is no measurement")
     verdict = _verdict(mean - half, mean + half, allowed)

@@ -39,12 +39,10 @@ def evidence(pipeline: Pipeline, slot: str) -> dict[str, Any]:
     return found
 
 
-KERNELS = [{"mlp": "triton"}, {"norm": "triton"}, {"rope": "triton"}, {"qkv": "fused"}]
-KERNELS += [{"linear": "triton", "qkv": "fused", "mlp": "triton_fused"}]
-# Interpreted, each of the first two takes 15 s, and is seen with the others above.
-KERNELS += [{"mlp": "triton_fused"}, {"linear": "triton"}] if ON_GPU else []
+KERNELS = [{"mlp": "triton"}, {"mlp": "triton_fused"}, {"norm": "triton"}, {"rope": "triton"}, {"qkv": "fused"}]
+KERNELS += [{"linear": "triton"}, {"linear": "triton", "qkv": "fused", "mlp": "triton_fused"}]
 KERNELS += [{slot: "liger"} for slot in ("mlp", "norm", "rope")] if ON_GPU else []
-# The first comes from the prompt, the second from a step.
+# The first comes from the prompt, the second from a step; interpreted, a step of `linear` takes 5 s.
 TOKENS = 2
 
 

@@ -270,7 +270,7 @@ def test_a_run_that_goes_on_cannot_be_resumed(
 
 
 @pytest.mark.parametrize("start", ["forkserver", "bare"])
-@pytest.mark.parametrize("after_seconds", [0.0, 1.0])
+@pytest.mark.parametrize("after_seconds", [0.0, 0.3, 1.0])
 def test_ctrl_c_of_a_terminal_in_the_first_seconds_ends_quietly(
     tmp_path: Path, start: str, after_seconds: float
 ) -> None:

@@ -36,8 +36,8 @@ def judged(verdict: Verdict, ratio: float, low: float, high: float, **changes: A
             "RTF 0.93× as much (0.09× to 9.30×), but undecided: 2 pairs",
         ),
         (
-            "rtf", Judgement(Verdict.INCONCLUSIVE, 1, 0.03, reason="1 pairs; it takes 5"),
-            "RTF is undecided, 1 pairs; it takes 5",
+            "rtf", Judgement(Verdict.INCONCLUSIVE, 1, 0.03, reason="1 of the 5 pairs that it takes"),
+            "RTF is undecided, 1 of the 5 pairs that it takes",
         ),
     ],
 )  # fmt: skip
