@@ -121,7 +121,10 @@ class Arena:
 
     @contextmanager
     def series(self, number: int) -> Iterator[Series]:
-        """A fresh one: both sides start anew, since all processes of a fork server share its luck."""
+        """A fresh one: both sides start anew, since all processes of a fork server share its luck.
+
+        They import at the same time. Nothing is timed before both are there.
+        """
         work = Work(self.work.scenario, (*self.work.overrides, *another_series(self.work, number)), self.work.only)
         folder = self.folder / f"series-{number}"
         with ExitStack() as open_:
@@ -131,7 +134,10 @@ class Arena:
                 return open_.enter_context(remote.opened(checkout, python, work, folder / name, self.space, self.tell))
 
             base: Side = remote.Stored(self.base) if isinstance(self.base, Run) else start(self.base, "base")
-            yield Series(base, start(self.head, "head"), self.tell)
+            head = start(self.head, "head")
+            for side in (base, head):
+                side.get_ready()
+            yield Series(base, head, self.tell)
 
 
 def another_series(work: Work, number: int) -> tuple[str, ...]:

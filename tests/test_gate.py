@@ -179,6 +179,9 @@ class Pretending:
         self.label = "side"
         self._job = replace(job, fake=engine, family="fake", model_seed=series, fixed_tokens=25, repeats=5)
 
+    def get_ready(self) -> None:
+        return
+
     def cells(self) -> list[str]:
         return ["lean"]
 

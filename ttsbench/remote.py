@@ -44,6 +44,9 @@ class Side(Protocol):
     # What it has found out so far; nothing is known of a side before it is asked, if it cannot be asked job by job.
     run: Run | None
 
+    def get_ready(self) -> None:
+        """Waits for what has to be there before the first process."""
+
     def cells(self) -> Sequence[str]:
         """Which cells it can measure, as far as is known."""
 
@@ -65,6 +68,9 @@ class Stored:
         for cell in run.cells:
             if cell.kind == TIMED and cell.status != "skipped":
                 self._cells.setdefault(cell.key, []).append(cell)
+
+    def get_ready(self) -> None:
+        """It was there before."""
 
     def cells(self) -> Sequence[str]:
         """Those that it holds."""
@@ -109,10 +115,16 @@ class Served(Measured):
         self, process: subprocess.Popen[str], checkout: Checkout, work: Work, folder: Path, tell: Tell
     ) -> None:
         super().__init__(checkout, folder)
-        self._process, self._tell = process, tell
-        given = {"scenario": str(work.scenario), "overrides": work.overrides, "only": work.only, "folder": str(folder)}
-        answer = self._ask(given, tell)
-        if (code := Path(answer["code"]).resolve()) != checkout.folder.resolve():
+        self._process, self._code, self._tell = process, checkout.folder.resolve(), tell
+        self._keys: list[str] = []
+        self._ask(
+            {"scenario": str(work.scenario), "overrides": work.overrides, "only": work.only, "folder": str(folder)}
+        )
+
+    def get_ready(self) -> None:
+        """Waits for its imports and references, which it began with when it was started."""
+        answer = self._answer(self._tell)
+        if (code := Path(answer["code"]).resolve()) != self._code:
             raise SideError(f"{self.label}: another ttsbench ran in its place, that of {code.name}")
         self._keys = [str(key) for key in answer["keys"]]
         run = records.from_json(Run, records.migrate(answer["run"], self.label), self.label)
@@ -124,19 +136,21 @@ class Served(Measured):
 
     def measure(self, key: str, process: int, order: int) -> Cell:
         """By a process of its own code."""
-        answer = self._ask({"key": key, "process": process, "order": order})
-        [found] = records.migrate(answer, self.label)["cells"]
+        self._ask({"key": key, "process": process, "order": order})
+        [found] = records.migrate(self._answer(), self.label)["cells"]
         cell = records.from_json(Cell, found, self.label)
         assert self.run is not None
         self.keep(self.run, [cell])
         return cell
 
-    def _ask(self, question: Mapping[str, Any], tell: Tell = lambda stage: None) -> dict[str, Any]:
+    def _ask(self, question: Mapping[str, Any]) -> None:
         assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        with contextlib.suppress(BrokenPipeError):  # its last words are told below
+        with contextlib.suppress(BrokenPipeError):  # its last words are told in the place of an answer
             self._process.stdin.write(json.dumps(question) + "\n")
             self._process.stdin.flush()
+
+    def _answer(self, tell: Tell = lambda stage: None) -> dict[str, Any]:
+        assert self._process.stdout is not None
         for line in self._process.stdout:
             answer: dict[str, Any] = json.loads(line)
             if "refused" in answer:
@@ -153,6 +167,9 @@ class Called(Measured):
     def __init__(self, begin: Beginning, checkout: Checkout, work: Work, folder: Path) -> None:
         super().__init__(checkout, folder)
         self._begin, self._work = begin, work
+
+    def get_ready(self) -> None:
+        """It begins when it is asked."""
 
     def cells(self) -> Sequence[str]:
         """What we would plan ourselves; only trying would tell what it does."""
@@ -183,7 +200,7 @@ class Called(Measured):
 def opened(
     checkout: Checkout, python: str, work: Work, folder: Path, space: Workspace, tell: Tell
 ) -> Iterator[Served | Called]:
-    """A side that is ready to be asked; none of its processes is left after the block."""
+    """A side that gets ready to be asked; none of its processes is left after the block."""
     folder.mkdir(parents=True)
     begin = Beginning(checkout, python, space, folder / LOG)
     if (checkout.folder / SERVER).is_file():

@@ -11,8 +11,9 @@ import torch
 
 # 16 MB: within the L2 and read from there, as most of what a step of T3 and S3Gen's estimator touch.
 ELEMENTS = 1 << 22
-# So many launches are under way before the clock starts that the device never waits for the host.
-HEAD_START, PASSES = 8, 32
+PASSES = 32
+# Half a millisecond, in which the host launches all of them: a busy one takes 10 µs for each where the device takes 7.
+HEAD_START_CYCLES = 1_000_000
 READINGS = 3
 
 
@@ -24,21 +25,17 @@ class Pace:
 
     @torch.inference_mode()
     def read(self) -> float | None:
-        """Microseconds a kernel, the least of some readings; about a millisecond in all, between utterances."""
+        """Microseconds a kernel, the least of some readings; about two milliseconds in all, between utterances."""
         if self._work is None:
             return None
         began, ended = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
         taken: list[float] = []
         for _ in range(READINGS):
-            self._run(HEAD_START)
+            torch.cuda._sleep(HEAD_START_CYCLES)  # type: ignore[no-untyped-call]
             began.record()
-            self._run(PASSES)
+            for _ in range(PASSES):
+                self._work.mul_(1.0)
             ended.record()
             ended.synchronize()
             taken.append(began.elapsed_time(ended) * 1e3 / PASSES)
         return min(taken)
-
-    def _run(self, kernels: int) -> None:
-        assert self._work is not None
-        for _ in range(kernels):
-            self._work.mul_(1.0)
