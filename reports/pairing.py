@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ttsbench.measured import Guard
+from ttsbench.measured import PACE_SPREAD_MAX, Guard
 from ttsbench.records import Cell
 from ttsbench.reports import decision, statistics
 from ttsbench.reports.metrics import Metric
@@ -28,7 +28,14 @@ class Pair:
     def void(self) -> tuple[str, ...]:
         """Why nothing can be learned from it; empty where something can."""
         sides = (("candidate", self.candidate), ("baseline", self.baseline))
-        return tuple(f"{side}: {reason}" for side, cells in sides for cell in cells for reason in spoiled_by(cell))
+        spoiled = tuple(f"{side}: {reason}" for side, cells in sides for cell in cells for reason in spoiled_by(cell))
+        return spoiled or tuple(self._at_two_paces())
+
+    def _at_two_paces(self) -> Iterator[str]:
+        """A device that was faster for one side than for the other, by work that is the same for both."""
+        before, after = _pace(self.baseline), _pace(self.candidate)
+        if before and after and max(before, after) / min(before, after) - 1 > PACE_SPREAD_MAX:
+            yield f"the device was at two paces: the same kernel took {before:.0f} ns at the baseline, then {after:.0f}"
 
     def difference(self, metric: Metric) -> float:
         """d = ln(candidate ÷ baseline), each the median of its process's utterances."""
@@ -39,6 +46,13 @@ def _middle(metric: Metric, cells: Sequence[Cell]) -> float | None:
     """The median of the processes; nothing where one of them has no such figure, or holds what is no number."""
     values = [None if _broken(cell) else metric.of(cell) for cell in cells]
     return None if None in values else statistics.median(values)
+
+
+def _pace(cells: Sequence[Cell]) -> float | None:
+    """The device's while most of their utterances were spoken; a change in between is the median's to bear."""
+    paces = [u.pace_ns for cell in cells for u in cell.utterances]
+    known = [pace for pace in paces if pace is not None]
+    return statistics.median(known) if known else None
 
 
 def _broken(cell: Cell) -> bool:

@@ -190,6 +190,27 @@ def test_what_spoils_a_process_makes_its_pair_void(make_cell: MakeCell, changes:
     assert not beside(make_cell(), make_cell(guard=Guard(sm_clock_mhz_min=1950, sm_clock_mhz_max=1980))).void
 
 
+def at_pace(make_cell: MakeCell, *paces_ns: float | None) -> Cell:
+    cell = make_cell()
+    return replace(cell, utterances=tuple(replace(cell.utterances[0], pace_ns=pace) for pace in paces_ns))
+
+
+def test_a_device_at_two_paces_makes_a_pair_void(make_cell: MakeCell) -> None:
+    slow, fast = at_pace(make_cell, 1420.0, 1400.0, 1410.0), at_pace(make_cell, 1090.0, 1085.0, 1100.0)
+    told = "the device was at two paces: the same kernel took 1410 ns at the baseline, then 1090"
+    assert beside(fast, slow).void == (told,)
+    assert beside(slow, fast).void
+    assert not beside(slow, slow).void
+    assert not beside(fast, fast).void
+
+
+def test_a_pace_that_changed_for_one_utterance_or_is_not_known_makes_no_pair_void(make_cell: MakeCell) -> None:
+    slow, changing = at_pace(make_cell, 1420.0, 1400.0, 1410.0), at_pace(make_cell, 1090.0, 1400.0, 1410.0)
+    assert not beside(changing, slow).void
+    assert not beside(at_pace(make_cell, None, None), slow).void
+    assert not beside(make_cell(utterances=()), slow).void
+
+
 def test_a_void_pair_is_tried_twice_again_and_then_given_up(make_cell: MakeCell) -> None:
     good, void = beside(make_cell(), make_cell()), beside(make_cell(status="crashed", reason="killed"), make_cell())
     assert wanted([], 5).pairs == 5

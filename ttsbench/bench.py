@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from ttsbench.instruments.compiler import compilations
 from ttsbench.jobs import Job
+from ttsbench.measured import PACE_SPREAD_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,9 +26,6 @@ if TYPE_CHECKING:
     from ttsbench.pipeline import Pipeline
 
     AnyPipeline = Pipeline | ForwardPipeline
-
-# Of work that is always the same, from one utterance to the next.
-PACE_SPREAD_MAX = 0.03
 
 Tell = Callable[[str], None]
 Found = dict[str, Any]
@@ -145,7 +143,7 @@ class Steadiness:
 def changes_of_pace(paces: Sequence[float]) -> Iterator[str]:
     """The device's own, by work that is always the same."""
     if paces and max(paces) / min(paces) - 1 > PACE_SPREAD_MAX:
-        yield f"the device changed its own pace: the same work took {min(paces):.2f} to {max(paces):.2f} µs"
+        yield f"the device changed its own pace: the same kernel took {min(paces):.0f} to {max(paces):.0f} ns"
 
 
 def remarks(found: dict[str, Any]) -> tuple[str, ...]:
@@ -158,7 +156,7 @@ def remarks(found: dict[str, Any]) -> tuple[str, ...]:
         notes.append(f"the compiler worked {recompiled} times while the clock ran")
     if captures := found["evidence"]["compiler"]["captures_while_timing"]:
         notes.append(f"{captures} CUDA graphs were captured while the clock ran")
-    notes += list(changes_of_pace([u.pace_us for u in found.get("utterances", ()) if u.pace_us is not None]))
+    notes += list(changes_of_pace([u.pace_ns for u in found.get("utterances", ()) if u.pace_ns is not None]))
     guard = found["guard"]
     notes += [f"the GPU was throttled: {reason}" for reason in guard.throttle_reasons]
     notes += [f"another process was on the GPU: {name}" for name in guard.foreign_processes]

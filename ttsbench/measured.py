@@ -8,6 +8,8 @@ from dataclasses import dataclass
 # Of an utterance, in their order; what none of them accounts for is the residual.
 STAGES = ("text", "voice", "prefill", "decode", "flow_encoder", "cfm", "vocoder", "copy_to_host", "watermark")
 RESIDUAL = "residual"
+# By how much the device's own pace may change before figures from before and after are no longer comparable.
+PACE_SPREAD_MAX = 0.05
 
 
 @dataclass(frozen=True)
@@ -72,8 +74,8 @@ class Utterance:
     first_audible_seconds: float | None
     stages: dict[str, StageTime]
     sm_clock_mhz: int | None = None
-    # Of work that is always the same, right after it.
-    pace_us: float | None = None
+    # Of a kernel in work that is always the same, right after it.
+    pace_ns: float | None = None
     stream: Streamed | None = None
 
     @property

@@ -29,7 +29,7 @@ from ttsbench.measured import (
     Voice,
 )
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 # An utterance takes 1 to 2 kB. What is larger is refused unread: parsed, it would take ten times as much memory.
 RECORD_BYTES_MAX = 64 * 1024 * 1024
 
@@ -129,6 +129,15 @@ def _with_whole_references(data: Json) -> Json:
     return {**data, "scenario_understood": {**understood, "workload": told}}
 
 
+def _without_paces(data: Json) -> Json:
+    """They were another work's, and partly the host's."""
+    for cell in data.get("cells") or ():
+        for utterance in cell.get("utterances") or () if isinstance(cell, dict) else ():
+            if isinstance(utterance, dict):
+                utterance.pop("pace_us", None)
+    return data
+
+
 # From the version a file was written in to the next; each takes and returns plain data.
 MIGRATIONS: dict[int, Callable[[Json], Json]] = {
     1: lambda data: {
@@ -137,6 +146,7 @@ MIGRATIONS: dict[int, Callable[[Json], Json]] = {
     },  # cells gained fields that may be missing
     2: lambda data: _with_whole_references({**data, "schema_version": 3}),  # and utterances may have a stream
     3: lambda data: {**data, "schema_version": 4},  # cells may have a load
+    4: lambda data: _without_paces({**data, "schema_version": 5}),
 }
 
 

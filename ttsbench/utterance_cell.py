@@ -161,7 +161,7 @@ def time_pass(job: Job, pipeline: Pipeline, tell: Tell, waves: dict[int, Any]) -
                     first_audible_seconds=first_audible,
                     stages=stages,
                     sm_clock_mhz=sm_clock_mhz,
-                    pace_us=pace.read(),
+                    pace_ns=pace.read(),
                     stream=stream_of(job, pipeline, spoken, wall_seconds, stages),
                 )
             )
