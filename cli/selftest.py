@@ -27,7 +27,7 @@ EFFECTS = (0.0, 0.03, 0.05, 0.08)
 WRONG_MAX = 0.01
 # Six looks at 97.5 % add up where the noise is larger than what is looked for; of one look it would be this.
 WRONG_MAX_WHEN_NOISY = 0.025
-POWER_MIN = {("quiet", 0.05): 0.75, ("quiet", 0.08): 0.99}
+POWER_MIN = {("quiet", 0.05): 0.75, ("quiet", 0.08): 0.99, ("two-paced", 0.05): 0.75}
 # Just at the limit both slower and same are right, and neither has to be found.
 AT_THE_LIMIT = 0.03
 
@@ -51,6 +51,9 @@ SETTINGS = (
     Setting("drifting", replace(QUIET, drift=0.03), "and the machine's speed wanders by sd 3 % over 30 processes"),
     Setting("spiky", replace(QUIET, spikes=0.05), "and one call in 20 takes half as long again"),
     Setting("throttled", replace(QUIET, throttled=0.1), "and the clocks of one process in 10 are held back"),
+    Setting(
+        "two-paced", replace(QUIET, hurried=0.25), "and one process in 4 finds the device 9 % faster, as on an H200"
+    ),
     Setting(
         "noisy",
         NOISY,

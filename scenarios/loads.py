@@ -47,6 +47,9 @@ class Load(Section):
     again: Annotated[str, OneOf(AGAIN)] = Field(
         default=AGAIN[0], description="a listener asks again when the last answer was delivered, or played"
     )
+    ramp_seconds: Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)] = Field(
+        default=0.0, description="over which listeners come one by one, before the warm-up; all at once if left out"
+    )
     targets: Targets = Field(description="what a request should reach: ttfa_seconds, underrun_seconds")
     patience_seconds: Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)] = Field(
         default=60.0,
@@ -66,6 +69,8 @@ class Load(Section):
         for name in ("listeners", "rates"):
             if len(set(levels := getattr(self, name))) < len(levels):
                 raise refused(f"{name} holds a level twice")
+        if self.ramp_seconds and not self.listeners:
+            raise refused("ramp_seconds says how listeners come, and there are none; give listeners, or leave it out")
         return self
 
     def chosen(self) -> LoadJob:

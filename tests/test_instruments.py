@@ -349,7 +349,7 @@ def test_a_cpu_has_no_pace_of_its_own() -> None:
 
 
 @pytest.mark.gpu
-def test_a_gpus_pace_is_steady_and_knows_what_runs_beside() -> None:
+def test_a_gpus_pace_is_steady() -> None:
     import torch
 
     pace = Pace(torch.device("cuda:0"))
@@ -357,14 +357,12 @@ def test_a_gpus_pace_is_steady_and_knows_what_runs_beside() -> None:
     assert 300.0 < min(readings) < 10_000.0
     middle = sorted(readings)[len(readings) // 2]
     assert sum(abs(reading / middle - 1) < 0.02 for reading in readings) >= 15
-    large = torch.ones(8192, 8192, device="cuda:0")
-    torch.cuda.synchronize()
-    with torch.cuda.stream(torch.cuda.Stream()):  # type: ignore[no-untyped-call]
-        for _ in range(20):
-            large @ large
-    beside = pace.read() or 0.0
-    torch.cuda.synchronize()
-    assert beside > 1.1 * middle
+    # It changes nothing that a seeded draw gives.
+    torch.cuda.manual_seed(3)
+    before = torch.rand(4, device="cuda:0")
+    torch.cuda.manual_seed(3)
+    pace.read()
+    assert torch.equal(torch.rand(4, device="cuda:0"), before)
 
 
 @pytest.mark.gpu

@@ -78,6 +78,20 @@ class TestQueueing:
         assert found.throughput == pytest.approx(AUDIO / (SERVICE + AUDIO), rel=0.02)
         assert found.over_calls(loads.ttfa, 0.99) == pytest.approx(SERVICE)
 
+    def test_listeners_who_come_one_by_one_do_not_wait_for_each_other(self) -> None:
+        """Each asks when the last has been served; at once, the second one's request would stand behind the first's."""
+        at_once, one_by_one = (
+            at(CLOSED, 2, again=PLAYED, ramp_seconds=ramp).level.calls[:2] for ramp in (0.0, 2.2 * SERVICE)
+        )
+        assert [call.scheduled_seconds for call in at_once] == [0.0, 0.0]
+        assert [call.scheduled_seconds for call in one_by_one] == pytest.approx([0.0, 1.1 * SERVICE])
+        assert loads.ttfa(at_once[1]) == pytest.approx(2 * SERVICE)
+        assert loads.ttfa(one_by_one[1]) == pytest.approx(SERVICE)
+
+    def test_a_load_counts_when_all_listeners_have_come(self) -> None:
+        found = at(CLOSED, 2, requests=None, duration_seconds=20.0, warmup=0.5, ramp_seconds=8.0)
+        assert min(call.scheduled_seconds for call in found.calls) == pytest.approx(18.0, abs=2 * SERVICE)
+
 
 class TestCoordinatedOmission:
     """Once a server stands still for 20 s. Who asks at a rate goes on being due; who asks in a loop does not."""
@@ -314,6 +328,8 @@ MISTAKES = {
     f"rates: [1], requests: 5, duration_seconds: 5, {TARGETS}": "says; both are given",
     f"listeners: [2, 2], requests: 5, {TARGETS}": "listeners holds a level twice",
     f"listeners: [1], requests: 5, again: later, {TARGETS}": "'later' is not allowed here",
+    f"listeners: [1], requests: 5, ramp_seconds: -1, {TARGETS}": "load.ramp_seconds: must be at least 0, not -1",
+    f"rates: [1], requests: 5, ramp_seconds: 1, {TARGETS}": "ramp_seconds says how listeners come, and there are none",
 }
 
 

@@ -88,6 +88,14 @@ def test_a_record_of_the_first_version_is_read() -> None:
     assert all(cell.quality == () for cell in run.cells)
 
 
+def test_listeners_of_older_runs_came_all_at_once(tmp_path: Path, make_run: Callable[..., Run]) -> None:
+    old = records.to_json(make_run(scenario_understood={"workload": {"load": {"listeners": [1]}}})) | {
+        "schema_version": 4
+    }
+    (tmp_path / "run.json").write_text(json.dumps(old))
+    assert records.read_run(tmp_path).scenario_understood["workload"]["load"]["ramp_seconds"] == 0.0
+
+
 def test_paces_of_another_work_are_dropped(tmp_path: Path, make_run: Callable[..., Run]) -> None:
     old = records.to_json(make_run()) | {"schema_version": 4}
     for utterance in (u for cell in old["cells"] for u in cell["utterances"]):

@@ -2,10 +2,12 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
+from ttsbench import fake
 from ttsbench.cli import selftest
 from ttsbench.cli.selftest import SETTINGS, Outcome
 from ttsbench.errors import ExitCode
@@ -72,6 +74,25 @@ def test_a_throttled_machine_is_tried_again_and_then_given_up() -> None:
     assert len(always.pairing.pairs) == 3
     assert always.verdict is Verdict.INCONCLUSIVE
     assert "pair 1 was void 3 times" in always.judgements["rtf"].reason
+
+
+def test_pairs_of_two_paces_do_not_count_and_so_a_change_is_found_more_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    [two_paced] = [setting for setting in selftest.SETTINGS if setting.name == "two-paced"]
+
+    def share(effect: float, verdict: Verdict) -> float:
+        return selftest.outcome(two_paced, effect, 60).share(verdict)
+
+    same, slower = share(0.0, Verdict.SAME), share(0.05, Verdict.SLOWER)
+    monkeypatch.setattr("ttsbench.reports.pairing._pace", lambda cells: None)
+    assert same > share(0.0, Verdict.SAME) + 0.15
+    assert slower > share(0.05, Verdict.SLOWER) + 0.15
+
+
+def test_a_devices_pace_lasts_for_some_processes() -> None:
+    paces = [fake.Weather.at(Fake(hurried=0.25), "series", order).hurried for order in range(400)]
+    assert 0.15 < sum(paces) / 400 < 0.35
+    changes = sum(before != after for before, after in pairwise(paces)) / 399
+    assert 0.12 < changes < 0.26
 
 
 def test_it_meets_what_is_promised_in_short() -> None:

@@ -32,6 +32,10 @@ STAGE_SHARES = {
 WALL, MEMORY, LAUNCHES = "wall", "memory", "launches"
 CLOCK_MHZ, THROTTLED_MHZ = 1980, 1500
 THROTTLED_SLOWDOWN = 1.25
+# An H200's, of what consists of small kernels; and how likely the pace is drawn anew for the next process. With one
+# process of four hurried, the two of a pair differ in 19 % of the pairs, as there.
+HURRIED_SPEEDUP = 1.09
+PACE_NS, PACE_REDRAWN = 1000.0, 0.5
 HOST_BYTES, LEAKED_BYTES_PER_CALL = 2**30, 2**24
 LAUNCHES_PER_STEP = 120
 IDLE_WATTS, BUSY_WATTS = 60.0, 200.0
@@ -54,6 +58,7 @@ class Weather:
 
     slowdown: float
     throttled: bool
+    hurried: bool
 
     @classmethod
     def at(cls, fake: Fake, series: str, order: int) -> Weather:
@@ -62,8 +67,18 @@ class Weather:
         straight = past.gauss(0, fake.drift) * order / DRIFT_PROCESSES
         wandering = sum(past.gauss(0, fake.drift) for _ in range(order)) / math.sqrt(DRIFT_PROCESSES)
         throttled = random.Random(f"{series}/throttling/{order}").random() < fake.throttled
+        hurried = _hurried(fake.hurried, series, order)
         slowdown = math.exp(straight + wandering) * (THROTTLED_SLOWDOWN if throttled else 1.0)
-        return cls(slowdown, throttled)
+        return cls(slowdown / (HURRIED_SPEEDUP if hurried else 1.0), throttled, hurried)
+
+
+def _hurried(share: float, series: str, order: int) -> bool:
+    """The device keeps its pace for some processes."""
+    past, hurried = random.Random(f"{series}/pace"), False
+    for number in range((order + 1) if share else 0):
+        if not number or past.random() < PACE_REDRAWN:
+            hurried = past.random() < share
+    return hurried
 
 
 class Speaker:
@@ -116,6 +131,7 @@ class Speaker:
             first_audible_seconds=wall_seconds,
             stages={name: measured.StageTime(s) for name, s in (stages | {measured.RESIDUAL: residual}).items()},
             sm_clock_mhz=self._clock_mhz(call),
+            pace_ns=PACE_NS / (HURRIED_SPEEDUP if self._weather.hurried else 1.0),
         )
 
     def _under_load(self) -> measured.Load:

@@ -40,6 +40,7 @@ class Load:
     duration_seconds: float | None = None
     warmup: float = 0.2
     again: str = "delivered"
+    ramp_seconds: float = 0.0
     patience_seconds: float = 60.0
     memory_gib: float | None = None
 
@@ -67,6 +68,7 @@ class Fake:
     spikes: float = 0.0
     spike_size: float = 0.5
     throttled: float = 0.0
+    hurried: float = 0.0
     leak: float = 0.0
     crashes: float = 0.0
     # By stack and place: how much more than usual it takes.

@@ -71,9 +71,9 @@ class Source(Protocol):
 class Listeners:
     """So many, each with one request at a time: the next one is due when the last was delivered, or played."""
 
-    def __init__(self, listeners: int, again: str) -> None:
+    def __init__(self, listeners: int, again: str, ramp_seconds: float = 0.0) -> None:
         self._again = again
-        self._waiting = [(0.0, listener) for listener in range(listeners)]
+        self._waiting = [(ramp_seconds * listener / listeners, listener) for listener in range(listeners)]
         self._asked = 0
 
     def due(self, now: float) -> Iterator[Call]:

@@ -62,7 +62,7 @@ class Counting:
         self._load = load
         requests, seconds = load.requests or 0, load.duration_seconds or 0.0
         self._first = max(listeners, math.ceil(load.warmup * requests))
-        self._began = load.warmup * seconds
+        self._began = (load.ramp_seconds if listeners else 0.0) + load.warmup * seconds
         self._ends = self._began + seconds
         self._counted: list[Call] = []
 
@@ -90,7 +90,7 @@ def level(engine: Engine, load: Load, kind: str, size: float, seed: int, prepare
         reason = f"{size:g} listeners need as many slots for keys and values, and memory holds {engine.slots}"
         return measured.Level(kind, size, reason=reason)
     closed = kind == CLOSED
-    source: Source = Listeners(round(size), load.again) if closed else Arrivals(size, seed)
+    source: Source = Listeners(round(size), load.again, load.ramp_seconds) if closed else Arrivals(size, seed)
     counting = Counting(load, round(size) if closed else 0)
     calls = run(engine, source, counting, prepare)
     ended = engine.now()
