@@ -88,6 +88,8 @@ def compared(given: Sequence[Side], *, allow_mismatch: bool, find: calibrate.Fin
         raise UsageError("there is nothing to compare with", mend="Give a baseline and then candidates, or one run")
     if not matches:
         raise UsageError("nothing is on both sides", mend="Name stacks, as in RUN:STACK; ttsbench show RUN lists them")
+    if mismatches:
+        matches = [(sides.of_other_devices(match), candidate) for match, candidate in matches]
     remarks = dict.fromkeys(remark for side in given for run in side.runs for remark in sides.remarks(run))
     lonely = [note for candidate in candidates for note in sides.lonely(candidate, baseline)]
     floors = find(baseline.runs[0])

@@ -19,6 +19,7 @@ from ttsbench.reports.comparison import Comparison
 from ttsbench.reports.metrics import Metric
 from ttsbench.reports.pairing import Pair, beside
 from ttsbench.scenarios import schema
+from ttsbench.scenarios.models import QUALITY
 from ttsbench.workspace import Workspace
 
 Tell = Callable[[str], None]
@@ -123,19 +124,24 @@ class Arena:
     def series(self, number: int) -> Iterator[Series]:
         """A fresh one: both sides start anew, since all processes of a fork server share its luck.
 
-        They import at the same time. Nothing is timed before both are there.
+        They import at the same time, unless they make references too: two models in fp32 may be more than a device
+        holds. Nothing is timed before both are there.
         """
         work = Work(self.work.scenario, (*self.work.overrides, *another_series(self.work, number)), self.work.only)
         folder = self.folder / f"series-{number}"
+        one_by_one = QUALITY in schema.load(work.scenario, work.overrides).measure.passes
         with ExitStack() as open_:
 
             def start(checkout: Checkout, name: str) -> Side:
                 python = self.pythons[checkout]
-                return open_.enter_context(remote.opened(checkout, python, work, folder / name, self.space, self.tell))
+                side = open_.enter_context(remote.opened(checkout, python, work, folder / name, self.space, self.tell))
+                if one_by_one:
+                    side.get_ready()
+                return side
 
             base: Side = remote.Stored(self.base) if isinstance(self.base, Run) else start(self.base, "base")
             head = start(self.head, "head")
-            for side in (base, head):
+            for side in () if one_by_one else (base, head):
                 side.get_ready()
             yield Series(base, head, self.tell)
 

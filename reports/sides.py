@@ -109,6 +109,12 @@ def named_after(side: Side, match: Match) -> Match:
     return match if side.stack else replace(match, candidate=f"{side.label}:{match.candidate}")
 
 
+def of_other_devices(match: Match) -> Match:
+    """The same, as far as figures of different machines or works may be laid beside each other at all."""
+    pairs = tuple(replace(pair, one_device=False) for pair in match.pairing.pairs)
+    return replace(match, pairing=replace(match.pairing, pairs=pairs))
+
+
 def lonely(candidate: Side, baseline: Side) -> list[str]:
     """What only one side has, in words."""
     ours, theirs = candidate.cells, baseline.cells

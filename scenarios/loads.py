@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from ttsbench.jobs import Load as LoadJob
 from ttsbench.scenarios.kinds import AsTuple, OneOf, Section, refused
@@ -72,6 +72,11 @@ class Load(Section):
         if self.ramp_seconds and not self.listeners:
             raise refused("ramp_seconds says how listeners come, and there are none; give listeners, or leave it out")
         return self
+
+    @model_serializer(mode="wrap")
+    def _told(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without a ramp as before there was one: such work is the same as that of older runs and calibrations."""
+        return {name: value for name, value in dump(self).items() if value or name != "ramp_seconds"}
 
     def chosen(self) -> LoadJob:
         """As a job carries it, the lightest level first."""

@@ -95,6 +95,22 @@ def test_named_stacks_of_two_runs(keep: Keep, walls: Walls) -> None:
         compare(before, f"{after}:lean")
 
 
+def at_pace(folder: Path, pace_ns: float) -> Path:
+    told = json.loads((folder / "run.json").read_text())
+    for utterance in (u for cell in told["cells"] for u in cell["utterances"]):
+        utterance["pace_ns"] = pace_ns
+    (folder / "run.json").write_text(json.dumps(told))
+    return folder
+
+
+def test_another_pace_makes_pairs_void_on_one_machine_and_says_nothing_of_two(keep: Keep, walls: Walls) -> None:
+    here = at_pace(keep("here", {"upstream": walls()}), 850.0)
+    again = at_pace(keep("again", {"upstream": walls(1.1)}), 1100.0)
+    there = at_pace(keep("there", {"upstream": walls(1.1)}, environment=OTHER_GPU), 1100.0)
+    assert compare(here, again) is ExitCode.INCONCLUSIVE
+    assert compare(here, there, allow_mismatch=True) is ExitCode.SLOWER
+
+
 def test_quality_that_failed_has_an_exit_code_of_its_own(keep: Keep, walls: Walls) -> None:
     before = keep("before", {"upstream": walls()})
     faster = keep("after", {"upstream": walls(0.8)}, faults=("text 0: no speech",))

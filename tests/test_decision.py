@@ -202,6 +202,7 @@ def test_a_device_at_two_paces_makes_a_pair_void(make_cell: MakeCell) -> None:
     assert beside(slow, fast).void
     assert not beside(slow, slow).void
     assert not beside(fast, fast).void
+    assert not replace(beside(fast, slow), one_device=False).void
 
 
 def test_a_pace_that_changed_for_one_utterance_or_is_not_known_makes_no_pair_void(make_cell: MakeCell) -> None:

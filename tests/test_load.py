@@ -91,6 +91,14 @@ class TestQueueing:
     def test_a_load_counts_when_all_listeners_have_come(self) -> None:
         found = at(CLOSED, 2, requests=None, duration_seconds=20.0, warmup=0.5, ramp_seconds=8.0)
         assert min(call.scheduled_seconds for call in found.calls) == pytest.approx(18.0, abs=2 * SERVICE)
+        found = at(CLOSED, 8, requests=20, ramp_seconds=60.0)
+        assert min(call.scheduled_seconds for call in found.calls) >= 60.0
+        assert len(found.calls) == 20
+
+    def test_the_memory_of_many_is_that_of_all_at_once(self) -> None:
+        once = load_cell.all_at_once(Load((8,), (), 1.0, 0.0, duration_seconds=9.0, ramp_seconds=60.0), 8)
+        calls = level(simulated(), once, CLOSED, 8, 0, lambda call: None).calls
+        assert [call.scheduled_seconds for call in calls[:8]] == [0.0] * 8
 
 
 class TestCoordinatedOmission:
@@ -331,6 +339,17 @@ MISTAKES = {
     f"listeners: [1], requests: 5, ramp_seconds: -1, {TARGETS}": "load.ramp_seconds: must be at least 0, not -1",
     f"rates: [1], requests: 5, ramp_seconds: 1, {TARGETS}": "ramp_seconds says how listeners come, and there are none",
 }
+
+
+@pytest.mark.parametrize(
+    ("ramp", "told"), [("", {}), (", ramp_seconds: 0", {}), (", ramp_seconds: 5", {"ramp_seconds": 5.0})]
+)
+def test_a_load_without_a_ramp_is_understood_as_before_there_were_any(
+    tmp_path: Path, ramp: str, told: dict[str, float]
+) -> None:
+    text = SCENARIO.replace("LOAD", f"listeners: [1], requests: 5{ramp}, {TARGETS}")
+    understood = parse(text, "my.yaml", tmp_path).understood()["workload"]["load"]
+    assert {name: value for name, value in understood.items() if name == "ramp_seconds"} == told
 
 
 @pytest.mark.parametrize(("given", "told"), MISTAKES.items())

@@ -88,12 +88,13 @@ def test_a_record_of_the_first_version_is_read() -> None:
     assert all(cell.quality == () for cell in run.cells)
 
 
-def test_listeners_of_older_runs_came_all_at_once(tmp_path: Path, make_run: Callable[..., Run]) -> None:
-    old = records.to_json(make_run(scenario_understood={"workload": {"load": {"listeners": [1]}}})) | {
-        "schema_version": 4
-    }
-    (tmp_path / "run.json").write_text(json.dumps(old))
-    assert records.read_run(tmp_path).scenario_understood["workload"]["load"]["ramp_seconds"] == 0.0
+@pytest.mark.parametrize("cells", [5, True, "x", [5], [{"utterances": 7}], [{"utterances": [7]}]])
+def test_an_old_record_that_is_broken_is_refused_in_words(
+    tmp_path: Path, make_run: Callable[..., Run], cells: Any
+) -> None:
+    (tmp_path / "run.json").write_text(json.dumps(records.to_json(make_run()) | {"schema_version": 4, "cells": cells}))
+    with pytest.raises(RecordError):
+        records.read_run(tmp_path)
 
 
 def test_paces_of_another_work_are_dropped(tmp_path: Path, make_run: Callable[..., Run]) -> None:

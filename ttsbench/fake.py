@@ -33,7 +33,7 @@ WALL, MEMORY, LAUNCHES = "wall", "memory", "launches"
 CLOCK_MHZ, THROTTLED_MHZ = 1980, 1500
 THROTTLED_SLOWDOWN = 1.25
 # An H200's, of what consists of small kernels; and how likely the pace is drawn anew for the next process. With one
-# process of four hurried, the two of a pair differ in 19 % of the pairs, as there.
+# process of four hurried, the two of a pair differ in 19 % of the pairs; there it was 17.
 HURRIED_SPEEDUP = 1.09
 PACE_NS, PACE_REDRAWN = 1000.0, 0.5
 HOST_BYTES, LEAKED_BYTES_PER_CALL = 2**30, 2**24

@@ -6,6 +6,7 @@ Torch is imported inside functions only, as in every cell.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -82,16 +83,19 @@ def asking(job: Job) -> Prepare:
     return prepare
 
 
+def all_at_once(load: Load, listeners: int) -> Load:
+    """One request of each counts, all under way together."""
+    return replace(load, requests=listeners, duration_seconds=None, warmup=0.0, ramp_seconds=0.0)
+
+
 def memory_pass(job: Job, pipeline: Pipeline, engine: Engine) -> measured.Memory:
     """Peaks over one request of each listener, at the largest number of them that ran."""
-    from dataclasses import replace
-
     from ttsbench.instruments import memory
 
     assert job.load is not None
     fitting = [n for n in job.load.listeners if engine.slots is None or n <= engine.slots]
     listeners = max(fitting, default=1)
-    once = replace(job.load, requests=listeners, duration_seconds=None, warmup=0.0)
+    once = all_at_once(job.load, listeners)
     settle(pipeline)
     with memory.measure(pipeline.device) as peaks:
         level(engine, once, CLOSED, listeners, job.seed, asking(job))

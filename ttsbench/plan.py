@@ -225,11 +225,13 @@ def job_seconds(job: Job) -> float:
 
 def load_seconds(load: Load, of_one: float) -> float:
     """All levels, each answered one request after the other, or as long as requests keep coming."""
-    levels = len(load.listeners) + len(load.rates)
+    levels, ramps = len(load.listeners) + len(load.rates), len(load.listeners) * load.ramp_seconds
     if load.duration_seconds is not None:
-        return levels * (1 + load.warmup) * load.duration_seconds + len(load.listeners) * load.ramp_seconds
+        return ramps + levels * (1 + load.warmup) * load.duration_seconds
     requests = (1 + load.warmup) * (load.requests or 0)
-    return levels * requests * of_one + sum(max(0.0, requests / rate - requests * of_one) for rate in load.rates)
+    return (
+        ramps + levels * requests * of_one + sum(max(0.0, requests / rate - requests * of_one) for rate in load.rates)
+    )
 
 
 def forward_seconds(job: Job, shape: Shape) -> float:

@@ -129,18 +129,17 @@ def _with_whole_references(data: Json) -> Json:
     return {**data, "scenario_understood": {**understood, "workload": told}}
 
 
-def _without_ramps_and_paces(data: Json) -> Json:
-    """Listeners all came at once. The pace was another work's, and partly the host's."""
-    understood = data.get("scenario_understood")
-    workload = understood.get("workload") if isinstance(understood, dict) else None
-    load = workload.get("load") if isinstance(workload, dict) else None
-    if isinstance(load, dict):
-        load.setdefault("ramp_seconds", 0.0)
-    for cell in data.get("cells") or ():
-        for utterance in cell.get("utterances") or () if isinstance(cell, dict) else ():
-            if isinstance(utterance, dict):
-                utterance.pop("pace_us", None)
+def _without_paces(data: Json) -> Json:
+    """They were another work's, and partly the host's."""
+    for cell in _objects(data.get("cells")):
+        for utterance in _objects(cell.get("utterances")):
+            utterance.pop("pace_us", None)
     return data
+
+
+def _objects(found: Any) -> list[Json]:
+    """Those of a list; whatever else stands there is refused when it is read."""
+    return [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
 
 
 # From the version a file was written in to the next; each takes and returns plain data.
@@ -151,7 +150,7 @@ MIGRATIONS: dict[int, Callable[[Json], Json]] = {
     },  # cells gained fields that may be missing
     2: lambda data: _with_whole_references({**data, "schema_version": 3}),  # and utterances may have a stream
     3: lambda data: {**data, "schema_version": 4},  # cells may have a load
-    4: lambda data: _without_ramps_and_paces({**data, "schema_version": 5}),
+    4: lambda data: _without_paces({**data, "schema_version": 5}),
 }
 
 

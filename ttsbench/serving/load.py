@@ -62,14 +62,17 @@ class Counting:
         self._load = load
         requests, seconds = load.requests or 0, load.duration_seconds or 0.0
         self._first = max(listeners, math.ceil(load.warmup * requests))
-        self._began = (load.ramp_seconds if listeners else 0.0) + load.warmup * seconds
+        self._all_there = load.ramp_seconds if listeners else 0.0
+        self._asked_since = 0
+        self._began = self._all_there + load.warmup * seconds
         self._ends = self._began + seconds
         self._counted: list[Call] = []
 
     def note(self, call: Call) -> None:
         """Decides, once and beforehand."""
         if self._load.requests is not None:
-            call.counted = self._first <= call.number < self._first + self._load.requests
+            call.counted = self._first <= self._asked_since < self._first + self._load.requests
+            self._asked_since += call.scheduled >= self._all_there
         else:
             call.counted = self._began <= call.scheduled < self._ends
         if call.counted:
