@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count, islice
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from ttsbench.reports.metrics import Metric
 from ttsbench.reports.pairing import Pair, beside
 from ttsbench.scenarios import schema
 from ttsbench.scenarios.models import QUALITY
+from ttsbench.scenarios.schema import Scenario
 from ttsbench.workspace import Workspace
 
 Tell = Callable[[str], None]
@@ -127,26 +128,26 @@ class Arena:
         They import at the same time, unless they make references too: two models in fp32 may be more than a device
         holds. Nothing is timed before both are there.
         """
-        work = Work(self.work.scenario, (*self.work.overrides, *another_series(self.work, number)), self.work.only)
+        scenario = schema.load(self.work.scenario, self.work.overrides)
+        work = replace(self.work, overrides=(*self.work.overrides, *another_series(scenario, number)))
         folder = self.folder / f"series-{number}"
-        one_by_one = QUALITY in schema.load(work.scenario, work.overrides).measure.passes
         with ExitStack() as open_:
 
             def start(checkout: Checkout, name: str) -> Side:
                 python = self.pythons[checkout]
-                side = open_.enter_context(remote.opened(checkout, python, work, folder / name, self.space, self.tell))
-                if one_by_one:
-                    side.get_ready()
-                return side
+                return open_.enter_context(remote.opened(checkout, python, work, folder / name, self.space, self.tell))
 
             base: Side = remote.Stored(self.base) if isinstance(self.base, Run) else start(self.base, "base")
+            if references := QUALITY in scenario.measure.passes:
+                base.get_ready()
             head = start(self.head, "head")
-            for side in () if one_by_one else (base, head):
-                side.get_ready()
+            if not references:
+                base.get_ready()
+            head.get_ready()
             yield Series(base, head, self.tell)
 
 
-def another_series(work: Work, number: int) -> tuple[str, ...]:
+def another_series(scenario: Scenario, number: int) -> tuple[str, ...]:
     """What the fake engine needs to be told; any other is another by itself."""
-    model = schema.load(work.scenario, work.overrides).model
+    model = scenario.model
     return (f"model.seed={model.seed + number}",) if model.family == FAKE else ()

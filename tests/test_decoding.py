@@ -209,9 +209,8 @@ def test_our_samplers_take_upstreams_token(make: Make, name: str, family: str, o
     ours, theirs = SAMPLERS[name](model), UpstreamSampler(model)
     random = torch.Generator().manual_seed(0)
     vocabulary = model.t3.speech_head.out_features
-    for case in range(
-        12 if name == "triton" and not ON_GPU else 60
-    ):  # as many as there are settings; interpreted, 0.2 s each
+    cases = 12 if name == "triton" and not ON_GPU else 60  # there are 12 settings; interpreted, a case takes 0.2 s
+    for case in range(cases):
         sampling = Sampling(
             temperature=(0.3, 0.8, 1.0, 2.0)[case % 4],
             repetition_penalty=(1.0, 1.2, 3.0)[case % 3],

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 STAGES = ("text", "voice", "prefill", "decode", "flow_encoder", "cfm", "vocoder", "copy_to_host", "watermark")
 RESIDUAL = "residual"
 # By how much the device's own pace may change before figures from before and after are no longer comparable.
-PACE_SPREAD_MAX = 0.05
+PACE_SPREAD_MAX = 0.03
 
 
 @dataclass(frozen=True)

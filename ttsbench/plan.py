@@ -229,9 +229,8 @@ def load_seconds(load: Load, of_one: float) -> float:
     if load.duration_seconds is not None:
         return ramps + levels * (1 + load.warmup) * load.duration_seconds
     requests = (1 + load.warmup) * (load.requests or 0)
-    return (
-        ramps + levels * requests * of_one + sum(max(0.0, requests / rate - requests * of_one) for rate in load.rates)
-    )
+    waits = sum(max(0.0, requests / rate - requests * of_one) for rate in load.rates)
+    return ramps + levels * requests * of_one + waits
 
 
 def forward_seconds(job: Job, shape: Shape) -> float:
