@@ -205,6 +205,17 @@ def test_a_device_at_two_paces_makes_a_pair_void(make_cell: MakeCell) -> None:
     assert not replace(beside(fast, slow), one_device=False).void
 
 
+@pytest.mark.parametrize(("one", "other"), [(1021.0, 1070.0), (846.0, 893.0)])
+def test_a_pace_that_differs_as_from_process_to_process_makes_no_pair_void(
+    make_cell: MakeCell, one: float, other: float
+) -> None:
+    assert not beside(at_pace(make_cell, one), at_pace(make_cell, other)).void
+
+
+def test_the_nearest_that_two_paces_of_an_h200_came_makes_a_pair_void(make_cell: MakeCell) -> None:
+    assert beside(at_pace(make_cell, 893.0), at_pace(make_cell, 1021.0)).void
+
+
 def test_a_pace_that_changed_for_one_utterance_or_is_not_known_makes_no_pair_void(make_cell: MakeCell) -> None:
     slow, changing = at_pace(make_cell, 1420.0, 1400.0, 1410.0), at_pace(make_cell, 1090.0, 1400.0, 1410.0)
     assert not beside(changing, slow).void
