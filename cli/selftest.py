@@ -51,9 +51,7 @@ SETTINGS = (
     Setting("drifting", replace(QUIET, drift=0.03), "and the machine's speed wanders by sd 3 % over 30 processes"),
     Setting("spiky", replace(QUIET, spikes=0.05), "and one call in 20 takes half as long again"),
     Setting("throttled", replace(QUIET, throttled=0.1), "and the clocks of one process in 10 are held back"),
-    Setting(
-        "two-paced", replace(QUIET, hurried=0.25), "and one process in 4 finds the device 9 % faster, as on an H200"
-    ),
+    Setting("two-paced", replace(QUIET, hurried=0.25), "and one call in 4 finds the device 9 % faster, as on an H200"),
     Setting(
         "noisy",
         NOISY,

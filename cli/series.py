@@ -87,7 +87,8 @@ def told(pair: Pair) -> str:
     if pair.void:
         return f"void: {pair.void[0]}"
     metric = next((m for m in (metrics.RTF, metrics.FORWARD) if m.of(pair.baseline[0]) is not None), metrics.RTF)
-    before, after = (metric.text(metric.of(cells[0])) for cells in (pair.baseline, pair.candidate))
+    counted = pair.at_one_pace
+    before, after = (metric.text(metric.of(cells[0])) for cells in (counted.baseline, counted.candidate))
     return f"{metric.label} {before} → {after}"
 
 

@@ -28,8 +28,9 @@ def beside(matches: Sequence[Match]) -> Table | None:
 
 def _sides(match: Match) -> Iterator[tuple[str, list[Cell]]]:
     at = f" ({match.point})" if match.point else ""
-    yield f"{match.baseline}{at}, baseline", [c for pair in match.pairing.pairs for c in pair.baseline if c.ok]
-    yield f"{match.candidate}{at}", [c for pair in match.pairing.pairs for c in pair.candidate if c.ok]
+    pairs = match.pairing.valid or match.pairing.pairs
+    yield f"{match.baseline}{at}, baseline", [c for pair in pairs for c in pair.baseline if c.ok]
+    yield f"{match.candidate}{at}", [c for pair in pairs for c in pair.candidate if c.ok]
 
 
 def _figures(cells: Sequence[Cell], shown: Sequence[Metric]) -> Iterator[str]:

@@ -8,9 +8,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ttsbench.measured import PACE_SPREAD_MAX, Guard
+from ttsbench.measured import Guard
 from ttsbench.records import Cell
-from ttsbench.reports import decision, statistics
+from ttsbench.reports import decision, paces, statistics
 from ttsbench.reports.metrics import Metric
 
 CLOCK_SPREAD_MAX = 0.03
@@ -33,10 +33,23 @@ class Pair:
         spoiled = tuple(f"{side}: {reason}" for side, cells in sides for cell in cells for reason in spoiled_by(cell))
         return spoiled or tuple(self._at_two_paces())
 
+    @functools.cached_property
+    def at_one_pace(self) -> Pair:
+        """What of it can be compared, where the device changed its own speed. A call without a time hides nowhere."""
+        if not self.one_device or any(map(_broken, (*self.candidate, *self.baseline))):
+            return self
+        candidate, baseline = paces.alike(self.candidate, self.baseline)
+        return Pair(candidate, baseline)
+
+    @property
+    def utterances(self) -> int:
+        """Of both sides."""
+        return sum(len(cell.utterances) for cell in (*self.candidate, *self.baseline))
+
     def _at_two_paces(self) -> Iterator[str]:
         """A device that was faster for one side than for the other, by work that is the same for both."""
-        before, after = _pace(self.baseline), _pace(self.candidate)
-        if self.one_device and before and after and max(before, after) / min(before, after) - 1 > PACE_SPREAD_MAX:
+        if not self.at_one_pace.candidate:
+            before, after = _pace(self.baseline), _pace(self.candidate)
             yield f"the device was at two paces: the same kernel took {before:.0f} ns at the baseline, then {after:.0f}"
 
     def difference(self, metric: Metric) -> float:
@@ -50,11 +63,9 @@ def _middle(metric: Metric, cells: Sequence[Cell]) -> float | None:
     return None if None in values else statistics.median(values)
 
 
-def _pace(cells: Sequence[Cell]) -> float | None:
-    """The device's while most of their utterances were spoken; a change in between is the median's to bear."""
-    paces = [u.pace_ns for cell in cells for u in cell.utterances]
-    known = [pace for pace in paces if pace is not None]
-    return statistics.median(known) if known else None
+def _pace(cells: Sequence[Cell]) -> float:
+    """The device's while most of their utterances were spoken."""
+    return statistics.median(u.pace_ns for cell in cells for u in cell.utterances) or math.nan
 
 
 def _broken(cell: Cell) -> bool:
@@ -77,8 +88,14 @@ class Pairing:
 
     @functools.cached_property
     def valid(self) -> tuple[Pair, ...]:
-        """Those that count."""
-        return tuple(pair for pair in self.pairs if not pair.void)
+        """Those that count, with what of them can be compared."""
+        return tuple(pair.at_one_pace for pair in self.pairs if not pair.void)
+
+    @property
+    def left_out(self) -> tuple[int, int]:
+        """Utterances of pairs that count which were spoken at another pace than the rest, and of how many."""
+        spoken = sum(pair.utterances for pair in self.pairs if not pair.void)
+        return spoken - sum(pair.utterances for pair in self.valid), spoken
 
     @property
     def void(self) -> tuple[Pair, ...]:

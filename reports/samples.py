@@ -13,7 +13,8 @@ from ttsbench.reports.rows import Rows, as_csv
 
 UTTERANCE_FIELDS = (
     "text_index", "repeat", "seed", "wall_seconds", "audio_seconds", "rtf", "tokens", "tokens_sha256",
-    "first_sample_seconds", "first_playable_seconds", "first_audible_seconds", "sm_clock_mhz", "pace_ns",
+    "first_sample_seconds", "first_playable_seconds", "first_audible_seconds", "sm_clock_mhz",
+    "pace_before_ns", "pace_ns",
 )  # fmt: skip
 FORWARD_FIELDS = (
     "rows", "positions", "steps", "repeat", "wall_seconds", "host_seconds", "device_seconds", "tokens_per_second",

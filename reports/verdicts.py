@@ -204,6 +204,8 @@ def reasons(one: Compared) -> list[str]:
     told += [f"{change.count.label}: {change.reason}" for change in one.found.counts if change.reason]
     void = list(dict.fromkeys(reason for pair in one.match.pairing.void for reason in pair.void))
     told += [f"{len(one.match.pairing.void)} pairs are void: {'; '.join(void[:REASONS_MAX])}"] if void else []
+    left_out, spoken = one.match.pairing.left_out
+    told += [f"{left_out} of {spoken} utterances do not count: the device was at another pace"] if left_out else []
     return told + [f"quality failed: {fault}" for fault in one.faults]
 
 

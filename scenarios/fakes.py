@@ -25,7 +25,7 @@ class FakeEngine(Section):
     spikes: Portion = Field(default=0.0, description="share of calls that something holds up")
     spike_size: NonNegative = Field(default=0.5, description="how much longer those take")
     throttled: Portion = Field(default=0.0, description="share of processes whose clocks are held back")
-    hurried: Portion = Field(default=0.0, description="share of processes that find the device at its faster pace")
+    hurried: Portion = Field(default=0.0, description="share of calls that find the device at its faster pace")
     leak: NonNegative = Field(default=0.0, description="how much longer each call takes than the one before it")
     crashes: Portion = Field(default=0.0, description="share of processes that are killed")
     planted: dict[str, dict[Annotated[str, OneOf(PLANTED_PLACES)], Planted]] = Field(

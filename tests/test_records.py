@@ -101,7 +101,7 @@ def test_paces_of_another_work_are_dropped(tmp_path: Path, make_run: Callable[..
     old = records.to_json(make_run()) | {"schema_version": 4}
     for utterance in (u for cell in old["cells"] for u in cell["utterances"]):
         utterance["pace_us"] = 7.2
-        del utterance["pace_ns"]
+        del utterance["pace_ns"], utterance["pace_before_ns"]
     (tmp_path / "run.json").write_text(json.dumps(old))
     read = [u.pace_ns for cell in records.read_run(tmp_path).cells for u in cell.utterances]
     assert set(read) == {None}

@@ -83,16 +83,21 @@ def test_pairs_of_two_paces_do_not_count_and_so_a_change_is_found_more_often(mon
         return selftest.outcome(two_paced, effect, 60).share(verdict)
 
     same, slower = share(0.0, Verdict.SAME), share(0.05, Verdict.SLOWER)
-    monkeypatch.setattr("ttsbench.reports.pairing._pace", lambda cells: None)
+    monkeypatch.setattr("ttsbench.reports.paces.alike", lambda candidate, baseline: (candidate, baseline))
     assert same > share(0.0, Verdict.SAME) + 0.15
     assert slower > share(0.05, Verdict.SLOWER) + 0.15
 
 
-def test_a_devices_pace_lasts_for_some_processes() -> None:
-    paces = [fake.Weather.at(Fake(hurried=0.25), "series", order).hurried for order in range(400)]
-    assert 0.15 < sum(paces) / 400 < 0.35
-    changes = sum(before != after for before, after in pairwise(paces)) / 399
-    assert 0.12 < changes < 0.26
+def test_a_devices_pace_lasts_for_some_calls_and_processes() -> None:
+    processes = [fake.Weather.at(Fake(hurried=0.25), "series", order, 5).hurried for order in range(200)]
+    paces = [hurried for process in processes for hurried in process]
+    assert len(paces) == 200 * (5 + 1)
+    assert 0.15 < sum(paces) / len(paces) < 0.35
+    within = [before != after for process in processes for before, after in pairwise(process)]
+    between = [one[-1] != other[0] for one, other in pairwise(processes)]
+    assert 0.06 < sum(within) / len(within) < 0.18
+    assert 0.1 < sum(between) / len(between) < 0.3
+    assert fake.Weather.at(Fake(hurried=0.25), "series", 7, 5).hurried == processes[7]
 
 
 def test_it_meets_what_is_promised_in_short() -> None:

@@ -32,10 +32,10 @@ STAGE_SHARES = {
 WALL, MEMORY, LAUNCHES = "wall", "memory", "launches"
 CLOCK_MHZ, THROTTLED_MHZ = 1980, 1500
 THROTTLED_SLOWDOWN = 1.25
-# An H200's, of what consists of small kernels; and how likely the pace is drawn anew for the next process. With one
-# process of four hurried, the two of a pair differ in 19 % of the pairs; there it was 17.
+# An H200's, of what consists of small kernels; and how likely the pace is drawn anew before a process and before a
+# call, so that with a share of a quarter one call in nine is at another pace than the one before it.
 HURRIED_SPEEDUP = 1.09
-PACE_NS, PACE_REDRAWN = 1000.0, 0.5
+PACE_NS, PACE_REDRAWN, PACE_REDRAWN_BY_CALL = 1000.0, 0.5, 0.3
 HOST_BYTES, LEAKED_BYTES_PER_CALL = 2**30, 2**24
 LAUNCHES_PER_STEP = 120
 IDLE_WATTS, BUSY_WATTS = 60.0, 200.0
@@ -58,27 +58,39 @@ class Weather:
 
     slowdown: float
     throttled: bool
-    hurried: bool
+    # Whether the device is at its faster pace: as the process begins, then at each call.
+    hurried: tuple[bool, ...]
 
     @classmethod
-    def at(cls, fake: Fake, series: str, order: int) -> Weather:
+    def at(cls, fake: Fake, series: str, order: int, calls: int) -> Weather:
         """The machine's state when so many processes of the series have run; all share one past."""
         past = random.Random(f"{series}/drift")
         straight = past.gauss(0, fake.drift) * order / DRIFT_PROCESSES
         wandering = sum(past.gauss(0, fake.drift) for _ in range(order)) / math.sqrt(DRIFT_PROCESSES)
         throttled = random.Random(f"{series}/throttling/{order}").random() < fake.throttled
-        hurried = _hurried(fake.hurried, series, order)
         slowdown = math.exp(straight + wandering) * (THROTTLED_SLOWDOWN if throttled else 1.0)
-        return cls(slowdown / (HURRIED_SPEEDUP if hurried else 1.0), throttled, hurried)
+        return cls(slowdown, throttled, _hurried(fake.hurried, series, order, calls))
+
+    def speedup(self, call: int) -> float:
+        """The device's own, at a call; under load it stays as it is from the last one on."""
+        return HURRIED_SPEEDUP if self.hurried[min(call + 1, len(self.hurried) - 1)] else 1.0
+
+    def pace_ns(self, call: int) -> float:
+        """As it is right after a call; the one before the first is -1."""
+        return PACE_NS / self.speedup(call)
 
 
-def _hurried(share: float, series: str, order: int) -> bool:
-    """The device keeps its pace for some processes."""
-    past, hurried = random.Random(f"{series}/pace"), False
-    for number in range((order + 1) if share else 0):
-        if not number or past.random() < PACE_REDRAWN:
-            hurried = past.random() < share
-    return hurried
+def _hurried(share: float, series: str, order: int, calls: int) -> tuple[bool, ...]:
+    """The device keeps its pace for some calls, or processes."""
+    if not share:
+        return (False,) * (calls + 1)
+    past = random.Random(f"{series}/pace")
+    paces: list[bool] = []
+    for number in range((order + 1) * (calls + 1)):
+        redrawn = PACE_REDRAWN_BY_CALL if number % (calls + 1) else PACE_REDRAWN
+        drawn, hurried = past.random(), past.random() < share
+        paces.append(hurried if not number or drawn < redrawn else paces[-1])
+    return tuple(paces[-calls - 1 :])
 
 
 class Speaker:
@@ -89,13 +101,14 @@ class Speaker:
         self._job, self._fake = job, job.fake
         self._random = random.Random(f"{job.model_seed}/{job.id}/{job.order}")
         self._planted: Mapping[str, float] = self._fake.planted.get(job.stack, {})
-        self._weather = Weather.at(self._fake, str(job.model_seed), job.order)
+        self._calls = job.repeats * len(job.texts)
+        self._weather = Weather.at(self._fake, str(job.model_seed), job.order, self._calls)
         self._of_process = self._weather.slowdown * math.exp(self._random.gauss(0, self._fake.process_noise))
         self.crashes = self._random.random() < self._fake.crashes
 
     def speak(self) -> Found:
         """All passes."""
-        job, calls = self._job, range(self._job.repeats * len(self._job.texts))
+        job, calls = self._job, range(self._calls)
         found: Found = {
             "utterances": () if job.load else tuple(self._utterance(call) for call in calls),
             "load": self._under_load() if job.load else None,
@@ -113,7 +126,7 @@ class Speaker:
         repeat, text_index = divmod(call, len(self._job.texts))
         seed = utterance_seed(self._job, text_index, repeat)
         tokens = self._tokens(text_index)
-        slowdown = self._of_process * self._of_call(call) * self._more(WALL)
+        slowdown = self._of_process * self._of_call(call) / self._weather.speedup(call) * self._more(WALL)
         usual = self._fake.rtf * tokens / TOKENS_PER_AUDIO_SECOND * slowdown
         stages = {name: usual * share * self._more(name) for name, share in STAGE_SHARES.items()}
         residual = usual * (1 - sum(STAGE_SHARES.values()))
@@ -131,7 +144,8 @@ class Speaker:
             first_audible_seconds=wall_seconds,
             stages={name: measured.StageTime(s) for name, s in (stages | {measured.RESIDUAL: residual}).items()},
             sm_clock_mhz=self._clock_mhz(call),
-            pace_ns=PACE_NS / (HURRIED_SPEEDUP if self._weather.hurried else 1.0),
+            pace_before_ns=self._weather.pace_ns(call - 1),
+            pace_ns=self._weather.pace_ns(call),
         )
 
     def _under_load(self) -> measured.Load:

@@ -76,9 +76,15 @@ class Utterance:
     first_audible_seconds: float | None
     stages: dict[str, StageTime]
     sm_clock_mhz: int | None = None
-    # Of a kernel in work that is always the same, right after it.
+    # Of a kernel in work that is always the same, right before it and right after it.
+    pace_before_ns: float | None = None
     pace_ns: float | None = None
     stream: Streamed | None = None
+
+    @property
+    def paces_ns(self) -> tuple[float, ...]:
+        """The device's own, those that are known."""
+        return tuple(pace for pace in (self.pace_before_ns, self.pace_ns) if pace is not None)
 
     @property
     def rtf(self) -> float:

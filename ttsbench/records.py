@@ -29,7 +29,7 @@ from ttsbench.measured import (
     Voice,
 )
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 # An utterance takes 1 to 2 kB. What is larger is refused unread: parsed, it would take ten times as much memory.
 RECORD_BYTES_MAX = 64 * 1024 * 1024
 
@@ -151,6 +151,7 @@ MIGRATIONS: dict[int, Callable[[Json], Json]] = {
     2: lambda data: _with_whole_references({**data, "schema_version": 3}),  # and utterances may have a stream
     3: lambda data: {**data, "schema_version": 4},  # cells may have a load
     4: lambda data: _without_paces({**data, "schema_version": 5}),
+    5: lambda data: {**data, "schema_version": 6},  # utterances may have a pace before them
 }
 
 
