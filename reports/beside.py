@@ -28,7 +28,7 @@ def beside(matches: Sequence[Match]) -> Table | None:
 
 def _sides(match: Match) -> Iterator[tuple[str, list[Cell]]]:
     at = f" ({match.point})" if match.point else ""
-    pairs = match.pairing.valid or match.pairing.pairs
+    pairs = match.pairing.compared or match.pairing.pairs
     yield f"{match.baseline}{at}, baseline", [c for pair in pairs for c in pair.baseline if c.ok]
     yield f"{match.candidate}{at}", [c for pair in pairs for c in pair.candidate if c.ok]
 

@@ -121,7 +121,10 @@ def _compared(
     shown = only or gating([*ours, *theirs])
     differences = {metric.name: [pair.difference(metric) for pair in pairing.valid] for metric in shown}
     thresholds = {name: decision.threshold(floors.get(name)) for name in differences}
-    steady = {"candidate": steadiness(ours), "baseline": steadiness(theirs)}
+    steady = {
+        "candidate": steadiness([cell for pair in pairing.compared for cell in pair.candidate]),
+        "baseline": steadiness([cell for pair in pairing.compared for cell in pair.baseline]),
+    }
     judgements = decide(differences, thresholds)
     if reason := _objection(pairing, steady):
         judgements = {name: withheld(judgement, reason) for name, judgement in judgements.items()}

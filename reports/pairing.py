@@ -53,8 +53,9 @@ class Pair:
             yield f"the device was at two paces: the same kernel took {before:.0f} ns at the baseline, then {after:.0f}"
 
     def difference(self, metric: Metric) -> float:
-        """d = ln(candidate ÷ baseline), each the median of its process's utterances."""
-        return decision.log_ratio(_middle(metric, self.candidate), _middle(metric, self.baseline))
+        """d = ln(candidate ÷ baseline), each the median of its process's utterances, as far as they can be compared."""
+        pair = self.at_one_pace
+        return decision.log_ratio(_middle(metric, pair.candidate), _middle(metric, pair.baseline))
 
 
 def _middle(metric: Metric, cells: Sequence[Cell]) -> float | None:
@@ -88,14 +89,19 @@ class Pairing:
 
     @functools.cached_property
     def valid(self) -> tuple[Pair, ...]:
-        """Those that count, with what of them can be compared."""
-        return tuple(pair.at_one_pace for pair in self.pairs if not pair.void)
+        """Those that count."""
+        return tuple(pair for pair in self.pairs if not pair.void)
+
+    @property
+    def compared(self) -> tuple[Pair, ...]:
+        """What of those that count has speeds that can be compared."""
+        return tuple(pair.at_one_pace for pair in self.valid)
 
     @property
     def left_out(self) -> tuple[int, int]:
         """Utterances of pairs that count which were spoken at another pace than the rest, and of how many."""
-        spoken = sum(pair.utterances for pair in self.pairs if not pair.void)
-        return spoken - sum(pair.utterances for pair in self.valid), spoken
+        spoken = sum(pair.utterances for pair in self.valid)
+        return spoken - sum(pair.utterances for pair in self.compared), spoken
 
     @property
     def void(self) -> tuple[Pair, ...]:

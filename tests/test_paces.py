@@ -9,7 +9,9 @@ from dataclasses import replace
 import pytest
 
 from ttsbench.records import Cell
-from ttsbench.reports import metrics, paces
+from ttsbench.reports import comparison, metrics, paces
+from ttsbench.reports.decision import Verdict
+from ttsbench.reports.exact import Change
 from ttsbench.reports.pairing import Pairing, beside, pair_up
 
 SLOW, FAST = 1056.0, 880.0
@@ -54,7 +56,7 @@ def test_a_restless_device_is_compared_at_the_pace_that_both_sides_had_most(spok
     assert seconds(pair.at_one_pace.candidate) == [0.39, 0.391]
     pairing = Pairing((pair,))
     assert pairing.left_out == (4, 8)
-    assert math.exp(pairing.valid[0].difference(metrics.RTF)) == pytest.approx(0.3905 / 0.3705)
+    assert math.exp(pair.difference(metrics.RTF)) == pytest.approx(0.3905 / 0.3705)
 
 
 def test_an_utterance_in_which_the_device_changed_its_pace_is_at_none(spoken: Callable[..., Cell]) -> None:
@@ -107,3 +109,13 @@ def test_pairs_of_the_same_speeds_stay_as_they_are(spoken: Callable[..., Cell]) 
     assert len(pairing.valid) == 3
     assert pairing.left_out == (12, 18)
     assert all(pair.difference(metrics.RTF) == 0 for pair in pairing.valid)
+
+
+def test_what_is_counted_is_counted_over_all_utterances(spoken: Callable[..., Cell]) -> None:
+    """Half of the utterances have half of the tokens, which is no change of the code."""
+    calm = [spoken((FAST, FAST, 0.37), (FAST, FAST, 0.37), process=n) for n in range(5)]
+    restless = [*calm[:2], *(spoken((SLOW, SLOW, 0.41), (FAST, FAST, 0.37), process=n) for n in range(2, 5))]
+    found = comparison.whole(pair_up(restless, calm))
+    assert found.judgements["rtf"].verdict is Verdict.SAME
+    [tokens] = [change for change in found.counts if change.count.name == "tokens"]
+    assert (tokens.change, tokens.reason) == (Change.EQUAL, "")
