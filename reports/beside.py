@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from ttsbench.records import Cell
 from ttsbench.reports import metrics, tables
@@ -18,24 +19,36 @@ TITLE = "Memory and quality beside speed"
 
 def beside(matches: Sequence[Match]) -> Table | None:
     """A row per side: speed, memory, then quality against fp32 upstream, of several texts the worst."""
-    sides = [(label, cells) for match in matches for label, cells in _sides(match)]
-    shown = [metric for metric in FIGURES if any(metric.of(cell) is not None for _, cells in sides for cell in cells)]
-    judged = any(cell.quality for _, cells in sides for cell in cells)
+    sides = [side for match in matches for side in _sides(match)]
+    shown = [metric for metric in FIGURES if any(metric.of(cell) is not None for side in sides for cell in side.cells)]
+    judged = any(cell.quality for side in sides for cell in side.cells)
     columns = ("stack", *(metric.label for metric in shown), *(label for label, *_ in tables.QUALITY if judged))
-    rows = dict.fromkeys((name, *_figures(cells, shown), *(_quality(cells) if judged else ())) for name, cells in sides)
+    rows = dict.fromkeys(
+        (side.label, *_figures(side, shown), *(_quality(side.cells) if judged else ())) for side in sides
+    )
     return Table(TITLE, columns, tuple(rows), tuple(_changes(matches))) if len(columns) > 1 else None
 
 
-def _sides(match: Match) -> Iterator[tuple[str, list[Cell]]]:
+@dataclass(frozen=True)
+class _Side:
+    """All that ran of it, and what speeds are taken of."""
+
+    label: str
+    cells: list[Cell]
+    at_one_pace: list[Cell]
+
+
+def _sides(match: Match) -> Iterator[_Side]:
     at = f" ({match.point})" if match.point else ""
-    pairs = match.pairing.compared or match.pairing.pairs
-    yield f"{match.baseline}{at}, baseline", [c for pair in pairs for c in pair.baseline if c.ok]
-    yield f"{match.candidate}{at}", [c for pair in pairs for c in pair.candidate if c.ok]
+    for label, side in ((f"{match.baseline}{at}, baseline", "baseline"), (f"{match.candidate}{at}", "candidate")):
+        cells = [cell for pair in match.pairing.pairs for cell in getattr(pair, side) if cell.ok]
+        counted = [cell for pair in match.pairing.at_one_pace for cell in getattr(pair, side)]
+        yield _Side(label, cells, counted or cells)
 
 
-def _figures(cells: Sequence[Cell], shown: Sequence[Metric]) -> Iterator[str]:
+def _figures(side: _Side, shown: Sequence[Metric]) -> Iterator[str]:
     for metric in shown:
-        middle = estimate(metric.of(cell) for cell in cells)
+        middle = estimate(metric.of(cell) for cell in (side.at_one_pace if metric.spoken else side.cells))
         yield metric.text(middle.median if middle else None)
 
 

@@ -6,9 +6,10 @@ Pure functions over records. `whole` judges what lies there; `so_far` judges a s
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from ttsbench.measured import PACE_SPREAD_MAX
 from ttsbench.records import Cell
 from ttsbench.reports import decision, exact, loads, metrics
 from ttsbench.reports.decision import Judgement, Verdict
@@ -122,8 +123,8 @@ def _compared(
     differences = {metric.name: [pair.difference(metric) for pair in pairing.valid] for metric in shown}
     thresholds = {name: decision.threshold(floors.get(name)) for name in differences}
     steady = {
-        "candidate": steadiness([cell for pair in pairing.compared for cell in pair.candidate]),
-        "baseline": steadiness([cell for pair in pairing.compared for cell in pair.baseline]),
+        "candidate": steadiness([cell for pair in pairing.at_one_pace for cell in pair.candidate]),
+        "baseline": steadiness([cell for pair in pairing.at_one_pace for cell in pair.baseline]),
     }
     judgements = decide(differences, thresholds)
     if reason := _objection(pairing, steady):
@@ -141,4 +142,13 @@ def _objection(pairing: Pairing, steady: Mapping[str, Steadiness]) -> str:
     if pairing.unpaired:
         return f"{len(pairing.unpaired)} processes of one side have none beside them on the other"
     told = [f"the {side} is not steady: {found.unsteady}" for side, found in steady.items() if found.unsteady]
-    return "; ".join(told)
+    return "; ".join([*told, *_slowed_down(pairing)])
+
+
+def _slowed_down(pairing: Pairing) -> Iterator[str]:
+    """A side that the device is slower for, time and again: then it may be what that side does to the device."""
+    if any(pairing.left_out):
+        found = decision.judge([pair.pace_difference for pair in pairing.valid], PACE_SPREAD_MAX)
+        if found.verdict in decision.DIFFERENT:
+            side = "candidate" if found.verdict is Verdict.SLOWER else "baseline"
+            yield f"the device itself was slower for the {side}, {max(found.ratio, 1 / found.ratio):.2f}× on average"

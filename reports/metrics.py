@@ -25,6 +25,8 @@ class Metric:
     of: Callable[[Cell], float | None]
     scale: float = 1.0
     digits: int = 3
+    # Of single utterances, each of which the device spoke at some pace of its own.
+    spoken: bool = False
 
     def text(self, value: float | None) -> str:
         """As it stands in a table."""
@@ -95,8 +97,10 @@ VOCODER_CALLS = Metric(
     over_utterances(lambda u: None if u.stream is None else float(len(u.stream.chunks))),
     digits=0,
 )
-RTF = Metric("rtf", "RTF", over_utterances(lambda u: u.rtf))
-TTFA = Metric("first_playable_seconds", "TTFA ms", over_utterances(lambda u: u.first_playable_seconds), 1e3, 0)
+RTF = Metric("rtf", "RTF", over_utterances(lambda u: u.rtf), spoken=True)
+TTFA = Metric(
+    "first_playable_seconds", "TTFA ms", over_utterances(lambda u: u.first_playable_seconds), 1e3, 0, spoken=True
+)
 DECODE = Metric("decode_seconds_per_token", "ms/token", over_utterances(decode_seconds_per_token), 1e3, 2)
 S3GEN = Metric("s3gen_seconds", "S3Gen ms", over_utterances(s3gen_seconds), 1e3, 0)
 PEAK_MEMORY = Metric("peak_memory_bytes", "peak GiB", _peak_memory, 1 / 2**30, 2)

@@ -1,70 +1,112 @@
 """Which utterances of two sides may be laid beside each other: those spoken while the device was at the same pace.
 
-A device that changes its own speed does so in the middle of processes too. On an H200 at a restless time the two
-processes of a pair, of three utterances each, had one at the same pace in 14 pairs of 19, and most of theirs in 10.
+A device that changes its own speed does so in the middle of processes too, for some utterances of one and none of the
+other. What is told by a chain of kernels differs from stack to stack as much as from speed to speed, so this is about
+two sides of the same stack.
 """
 
 from __future__ import annotations
 
-import itertools
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from ttsbench.measured import PACE_SPREAD_MAX, Utterance
 from ttsbench.records import Cell
 
 Cells = tuple[Cell, ...]
+# How often something was spoken: by text, then by repeat.
+Spoken = dict[int, list[int]]
+# Of one, a single spike would be all that is known of a process. With three, a gate of eight utterances a process
+# leaves 9 % of A/A comparisons open on a restless device (`selftest`, two-paced), with two 1 %.
+UTTERANCES_MIN = 2
 
 
 @dataclass(frozen=True)
 class Speed:
-    """One of those that the device was at, by its least and greatest pace."""
+    """One that the device may have been at: no wider than processes at the same speed differ by."""
 
     low_ns: float
-    high_ns: float
 
     def of(self, utterance: Utterance) -> bool:
         """Whether it was so before and after the utterance; one in the middle of which it changed is of no speed."""
-        return bool(utterance.paces_ns) and all(self.low_ns <= pace <= self.high_ns for pace in utterance.paces_ns)
+        high_ns = self.low_ns * (1 + PACE_SPREAD_MAX)
+        return bool(utterance.paces_ns) and all(self.low_ns <= pace <= high_ns for pace in utterance.paces_ns)
 
-    def texts(self, cells: Iterable[Cell]) -> Counter[int]:
-        """How often each text was spoken at it."""
-        return Counter(u.text_index for cell in cells for u in cell.utterances if self.of(u))
+    def shared(self, candidate: Cells, baseline: Cells) -> Shared:
+        """What both sides spoke at it, each text as often on one as on the other, the same repeats where possible."""
+        ours, theirs = self._spoken(candidate), self._spoken(baseline)
+        return Shared(self, {text: _alike(ours[text], theirs[text]) for text in ours.keys() & theirs.keys()})
+
+    def _spoken(self, cells: Cells) -> Spoken:
+        found: Spoken = defaultdict(list)
+        for cell in cells:
+            for utterance in filter(self.of, cell.utterances):
+                found[utterance.text_index].append(utterance.repeat)
+        return found
+
+
+@dataclass(frozen=True)
+class Shared:
+    """Of each text the repeats that count, on the candidate's side and on the baseline's."""
+
+    speed: Speed
+    repeats: Mapping[int, tuple[list[int], list[int]]]
+
+    @property
+    def utterances(self) -> int:
+        """On each side."""
+        return sum(len(ours) for ours, _ in self.repeats.values())
+
+    def of(self, cells: Cells, side: int) -> Iterator[Cell]:
+        """One side's processes with what counts; one that has nothing of it is left out."""
+        left = {text: list(sides[side]) for text, sides in self.repeats.items()}
+        for cell in cells:
+            kept = tuple(u for u in cell.utterances if self.speed.of(u) and _taken(left, u))
+            if kept:
+                yield replace(cell, utterances=kept)
+
+
+def _taken(left: Spoken, utterance: Utterance) -> bool:
+    repeats = left.get(utterance.text_index, [])
+    if utterance.repeat not in repeats:
+        return False
+    repeats.remove(utterance.repeat)
+    return True
+
+
+def _alike(ours: list[int], theirs: list[int]) -> tuple[list[int], list[int]]:
+    """As many of one as of the other: first the repeats, and so the seeds, that both have, then the earliest."""
+    both, count = Counter(ours) & Counter(theirs), min(len(ours), len(theirs))
+    mine, yours = ([*both.elements(), *sorted((Counter(side) - both).elements())] for side in (ours, theirs))
+    return mine[:count], yours[:count]
 
 
 def alike(candidate: Cells, baseline: Cells) -> tuple[Cells, Cells]:
-    """Both sides with what was spoken at one speed, each text as often on one as on the other; empty where nothing was.
+    """Both sides with what was spoken at one speed; empty where that is too little, or lacks a text that both have.
 
     All that there is, where the device kept its pace or a side does not know it.
     """
-    speeds = _speeds(_paces((*candidate, *baseline)))
-    if len(speeds) < 2 or not _paces(candidate) or not _paces(baseline):
+    ours, theirs = of(candidate), of(baseline)
+    known = sorted({*ours, *theirs})
+    if not ours or not theirs or known[-1] <= known[0] * (1 + PACE_SPREAD_MAX):
         return candidate, baseline
-    shared = {speed: speed.texts(candidate) & speed.texts(baseline) for speed in speeds}
-    best = max(shared, key=lambda speed: shared[speed].total())
-    return tuple(_spoken(candidate, best, shared[best])), tuple(_spoken(baseline, best, shared[best]))
+    texts = _texts(candidate) & _texts(baseline)
+    found = [Speed(pace).shared(candidate, baseline) for pace in known]
+    best = max(found, key=lambda shared: (len(shared.repeats), shared.utterances))
+    if best.repeats.keys() != texts or best.utterances < min(UTTERANCES_MIN, _spoken(candidate), _spoken(baseline)):
+        return (), ()
+    return tuple(best.of(candidate, 0)), tuple(best.of(baseline, 1))
 
 
-def _paces(cells: Iterable[Cell]) -> list[float]:
-    return sorted(pace for cell in cells for utterance in cell.utterances for pace in utterance.paces_ns)
+def of(cells: Iterable[Cell]) -> list[float]:
+    """All that were read, in nanoseconds a kernel."""
+    return [pace for cell in cells for utterance in cell.utterances for pace in utterance.paces_ns]
 
 
-def _speeds(paces: Sequence[float]) -> tuple[Speed, ...]:
-    """Paces in their order, parted where the next is further off than a speed is wide."""
-    parted = [n for n in range(1, len(paces)) if paces[n] / paces[n - 1] - 1 > PACE_SPREAD_MAX]
-    ends = (0, *parted, len(paces))
-    return tuple(Speed(paces[a], paces[b - 1]) for a, b in itertools.pairwise(ends) if b > a)
+def _texts(cells: Cells) -> set[int]:
+    return {utterance.text_index for cell in cells for utterance in cell.utterances}
 
 
-def _spoken(cells: Cells, speed: Speed, texts: Counter[int]) -> Iterator[Cell]:
-    """The first so many of each text at a speed; a process that has none is left out."""
-    left = texts.copy()
-    for cell in cells:
-        kept = []
-        for utterance in cell.utterances:
-            if speed.of(utterance) and left[utterance.text_index]:
-                left[utterance.text_index] -= 1
-                kept.append(utterance)
-        if kept:
-            yield replace(cell, utterances=tuple(kept))
+def _spoken(cells: Cells) -> int:
+    return sum(len(cell.utterances) for cell in cells)

@@ -36,7 +36,9 @@ class Pair:
     @functools.cached_property
     def at_one_pace(self) -> Pair:
         """What of it can be compared, where the device changed its own speed. A call without a time hides nowhere."""
-        if not self.one_device or any(map(_broken, (*self.candidate, *self.baseline))):
+        cells = (*self.candidate, *self.baseline)
+        one_stack = len({cell.stack for cell in cells}) == 1
+        if not self.one_device or not one_stack or self.candidate == self.baseline or any(map(_broken, cells)):
             return self
         candidate, baseline = paces.alike(self.candidate, self.baseline)
         return Pair(candidate, baseline)
@@ -46,15 +48,21 @@ class Pair:
         """Of both sides."""
         return sum(len(cell.utterances) for cell in (*self.candidate, *self.baseline))
 
+    @property
+    def pace_difference(self) -> float:
+        """ln of the device's pace for the candidate over that for the baseline, over all that was spoken."""
+        ours, theirs = (statistics.median(paces.of(cells)) for cells in (self.candidate, self.baseline))
+        return decision.log_ratio(ours, theirs)
+
     def _at_two_paces(self) -> Iterator[str]:
         """A device that was faster for one side than for the other, by work that is the same for both."""
         if not self.at_one_pace.candidate:
-            before, after = _pace(self.baseline), _pace(self.candidate)
-            yield f"the device was at two paces: the same kernel took {before:.0f} ns at the baseline, then {after:.0f}"
+            before, after = _range(paces.of(self.baseline)), _range(paces.of(self.candidate))
+            yield f"the device was at two paces: a kernel took {before} ns at the baseline, {after} at the candidate"
 
     def difference(self, metric: Metric) -> float:
         """d = ln(candidate ÷ baseline), each the median of its process's utterances, as far as they can be compared."""
-        pair = self.at_one_pace
+        pair = self.at_one_pace if metric.spoken else self
         return decision.log_ratio(_middle(metric, pair.candidate), _middle(metric, pair.baseline))
 
 
@@ -64,9 +72,9 @@ def _middle(metric: Metric, cells: Sequence[Cell]) -> float | None:
     return None if None in values else statistics.median(values)
 
 
-def _pace(cells: Sequence[Cell]) -> float:
-    """The device's while most of their utterances were spoken."""
-    return statistics.median(u.pace_ns for cell in cells for u in cell.utterances) or math.nan
+def _range(values: Sequence[float]) -> str:
+    low, high = f"{min(values):.0f}", f"{max(values):.0f}"
+    return low if low == high else f"{low} to {high}"
 
 
 def _broken(cell: Cell) -> bool:
@@ -92,16 +100,20 @@ class Pairing:
         """Those that count."""
         return tuple(pair for pair in self.pairs if not pair.void)
 
-    @property
-    def compared(self) -> tuple[Pair, ...]:
+    @functools.cached_property
+    def at_one_pace(self) -> tuple[Pair, ...]:
         """What of those that count has speeds that can be compared."""
         return tuple(pair.at_one_pace for pair in self.valid)
 
+    def behind(self, metric: Metric) -> tuple[Pair, ...]:
+        """What a figure is taken of."""
+        return self.at_one_pace if metric.spoken else self.valid
+
     @property
     def left_out(self) -> tuple[int, int]:
-        """Utterances of pairs that count which were spoken at another pace than the rest, and of how many."""
+        """Utterances of pairs that count which have none beside them at the same pace, and of how many."""
         spoken = sum(pair.utterances for pair in self.valid)
-        return spoken - sum(pair.utterances for pair in self.compared), spoken
+        return spoken - sum(pair.utterances for pair in self.at_one_pace), spoken
 
     @property
     def void(self) -> tuple[Pair, ...]:

@@ -38,6 +38,7 @@ class Steadiness:
 def steadiness(cells: Sequence[Cell]) -> Steadiness:
     """One value for each process, judged as differences between stacks are: shown only if the processes agree."""
     calls = [_calls(cell) for cell in cells if cell.ok and cell.kind == "timed"]
+    calls = [c for c in calls if len(c) >= CALLS_MIN] or calls  # some may have few at the pace of the other side
     return Steadiness(decision.judge([_halves(c) for c in calls]), decision.judge([_trend(c) for c in calls]))
 
 

@@ -54,12 +54,12 @@ class Compared:
 
     def values(self, metric: Metric) -> list[float]:
         """The candidate's, of each process that counts."""
-        return finite(metric.of(cell) for pair in self.match.pairing.compared for cell in pair.candidate)
+        return finite(metric.of(cell) for pair in self.match.pairing.behind(metric) for cell in pair.candidate)
 
     def middles(self, metric: Metric) -> tuple[float | None, float | None]:
         """The medians of baseline and candidate."""
-        compared = self.match.pairing.compared
-        return middle(metric, compared, "baseline"), middle(metric, compared, "candidate")
+        pairs = self.match.pairing.behind(metric)
+        return middle(metric, pairs, "baseline"), middle(metric, pairs, "candidate")
 
     def told(self, name: str) -> str:
         """One figure in a line."""
@@ -78,14 +78,14 @@ class Compared:
     @functools.cached_property
     def stage_seconds(self) -> dict[str, tuple[float, float]]:
         """Of each stage on both sides."""
-        return stage_changes(self.match.pairing.compared)
+        return stage_changes(self.match.pairing.at_one_pace)
 
     @functools.cached_property
     def stages(self) -> Difference | None:
         """Where the time of an utterance goes on both sides, by the host's clock."""
         changes = [profile_diff.Change(stage, *seconds) for stage, seconds in self.stage_seconds.items()]
         changes.sort(key=lambda change: -abs(change.seconds))
-        walls = [middle(WALL, self.match.pairing.compared, side) for side in ("baseline", "candidate")]
+        walls = [middle(WALL, self.match.pairing.at_one_pace, side) for side in ("baseline", "candidate")]
         if not changes or walls[0] is None or walls[1] is None:
             return None
         before, after = profile_diff.labels(self.match.baseline, self.match.candidate)
@@ -205,7 +205,7 @@ def reasons(one: Compared) -> list[str]:
     void = list(dict.fromkeys(reason for pair in one.match.pairing.void for reason in pair.void))
     told += [f"{len(one.match.pairing.void)} pairs are void: {'; '.join(void[:REASONS_MAX])}"] if void else []
     left_out, spoken = one.match.pairing.left_out
-    told += [f"{left_out} of {spoken} utterances do not count: the device was at another pace"] if left_out else []
+    told += [f"{left_out} of {spoken} utterances do not count: none beside them at the same pace"] if left_out else []
     return told + [f"quality failed: {fault}" for fault in one.faults]
 
 

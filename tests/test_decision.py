@@ -196,8 +196,8 @@ def at_pace(make_cell: MakeCell, *paces_ns: float | None) -> Cell:
 
 
 def test_a_device_at_two_paces_makes_a_pair_void(make_cell: MakeCell) -> None:
-    slow, fast = at_pace(make_cell, 1420.0, 1400.0, 1410.0), at_pace(make_cell, 1090.0, 1085.0, 1100.0)
-    told = "the device was at two paces: the same kernel took 1410 ns at the baseline, then 1090"
+    slow, fast = at_pace(make_cell, 1066.0, 1054.0, 1058.0), at_pace(make_cell, 880.0, 879.0, 879.0)
+    told = "the device was at two paces: a kernel took 1054 to 1066 ns at the baseline, 879 to 880 at the candidate"
     assert beside(fast, slow).void == (told,)
     assert beside(slow, fast).void
     assert not beside(slow, slow).void
@@ -205,21 +205,28 @@ def test_a_device_at_two_paces_makes_a_pair_void(make_cell: MakeCell) -> None:
     assert not replace(beside(fast, slow), one_device=False).void
 
 
-@pytest.mark.parametrize(("one", "other"), [(1021.0, 1070.0), (846.0, 893.0)])
+def test_a_pace_of_another_stack_says_nothing(make_cell: MakeCell) -> None:
+    """The chain takes 847 ns beside one stack and 965 beside another, whatever the device's speed."""
+    here, there = at_pace(make_cell, 847.0, 849.0), at_pace(make_cell, 964.0, 965.0)
+    assert beside(here, there).void
+    assert not beside(here, replace(there, stack="int4")).void
+
+
+@pytest.mark.parametrize(("one", "other"), [(1015.0, 1073.0), (839.0, 893.0)])
 def test_a_pace_that_differs_as_from_process_to_process_makes_no_pair_void(
     make_cell: MakeCell, one: float, other: float
 ) -> None:
-    assert not beside(at_pace(make_cell, one), at_pace(make_cell, other)).void
+    assert not beside(at_pace(make_cell, one, one), at_pace(make_cell, other, other)).void
 
 
 def test_the_nearest_that_two_paces_of_an_h200_came_makes_a_pair_void(make_cell: MakeCell) -> None:
-    assert beside(at_pace(make_cell, 893.0), at_pace(make_cell, 1021.0)).void
+    assert beside(at_pace(make_cell, 893.0, 893.0), at_pace(make_cell, 1015.0, 1015.0)).void
 
 
-def test_a_pace_that_changed_for_one_utterance_or_is_not_known_makes_no_pair_void(make_cell: MakeCell) -> None:
-    slow, changing = at_pace(make_cell, 1420.0, 1400.0, 1410.0), at_pace(make_cell, 1090.0, 1400.0, 1410.0)
-    assert not beside(changing, slow).void
+def test_a_pace_that_is_not_known_makes_no_pair_void(make_cell: MakeCell) -> None:
+    slow = at_pace(make_cell, 1066.0, 1054.0, 1058.0)
     assert not beside(at_pace(make_cell, None, None), slow).void
+    assert not beside(at_pace(make_cell, 0.0, -1.0), slow).void
     assert not beside(make_cell(utterances=()), slow).void
 
 

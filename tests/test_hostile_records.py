@@ -25,7 +25,7 @@ from ttsbench.records import Cell, Run
 from ttsbench.reports import comparison_page, markdown, samples, verdicts
 
 RESULTS = Path(__file__).parent.parent / "docs" / "results"
-NAMES = ("h200-fastest", "h200-chatterbox-cold", "h200-claims-d", "h200-multilingual")
+NAMES = ("h200-fastest", "h200-chatterbox-cold", "h200-claims-d", "h200-multilingual", "h200-streaming")
 SCRIPT = "</script><script>alert(1)</script>"
 VALUES: tuple[Any, ...] = (
     None, True, "", SCRIPT, "=1+1", "\x1b[31m", -1, 0, 1, 10**30, 1e308, -1e308, 1e-320, [], {}, [1, "a"],

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 
-from ttsbench import checkpoint
+from ttsbench import checkpoint, utterance_cell
 from ttsbench.errors import CellError
 from ttsbench.instruments.clock import Timeline, staged
+from ttsbench.jobs import Job
 from ttsbench.length_control import Length
 from ttsbench.measured import RESIDUAL, STAGES
 from ttsbench.optimizations import analyzer, decode, watermark
@@ -118,6 +120,21 @@ def test_the_same_seed_says_the_same(make: Make) -> None:
     pipeline = make()
     assert same(pipeline.speak(0, 7), pipeline.speak(0, 7))
     assert not same(pipeline.speak(0, 7), pipeline.speak(0, 8))
+
+
+def test_the_devices_pace_is_read_before_and_after_each_utterance(
+    make: Make, make_job: Callable[..., Job], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Counting:
+        def __init__(self, device: torch.device) -> None:
+            self._readings = itertools.count(1.0)
+
+        def read(self) -> float:
+            return next(self._readings)
+
+    monkeypatch.setattr("ttsbench.instruments.pace.Pace", Counting)
+    found = utterance_cell.time_pass(make_job(texts=(TEXT,), repeats=3), make(), lambda stage: None, {})
+    assert [u.paces_ns for u in found["utterances"]] == [(1.0, 2.0), (2.0, 3.0), (3.0, 4.0)]
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -107,6 +107,18 @@ def test_paces_of_another_work_are_dropped(tmp_path: Path, make_run: Callable[..
     assert set(read) == {None}
 
 
+def test_the_pace_before_an_utterance_is_that_after_the_one_before_it(
+    tmp_path: Path, make_run: Callable[..., Run]
+) -> None:
+    old = records.to_json(make_run()) | {"schema_version": 5}
+    told = old["cells"][0]["utterances"][0]
+    del told["pace_before_ns"]
+    old["cells"] = [old["cells"][0] | {"utterances": [told | {"pace_ns": pace} for pace in (1056.0, 880.0, None)]}]
+    (tmp_path / "run.json").write_text(json.dumps(old))
+    [cell] = records.read_run(tmp_path).cells
+    assert [u.pace_before_ns for u in cell.utterances] == [None, 1056.0, 880.0]
+
+
 def test_an_older_version_is_migrated(
     tmp_path: Path, make_run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -76,7 +76,7 @@ def test_a_throttled_machine_is_tried_again_and_then_given_up() -> None:
     assert "pair 1 was void 3 times" in always.judgements["rtf"].reason
 
 
-def test_pairs_of_two_paces_do_not_count_and_so_a_change_is_found_more_often(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_was_spoken_at_another_pace_does_not_count_and_more_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     [two_paced] = [setting for setting in selftest.SETTINGS if setting.name == "two-paced"]
 
     def share(effect: float, verdict: Verdict) -> float:

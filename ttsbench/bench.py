@@ -156,7 +156,7 @@ def remarks(found: dict[str, Any]) -> tuple[str, ...]:
         notes.append(f"the compiler worked {recompiled} times while the clock ran")
     if captures := found["evidence"]["compiler"]["captures_while_timing"]:
         notes.append(f"{captures} CUDA graphs were captured while the clock ran")
-    notes += list(changes_of_pace([u.pace_ns for u in found.get("utterances", ()) if u.pace_ns is not None]))
+    notes += list(changes_of_pace([pace for u in found.get("utterances", ()) for pace in u.paces_ns]))
     guard = found["guard"]
     notes += [f"the GPU was throttled: {reason}" for reason in guard.throttle_reasons]
     notes += [f"another process was on the GPU: {name}" for name in guard.foreign_processes]

@@ -85,12 +85,12 @@ def _hurried(share: float, series: str, order: int, calls: int) -> tuple[bool, .
     if not share:
         return (False,) * (calls + 1)
     past = random.Random(f"{series}/pace")
-    paces: list[bool] = []
+    states: list[bool] = []
     for number in range((order + 1) * (calls + 1)):
         redrawn = PACE_REDRAWN_BY_CALL if number % (calls + 1) else PACE_REDRAWN
         drawn, hurried = past.random(), past.random() < share
-        paces.append(hurried if not number or drawn < redrawn else paces[-1])
-    return tuple(paces[-calls - 1 :])
+        states.append(hurried if not number or drawn < redrawn else states[-1])
+    return tuple(states[-calls - 1 :])
 
 
 class Speaker:
@@ -206,5 +206,7 @@ class Speaker:
 
     def _energy(self) -> measured.Energy:
         stages = sum(share * self._planted.get(name, 0.0) for name, share in STAGE_SHARES.items())
-        seconds = self._fake.rtf * self._of_process * self._more(WALL) * (1 + stages)
+        seconds = (
+            self._fake.rtf * self._of_process / self._weather.speedup(self._calls) * self._more(WALL) * (1 + stages)
+        )
         return measured.Energy(BUSY_WATTS * seconds, IDLE_WATTS, seconds, audio_seconds=1.0)

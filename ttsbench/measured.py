@@ -9,8 +9,9 @@ from dataclasses import dataclass
 STAGES = ("text", "voice", "prefill", "decode", "flow_encoder", "cfm", "vocoder", "copy_to_host", "watermark")
 RESIDUAL = "residual"
 # By how much the device's own pace may change before figures from before and after are no longer comparable. On an H200
-# a kernel of the chain takes 846 to 893 ns at one speed and 1021 to 1070 at the other: up to 6 % of difference within a
-# speed, from process to process, where decoding is the same to 0.1 %; 14 % and more between the two, where it is 10 %.
+# a kernel of the chain takes a fifth longer at the slower of two speeds, where decoding takes 10 % longer. Processes of
+# one stack at one speed differ by up to 6 % (839 to 893 ns, 1015 to 1073), where decoding is the same to 0.1 %; those
+# of another stack may differ by more.
 PACE_SPREAD_MAX = 0.08
 
 
@@ -84,7 +85,7 @@ class Utterance:
     @property
     def paces_ns(self) -> tuple[float, ...]:
         """The device's own, those that are known."""
-        return tuple(pace for pace in (self.pace_before_ns, self.pace_ns) if pace is not None)
+        return tuple(pace for pace in (self.pace_before_ns, self.pace_ns) if pace is not None and pace > 0)
 
     @property
     def rtf(self) -> float:

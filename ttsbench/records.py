@@ -137,6 +137,15 @@ def _without_paces(data: Json) -> Json:
     return data
 
 
+def _with_paces_before(data: Json) -> Json:
+    """Nothing lies between the one right after an utterance and the next utterance; the first one's is not known."""
+    for cell in _objects(data.get("cells")):
+        before = None
+        for utterance in _objects(cell.get("utterances")):
+            utterance["pace_before_ns"], before = before, utterance.get("pace_ns")
+    return data
+
+
 def _objects(found: Any) -> list[Json]:
     """Those of a list; whatever else stands there is refused when it is read."""
     return [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
@@ -151,7 +160,7 @@ MIGRATIONS: dict[int, Callable[[Json], Json]] = {
     2: lambda data: _with_whole_references({**data, "schema_version": 3}),  # and utterances may have a stream
     3: lambda data: {**data, "schema_version": 4},  # cells may have a load
     4: lambda data: _without_paces({**data, "schema_version": 5}),
-    5: lambda data: {**data, "schema_version": 6},  # utterances may have a pace before them
+    5: lambda data: _with_paces_before({**data, "schema_version": 6}),
 }
 
 
