@@ -147,7 +147,8 @@ def _objection(pairing: Pairing, steady: Mapping[str, Steadiness]) -> str:
 
 def _slowed_down(pairing: Pairing) -> Iterator[str]:
     """A side that the device is slower for, time and again: then it may be what that side does to the device."""
-    if any(pairing.left_out):
+    left_out, _ = pairing.left_out
+    if left_out:
         found = decision.judge([pair.pace_difference for pair in pairing.valid], PACE_SPREAD_MAX)
         if found.verdict in decision.DIFFERENT:
             side = "candidate" if found.verdict is Verdict.SLOWER else "baseline"

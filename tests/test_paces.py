@@ -173,3 +173,10 @@ def test_a_pair_of_which_little_is_left_does_not_hide_that_a_side_is_not_steady(
     found = comparison.whole(pair_up(leaking, [*calm, thin])).judgements["rtf"]
     assert found.verdict is Verdict.INCONCLUSIVE
     assert "the candidate is not steady" in found.reason
+
+
+def test_another_pace_beside_another_stack_is_no_objection(spoken: Callable[..., Cell]) -> None:
+    """The chain of kernels takes longer beside some stacks, which says nothing of the device."""
+    baseline = [spoken(*[((847.0 + n, 848.0 + n), 0.37 + n / 1e4)] * 4, process=n) for n in range(6)]
+    candidate = [spoken(*[((964.0, 965.0 + n), 0.30)] * 4, process=n, stack="int4") for n in range(6)]
+    assert comparison.whole(pair_up(candidate, baseline)).judgements["rtf"].verdict is Verdict.FASTER
