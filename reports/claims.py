@@ -19,7 +19,7 @@ METRICS: Mapping[str, Metric] = {
     metric.name: metric
     for metric in (
         metrics.RTF,
-        Metric("wall_seconds", "wall s", metrics.over_utterances(lambda u: u.wall_seconds)),
+        metrics.WALL,
         metrics.TTFA,
         metrics.DECODE,
         metrics.S3GEN,

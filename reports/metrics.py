@@ -25,8 +25,11 @@ class Metric:
     of: Callable[[Cell], float | None]
     scale: float = 1.0
     digits: int = 3
-    # Of single utterances, each of which the device spoke at some pace of its own.
-    spoken: bool = False
+
+    @property
+    def spoken(self) -> bool:
+        """Whether it is of single utterances, each of which the device spoke at some pace of its own."""
+        return isinstance(self.of, OverUtterances)
 
     def text(self, value: float | None) -> str:
         """As it stands in a table."""
@@ -43,9 +46,15 @@ def memory(cells: Iterable[Cell]) -> Metric:
     return FORWARD_PEAK if any(cell.forwards for cell in cells) else PEAK_MEMORY
 
 
-def over_utterances(of: Callable[[Utterance], float | None]) -> Callable[[Cell], float | None]:
+@dataclass(frozen=True)
+class OverUtterances:
     """The median of a process's utterances."""
-    return lambda cell: statistics.median(of(utterance) for utterance in cell.utterances)
+
+    of: Callable[[Utterance], float | None]
+
+    def __call__(self, cell: Cell) -> float | None:
+        """Of those that have it."""
+        return statistics.median(map(self.of, cell.utterances))
 
 
 def stage_seconds(stage: str, *, device: bool = False) -> Callable[[Utterance], float | None]:
@@ -94,15 +103,14 @@ def _peak_memory(cell: Cell) -> float | None:
 VOCODER_CALLS = Metric(
     "vocoder_calls",
     "calls",
-    over_utterances(lambda u: None if u.stream is None else float(len(u.stream.chunks))),
+    OverUtterances(lambda u: None if u.stream is None else float(len(u.stream.chunks))),
     digits=0,
 )
-RTF = Metric("rtf", "RTF", over_utterances(lambda u: u.rtf), spoken=True)
-TTFA = Metric(
-    "first_playable_seconds", "TTFA ms", over_utterances(lambda u: u.first_playable_seconds), 1e3, 0, spoken=True
-)
-DECODE = Metric("decode_seconds_per_token", "ms/token", over_utterances(decode_seconds_per_token), 1e3, 2)
-S3GEN = Metric("s3gen_seconds", "S3Gen ms", over_utterances(s3gen_seconds), 1e3, 0)
+RTF = Metric("rtf", "RTF", OverUtterances(lambda u: u.rtf))
+WALL = Metric("wall_seconds", "wall s", OverUtterances(lambda u: u.wall_seconds))
+TTFA = Metric("first_playable_seconds", "TTFA ms", OverUtterances(lambda u: u.first_playable_seconds), 1e3, 0)
+DECODE = Metric("decode_seconds_per_token", "ms/token", OverUtterances(decode_seconds_per_token), 1e3, 2)
+S3GEN = Metric("s3gen_seconds", "S3Gen ms", OverUtterances(s3gen_seconds), 1e3, 0)
 PEAK_MEMORY = Metric("peak_memory_bytes", "peak GiB", _peak_memory, 1 / 2**30, 2)
 ENERGY = Metric(
     "joules_per_audio_second", "J/s", lambda c: None if c.energy is None else c.energy.joules_per_audio_second, 1.0, 1
@@ -120,11 +128,11 @@ DETAIL = (
     RTF,
     Metric("rtf_p95", "RTF p95", rtf_p95),
     Metric("rtf_corpus", "RTF corpus", rtf_corpus),
-    Metric("wall_seconds", "wall s", over_utterances(lambda u: u.wall_seconds)),
-    Metric("audio_seconds", "audio s", over_utterances(lambda u: u.audio_seconds), digits=2),
-    Metric("first_sample_seconds", "first sample ms", over_utterances(lambda u: u.first_sample_seconds), 1e3, 0),
-    Metric("first_playable_seconds", "first playable ms", over_utterances(lambda u: u.first_playable_seconds), 1e3, 0),
-    Metric("first_audible_seconds", "first audible ms", over_utterances(lambda u: u.first_audible_seconds), 1e3, 0),
+    WALL,
+    Metric("audio_seconds", "audio s", OverUtterances(lambda u: u.audio_seconds), digits=2),
+    Metric("first_sample_seconds", "first sample ms", OverUtterances(lambda u: u.first_sample_seconds), 1e3, 0),
+    Metric("first_playable_seconds", "first playable ms", OverUtterances(lambda u: u.first_playable_seconds), 1e3, 0),
+    Metric("first_audible_seconds", "first audible ms", OverUtterances(lambda u: u.first_audible_seconds), 1e3, 0),
 )
 MEMORY = tuple(
     Metric(field, label, _memory(field), 1 / 2**20, 0)

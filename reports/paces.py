@@ -15,7 +15,7 @@ from ttsbench.measured import PACE_SPREAD_MAX, Utterance
 from ttsbench.records import Cell
 
 Cells = tuple[Cell, ...]
-# How often something was spoken: by text, then by repeat.
+# By text the repeats in which it was spoken, of all processes.
 Spoken = dict[int, list[int]]
 # Of one, a single spike would be all that is known of a process. With three, a gate of eight utterances a process
 # leaves 9 % of A/A comparisons open on a restless device (`selftest`, two-paced), with two 1 %.
@@ -94,7 +94,8 @@ def alike(candidate: Cells, baseline: Cells) -> tuple[Cells, Cells]:
     texts = _texts(candidate) & _texts(baseline)
     found = [Speed(pace).shared(candidate, baseline) for pace in known]
     best = max(found, key=lambda shared: (len(shared.repeats), shared.utterances))
-    if best.repeats.keys() != texts or best.utterances < min(UTTERANCES_MIN, _spoken(candidate), _spoken(baseline)):
+    enough = min(UTTERANCES_MIN, _utterances(candidate), _utterances(baseline))
+    if best.repeats.keys() != texts or best.utterances < enough:
         return (), ()
     return tuple(best.of(candidate, 0)), tuple(best.of(baseline, 1))
 
@@ -108,5 +109,5 @@ def _texts(cells: Cells) -> set[int]:
     return {utterance.text_index for cell in cells for utterance in cell.utterances}
 
 
-def _spoken(cells: Cells) -> int:
+def _utterances(cells: Cells) -> int:
     return sum(len(cell.utterances) for cell in cells)

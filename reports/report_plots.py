@@ -240,5 +240,5 @@ def first_audio(stacks: Sequence[StackResult]) -> list[dict[str, Any]]:
 
 
 def _median(stack: StackResult, field: str) -> float | None:
-    of = metrics.over_utterances(lambda utterance: getattr(utterance, field))
+    of = metrics.OverUtterances(lambda utterance: getattr(utterance, field))
     return statistics.median(of(cell) for cell in stack.timed)

@@ -9,7 +9,7 @@ from ttsbench.measured import Seams, Streamed, Utterance
 from ttsbench.records import Run
 from ttsbench.reports import continuity, metrics, statistics, tables
 from ttsbench.reports.continuity import Playback
-from ttsbench.reports.metrics import Metric, over_utterances
+from ttsbench.reports.metrics import Metric, OverUtterances
 from ttsbench.reports.tables import StackResult, Table
 
 Of = Callable[[Streamed], float | None]
@@ -28,28 +28,26 @@ def _of_playback(of: Callable[[Playback], float]) -> Callable[[Utterance], float
 
 
 LISTENER = (
-    Metric("first_sample_seconds", "first sample ms", over_utterances(lambda u: u.first_sample_seconds), 1e3, 0),
-    Metric("first_playable_seconds", "playable ms", over_utterances(lambda u: u.first_playable_seconds), 1e3, 0),
-    Metric("first_audible_seconds", "audible ms", over_utterances(lambda u: u.first_audible_seconds), 1e3, 0),
-    Metric("underrun_seconds", "underrun ms", over_utterances(_of_playback(lambda p: p.underrun_seconds)), 1e3, 0),
-    Metric("prebuffer_seconds", "pre-buffer ms", over_utterances(_of_playback(lambda p: p.prebuffer_seconds)), 1e3, 0),
-    Metric("late_chunks", "late chunks", over_utterances(_of_playback(lambda p: p.late_chunks)), 1.0, 0),
+    Metric("first_sample_seconds", "first sample ms", OverUtterances(lambda u: u.first_sample_seconds), 1e3, 0),
+    Metric("first_playable_seconds", "playable ms", OverUtterances(lambda u: u.first_playable_seconds), 1e3, 0),
+    Metric("first_audible_seconds", "audible ms", OverUtterances(lambda u: u.first_audible_seconds), 1e3, 0),
+    Metric("underrun_seconds", "underrun ms", OverUtterances(_of_playback(lambda p: p.underrun_seconds)), 1e3, 0),
+    Metric("prebuffer_seconds", "pre-buffer ms", OverUtterances(_of_playback(lambda p: p.prebuffer_seconds)), 1e3, 0),
+    Metric("late_chunks", "late chunks", OverUtterances(_of_playback(lambda p: p.late_chunks)), 1.0, 0),
     replace(metrics.RTF, label="RTF"),
 )
 ENGINE = (
     metrics.VOCODER_CALLS,
-    Metric(
-        "flow_frames", "flow frames/s", over_utterances(lambda u: continuity.flow_frames_per_second(u.stream)), 1, 0
-    ),
+    Metric("flow_frames", "flow frames/s", OverUtterances(lambda u: continuity.flow_frames_per_second(u.stream)), 1, 0),
     Metric(
         "vocoder_frames",
         "vocoder frames/s",
-        over_utterances(lambda u: continuity.vocoder_frames_per_second(u.stream)),
+        OverUtterances(lambda u: continuity.vocoder_frames_per_second(u.stream)),
         1,
         0,
     ),
-    Metric("overlap", "overlap %", over_utterances(lambda u: continuity.overlap_share(u.stream)), 100, 0),
-    Metric("voice_seconds", "voice ms", over_utterances(_of_stream(lambda s: s.voice_seconds)), 1e3, 1),
+    Metric("overlap", "overlap %", OverUtterances(lambda u: continuity.overlap_share(u.stream)), 100, 0),
+    Metric("voice_seconds", "voice ms", OverUtterances(_of_stream(lambda s: s.voice_seconds)), 1e3, 1),
 )
 LISTENER_NOTES = (
     "underrun: silence while the next chunk was not there, playback beginning when 80 ms were",

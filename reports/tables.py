@@ -179,7 +179,7 @@ def _stage(name: str, device: bool) -> Metric:
 
 
 def _milliseconds(name: str, of: Callable[[Utterance], float | None]) -> Metric:
-    return Metric(name, name, metrics.over_utterances(of), 1e3, 1)
+    return Metric(name, name, metrics.OverUtterances(of), 1e3, 1)
 
 
 def _stage_sum(device: bool) -> Callable[[Utterance], float | None]:

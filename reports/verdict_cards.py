@@ -65,9 +65,8 @@ def headline(one: Compared) -> str:
 
 def _memory(one: Compared) -> str:
     """The peak on both sides."""
-    pairs = one.match.pairing.valid
     for metric in (metrics.PEAK_MEMORY, metrics.FORWARD_PEAK):
-        before, after = (verdicts.middle(metric, pairs, side) for side in ("baseline", "candidate"))
+        before, after = one.middles(metric)
         if before and after is not None:
             unit = metric.label.removeprefix("peak ")
             change = signed(after / before - 1, ".1%")

@@ -85,7 +85,7 @@ class Compared:
         """Where the time of an utterance goes on both sides, by the host's clock."""
         changes = [profile_diff.Change(stage, *seconds) for stage, seconds in self.stage_seconds.items()]
         changes.sort(key=lambda change: -abs(change.seconds))
-        walls = [middle(WALL, self.match.pairing.at_one_pace, side) for side in ("baseline", "candidate")]
+        walls = self.middles(metrics.WALL)
         if not changes or walls[0] is None or walls[1] is None:
             return None
         before, after = profile_diff.labels(self.match.baseline, self.match.candidate)
@@ -112,8 +112,7 @@ class Report:
         return f"{', '.join(self.names[1:])} against {self.names[0]}"
 
 
-WALL = Metric("wall_seconds", "wall s", metrics.over_utterances(lambda u: u.wall_seconds))
-STAGE_SECONDS = {stage: metrics.over_utterances(metrics.stage_seconds(stage)) for stage in metrics.STAGES}
+STAGE_SECONDS = {stage: metrics.OverUtterances(metrics.stage_seconds(stage)) for stage in metrics.STAGES}
 
 
 def names(report: Report, length_max: int = 1000) -> list[str]:

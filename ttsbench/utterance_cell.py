@@ -137,7 +137,7 @@ def time_pass(job: Job, pipeline: Pipeline, tell: Tell, waves: dict[int, Any]) -
 
     timeline, guard, pace = Timeline(pipeline.device), GuardSampler(pipeline.device), Pace(pipeline.device)
     utterances = []
-    paces = [pace.read()]
+    before = pace.read()
     for repeat in range(job.repeats):
         tell(f"timing {repeat + 1}/{job.repeats}")
         for index in range(len(job.texts)):
@@ -148,7 +148,7 @@ def time_pass(job: Job, pipeline: Pipeline, tell: Tell, waves: dict[int, Any]) -
             waves.setdefault(index, spoken.wave)
             pipeline.note_cache(timeline.prompt_rows, timeline.prompt_length + spoken.tokens.numel())
             first_sample, first_playable, first_audible = pipeline.first_audio(spoken, wall_seconds)
-            paces.append(pace.read())
+            after = pace.read()
             utterances.append(
                 measured.Utterance(
                     text_index=index,
@@ -163,11 +163,12 @@ def time_pass(job: Job, pipeline: Pipeline, tell: Tell, waves: dict[int, Any]) -
                     first_audible_seconds=first_audible,
                     stages=stages,
                     sm_clock_mhz=sm_clock_mhz,
-                    pace_before_ns=paces[-2],
-                    pace_ns=paces[-1],
+                    pace_before_ns=before,
+                    pace_ns=after,
                     stream=stream_of(job, pipeline, spoken, wall_seconds, stages),
                 )
             )
+            before = after
     return {"utterances": tuple(utterances), "streams": pipeline.streamer is not None, "guard": guard.result()}
 
 

@@ -2,8 +2,8 @@
 
 An H200 was seen to change between two speeds, with every clock that NVML tells of standing still: in the slow one all
 that consists of small kernels takes 7 to 10 % longer, as if each kernel of a CUDA graph took 0.35 µs more. What a stack
-takes says nothing of that; a chain of the smallest kernels does, read beside it: in 25 pairs it told the three whose
-decoding took 10 % longer on one side.
+takes says nothing of that; a chain of the smallest kernels does, read beside it: in 621 utterances of one stack it told
+what decoding told. It differs from stack to stack too, so it says nothing across stacks.
 """
 
 from __future__ import annotations
