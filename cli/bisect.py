@@ -14,7 +14,7 @@ from ttsbench.cli import compare as comparing
 from ttsbench.cli.series import Arena, Asked, Tell
 from ttsbench.errors import ExitCode, SideError
 from ttsbench.remote import Work
-from ttsbench.reports import verdicts
+from ttsbench.reports import comparison
 from ttsbench.reports.decision import Judgement, Verdict
 from ttsbench.reports.metrics import Metric
 from ttsbench.reports.verdicts import Compared, Report
@@ -61,7 +61,7 @@ class Search:
 def bisect(asked: Asked, good_name: str, bad_name: str, *, stack: str, metric: str) -> ExitCode:
     """Ends with the first slower commit, its message and how much slower it is than the good one."""
     if metric:
-        listing.require("figure", metric, tuple(verdicts.FIGURES))
+        listing.require("figure", metric, tuple(comparison.FIGURES))
     repository = Repository.around(Path.cwd())
     good, bad = repository.commit(good_name), repository.commit(bad_name)
     repository.refuse_dirty(bad, "--bad")
@@ -72,7 +72,7 @@ def bisect(asked: Asked, good_name: str, bad_name: str, *, stack: str, metric: s
         folder = gate.gate_folder(asked.output, schema.load(file, asked.overrides).name)
         find = calibrate.finder(asked.calibration)
         court = Court(repository, good, work, folder, space, asked.tell, find)
-        report = court.judge(bad, [verdicts.FIGURES[metric]] if metric else [])
+        report = court.judge(bad, [comparison.FIGURES[metric]] if metric else [])
         suspect = what_lost_most(report)
         if suspect is None and (broken := [told for one in report.compared if (told := gate.not_run(one.found))]):
             raise SideError(f"{bad.label} cannot be laid beside {good.label}: {broken[0]}")

@@ -118,8 +118,8 @@ def judged(arena: Arena, find: calibrate.Find, only: Sequence[Metric] = ()) -> R
 
 def slower_figures(found: Comparison) -> list[Metric]:
     """Those that have to come again."""
-    verdicts_of = found.judgements
-    return [m for m in comparison.GATING if m.name in verdicts_of and verdicts_of[m.name].verdict is Verdict.SLOWER]
+    slower = [name for name, judgement in found.judgements.items() if judgement.verdict is Verdict.SLOWER]
+    return [comparison.FIGURES[name] for name in slower]
 
 
 def compared(baseline: str, first: Comparison, second: Comparison | None) -> Compared:
@@ -133,7 +133,7 @@ def compared(baseline: str, first: Comparison, second: Comparison | None) -> Com
 def said_again(second: Comparison) -> Iterator[str]:
     """What a second series found, figure by figure."""
     for name, judgement in second.judgements.items():
-        label, reason = verdicts.FIGURES[name].label, f" ({judgement.reason})" if judgement.reason else ""
+        label, reason = comparison.FIGURES[name].label, f" ({judgement.reason})" if judgement.reason else ""
         seen = f"{judgement.ratio:.3f} ({judgement.low:.3f}–{judgement.high:.3f})"
         yield f"second series, {label}: {seen} over {judgement.pairs} pairs, {judgement.verdict}{reason}"
     if not second.judgements:

@@ -49,9 +49,8 @@ class Calibrated:
     @property
     def figures(self) -> tuple[Metric, ...]:
         """Those that every series has."""
-        return tuple(
-            metric for metric in comparison.GATING if self.series and all(self._whole(s, metric) for s in self.series)
-        )
+        every = comparison.FIGURES.values() if self.series else ()
+        return tuple(metric for metric in every if all(self._whole(series, metric) for series in self.series))
 
     @staticmethod
     def _whole(series: Series, metric: Metric) -> bool:
@@ -131,7 +130,8 @@ def series_of(attempts: Sequence[Pair], seconds: float) -> Series:
     """What pairs of the same code differ by."""
     pairing = Pairing(tuple(attempts))
     cells = [cell for pair in pairing.valid for cell in (*pair.candidate, *pair.baseline)]
-    differences = {m.name: tuple(pair.difference(m) for pair in pairing.valid) for m in comparison.gating(cells)}
+    shown = (*comparison.gating(cells), *comparison.parts(cells))
+    differences = {m.name: tuple(pair.difference(m) for pair in pairing.valid) for m in shown}
     return Series(differences, seconds, len(pairing.void))
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ttsbench.reports import beside, pages, profile_diff, verdict_cards, verdicts, words
+from ttsbench.reports.comparison import FIGURES
 from ttsbench.reports.decision import DIFFERENT, Judgement
 from ttsbench.reports.profile_diff import Difference
 from ttsbench.reports.verdicts import Compared, Report
@@ -50,7 +51,7 @@ def forest(report: Report) -> list[dict[str, Any]]:
     return [
         {
             "name": one.name,
-            "figure": words.named(words.FIGURES[name]),
+            "figure": words.named(FIGURES[name]),
             "verdict": str(judgement.verdict),
             "told": words.phrase(name, judgement),
             "limit": judgement.threshold,

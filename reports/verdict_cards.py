@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 from ttsbench.reports import metrics, report_plots, verdicts, words
+from ttsbench.reports.comparison import FIGURES
 from ttsbench.reports.decision import Verdict
 from ttsbench.reports.listings import signed
 from ttsbench.reports.verdicts import Compared
@@ -48,15 +49,16 @@ def card(one: Compared) -> Card:
 def headline(one: Compared) -> str:
     """In few words, by the first figure that the verdict comes from; with a question mark where it stays open."""
     found, verdict = one.found.judgements.items(), one.found.verdict
-    decisive = [item for item in found if verdict in (item[1].verdict, Verdict.INCONCLUSIVE)]
-    name, judgement = next(iter(decisive), ("", None))
+    name, judgement = next((item for item in found if item[1].verdict is verdict), ("", None))
+    if judgement is None and one.found.hungrier is not None:
+        return words.hunger(one.found.hungrier)
     if judgement is None or not math.isfinite(judgement.ratio):
         return UNDECIDED
     ratio = judgement.ratio
     if verdict is Verdict.SAME:
         return NO_DIFFERENCE
     if name not in words.TIMES:
-        figure = words.named(words.FIGURES[name])
+        figure = words.named(FIGURES[name])
         told = f"{abs(ratio - 1):.0%} {'more' if ratio > 1 else 'less'} {figure}"
     else:
         told = f"{1 / ratio:.2f}× as fast" if ratio <= 1 else f"{ratio:.2f}× as long"

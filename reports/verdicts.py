@@ -12,7 +12,7 @@ from typing import Any
 from ttsbench import records
 from ttsbench.records import Cell
 from ttsbench.reports import beside, markdown, metrics, profile_diff, words
-from ttsbench.reports.comparison import Comparison
+from ttsbench.reports.comparison import FIGURES, PARTS, Comparison
 from ttsbench.reports.decision import DIFFERENT, Judgement, Verdict
 from ttsbench.reports.exact import Change
 from ttsbench.reports.metrics import Metric
@@ -23,7 +23,6 @@ from ttsbench.reports.statistics import finite
 from ttsbench.reports.tables import Table
 
 SCHEMA_VERSION = 1
-FIGURES = words.FIGURES
 COLUMNS = ("stack", "figure", "baseline", "candidate", "ratio", "95 %", "verdict")
 ENVIRONMENT_FIELDS = ("name", "baseline", "candidate")
 REASONS_MAX = 3
@@ -215,9 +214,9 @@ def _undecided(judgement: Judgement) -> str:
 
 def _explained(one: Compared) -> list[str]:
     """Which stage a change of the whole comes from."""
-    whole = one.found.judgements.get(metrics.RTF.name)
+    times = [one.found.judgements.get(metric.name) for metric in (metrics.RTF, *PARTS)]
     stages = one.stage_seconds
-    if whole is None or whole.verdict not in DIFFERENT or not stages:
+    if not stages or not any(judgement is not None and judgement.verdict in DIFFERENT for judgement in times):
         return []
     name, (before, after) = max(stages.items(), key=lambda item: abs(item[1][1] - item[1][0]))
     total = sum(after - before for before, after in stages.values())

@@ -12,7 +12,6 @@ from ttsbench.reports.listings import signed
 from ttsbench.reports.metrics import Metric
 from ttsbench.reports.sides import Match
 
-FIGURES = {metric.name: metric for metric in comparison.GATING}
 # Of these, less is said to be faster; of the others, to be less.
 TIMES = {metric.name for metric in (metrics.RTF, metrics.TTFA, metrics.FORWARD, *comparison.LOADED)}
 VERBS = {
@@ -31,6 +30,7 @@ FIGURE_WORDS = {
     loads.LIGHTEST.name: "time to first audio under the least load",
     metrics.PEAK_MEMORY.name: "peak memory",
     metrics.ENERGY.name: "energy",
+    metrics.DECODE.name: "time per token",
 }
 
 
@@ -65,7 +65,7 @@ def hunger(change: CountChange) -> str:
 
 def phrase(name: str, judgement: Judgement) -> str:
     """One figure: by how much it differs, between what limits, and why nothing is decided where nothing is."""
-    figure = named(FIGURES[name])
+    figure = named(comparison.FIGURES[name])
     if not math.isfinite(judgement.ratio):
         return f"{figure} is undecided, {judgement.reason}"
     if judgement.verdict is Verdict.INCONCLUSIVE:

@@ -197,7 +197,8 @@ def test_the_command_measures_goes_on_and_shows(tmp_path: Path) -> None:
     assert after.stacks[0].series[:1] == before.stacks[0].series
     assert len(after.stacks[0].series) == 2
     assert after.stacks[0].series[0].differences != after.stacks[0].series[1].differences
-    assert set(after.stacks[0].series[0].differences) == {"rtf"}
+    measured = {"rtf", "decode_seconds_per_token", "s3gen_seconds"}
+    assert set(after.stacks[0].series[0].differences) == measured
     shown = ttsbench("calibrate", "s.yaml", "--show").stdout
     assert "2 series" in shown
     assert "used here" in shown

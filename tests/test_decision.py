@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ttsbench.measured import Guard, Memory, Utterance
+from ttsbench.measured import Guard, Memory, StageTime, Utterance
 from ttsbench.records import Cell
 from ttsbench.reports import comparison, decision, exact, metrics, words
 from ttsbench.reports.decision import Verdict
@@ -320,6 +320,70 @@ def test_without_streams_the_time_to_first_audio_is_not_counted_twice(make_cell:
     assert metrics.ENERGY not in comparison.gating([make_cell()])
     assert metrics.PEAK_MEMORY in comparison.gating([make_cell(memory=Memory(1, 1))])
     assert metrics.PEAK_MEMORY not in comparison.gating([make_cell(memory=Memory(1, 1, allocated_peak_bytes=1))])
+
+
+@pytest.fixture
+def make_parts(make_cell: MakeCell, make_utterance: Callable[..., Utterance]) -> Callable[..., tuple[Cell, ...]]:
+    """Processes that decode as steadily as a device does, while the rest of the time goes up and down."""
+
+    def make(decode: float, rest: Sequence[float]) -> tuple[Cell, ...]:
+        def utterance(number: int, other: float) -> Utterance:
+            seconds = decode * (1 + 2e-4 * ((3 * number + round(1e4 * decode)) % 7))
+            stages = {"decode": StageTime(seconds), "residual": StageTime(other)}
+            return make_utterance(wall_seconds=seconds + other, stages=stages)
+
+        return tuple(make_cell(process=n, utterances=(utterance(n, other),) * 3) for n, other in enumerate(rest))
+
+    return make
+
+
+RESTLESS = [0.080, 0.100, 0.086, 0.110, 0.079, 0.104, 0.083, 0.111]
+
+
+def test_a_part_that_is_slower_makes_it_slower_where_the_whole_stays_open_or_is_the_same(
+    make_parts: Callable[..., tuple[Cell, ...]],
+) -> None:
+    baseline, decode = make_parts(0.33, RESTLESS), metrics.DECODE.name
+    open_ = comparison.whole(pair_up(make_parts(0.3465, RESTLESS[::-1]), baseline))
+    assert open_.judgements["rtf"].verdict is Verdict.INCONCLUSIVE
+    assert open_.judgements[decode].verdict is open_.verdict is Verdict.SLOWER
+    assert "time per token 5.0% more" in words.figures(open_)
+    diluted = comparison.whole(
+        pair_up(make_parts(0.3465, [1.9 + s / 20 for s in RESTLESS]), make_parts(0.33, [1.9] * 8))
+    )
+    assert diluted.judgements["rtf"].verdict is Verdict.SAME
+    assert diluted.verdict is Verdict.SLOWER
+
+
+def test_of_a_part_nothing_is_told_where_the_whole_differs_or_the_part_does_not(
+    make_parts: Callable[..., tuple[Cell, ...]],
+) -> None:
+    baseline = make_parts(0.33, RESTLESS)
+    paid_for = comparison.whole(pair_up(make_parts(0.3465, [s / 4 for s in RESTLESS]), baseline))
+    assert paid_for.verdict is Verdict.FASTER
+    same = comparison.whole(pair_up(make_parts(0.3301, RESTLESS), baseline))
+    assert same.verdict is Verdict.SAME
+    open_ = [0.33, 0.45, 0.27, 0.36, 0.25, 0.41, 0.3, 0.39]  # of a part; the whole is the same
+    parts = [make_parts(d, [2.0 - d])[0] for d in open_]
+    left_open = comparison.whole(
+        pair_up([replace(c, process=n) for n, c in enumerate(parts)], make_parts(0.33, [1.67] * 8))
+    )
+    assert left_open.verdict is Verdict.SAME
+    assert {*paid_for.judgements, *same.judgements, *left_open.judgements} == {"rtf"}
+
+
+def test_a_part_without_a_floor_has_that_of_the_whole(make_parts: Callable[..., tuple[Cell, ...]]) -> None:
+    pairing = pair_up(make_parts(0.3465, RESTLESS[::-1]), make_parts(0.33, RESTLESS))
+    assert comparison.whole(pairing, floors={"rtf": 0.06}).verdict is not Verdict.SLOWER
+    assert comparison.whole(pairing, floors={"rtf": 0.06, metrics.DECODE.name: 0.01}).verdict is Verdict.SLOWER
+
+
+def test_a_series_ends_as_soon_as_something_is_slower(make_parts: Callable[..., tuple[Cell, ...]]) -> None:
+    pairs = pair_up(make_parts(0.3465, RESTLESS[::-1]), make_parts(0.33, RESTLESS)).pairs[:5]
+    found = comparison.so_far(pairs)
+    assert found.verdict is Verdict.SLOWER
+    assert not found.judgements["rtf"].decided
+    assert found.wanted.pairs == 0
 
 
 calls = st.lists(st.floats(allow_nan=True, allow_infinity=True) | st.floats(0.1, 2.0), min_size=0, max_size=5)

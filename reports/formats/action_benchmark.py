@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from ttsbench.reports import figures, verdicts
+from ttsbench.reports import comparison, figures, verdicts
 from ttsbench.reports.figures import Figure
 from ttsbench.reports.verdicts import Report
 
@@ -26,8 +26,8 @@ def of_comparison(report: Report) -> list[Entry]:
         _entry(name, metric, value, (min(values), max(values)), "\n".join((one.told(metric), *report.mismatches)))
         for name, one in zip(verdicts.names(report), report.compared, strict=True)
         for metric in one.found.judgements
-        if (values := one.values(verdicts.FIGURES[metric]))
-        and (value := one.middles(verdicts.FIGURES[metric])[1]) is not None
+        if (values := one.values(comparison.FIGURES[metric]))
+        and (value := one.middles(comparison.FIGURES[metric])[1]) is not None
     ]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from ttsbench.reports import verdicts
+from ttsbench.reports import comparison, verdicts
 from ttsbench.reports.figures import Figure
 from ttsbench.reports.verdicts import Compared, Report
 
@@ -33,7 +33,7 @@ def of_comparison(report: Report) -> dict[str, Measures]:
 def _measures(one: Compared) -> Measures:
     found: Measures = {}
     for name, judgement in one.found.judgements.items():
-        metric = verdicts.FIGURES[name]
+        metric = comparison.FIGURES[name]
         values, (_, value) = one.values(metric), one.middles(metric)
         if values and value is not None:
             found[slug(name)] = _measure(value, min(values), max(values))

@@ -7,7 +7,7 @@ import xml.etree.ElementTree as ET
 from collections.abc import Collection, Iterator, Sequence
 from typing import NamedTuple
 
-from ttsbench.reports import verdicts
+from ttsbench.reports import comparison, verdicts
 from ttsbench.reports.decision import Verdict
 from ttsbench.reports.verdicts import QUALITY, Compared, Report
 
@@ -66,7 +66,7 @@ def _totals(cases: Sequence[Case]) -> dict[str, str]:
 
 def _cases(one: Compared, fail_on: Collection[str]) -> Iterator[Case]:
     for name, judgement in one.found.judgements.items():
-        yield _case(verdicts.FIGURES[name].label, judgement.verdict, one.told(name), fail_on)
+        yield _case(comparison.FIGURES[name].label, judgement.verdict, one.told(name), fail_on)
     if not one.found.judgements:
         [(reason, told), *_] = [c for c in verdicts.complaints(one) if c[0] != QUALITY]
         yield _case("figures", reason, told, fail_on)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-from ttsbench.reports import verdicts
+from ttsbench.reports import comparison
 from ttsbench.reports.figures import UNITS
 from ttsbench.reports.rows import Rows
 from ttsbench.reports.verdicts import Compared, Report
@@ -32,7 +32,7 @@ def _rows(one: Compared) -> Iterator[tuple[Any, ...]]:
         yield (*who, "count", change.count.name, "", *values, *(None,) * 5, pairs, str(change.change), change.reason)
     for name, found in one.found.judgements.items():
         estimates = map(_finite, (found.ratio, found.low, found.high, found.threshold, found.mde))
-        values = one.middles(verdicts.FIGURES[name])
+        values = one.middles(comparison.FIGURES[name])
         judged = (found.pairs, str(found.verdict), found.reason)
         yield (*who, "figure", name, UNITS[name], *values, *estimates, *judged)
 
