@@ -21,6 +21,7 @@ class FakeEngine(Section):
     rtf: Positive = Field(default=0.5, description="of every stack, before anything befalls it")
     process_noise: NonNegative = Field(default=0.015, description="standard deviation of ln over processes")
     call_noise: NonNegative = Field(default=0.01, description="standard deviation of ln over calls")
+    stage_noise: NonNegative = Field(default=0.0, description="the same over processes, of each stage by itself")
     drift: NonNegative = Field(default=0.0, description="how far the machine wanders over a series of 30 processes")
     spikes: Portion = Field(default=0.0, description="share of calls that something holds up")
     spike_size: NonNegative = Field(default=0.5, description="how much longer those take")

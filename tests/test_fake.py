@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import pytest
 from ttsbench import environment, fake, plan, records
 from ttsbench.errors import ScenarioError
 from ttsbench.jobs import Fake, Job
+from ttsbench.measured import Utterance
 from ttsbench.scenarios import schema
 from ttsbench.scenarios.fakes import FakeEngine
 
@@ -116,6 +117,10 @@ def test_what_befalls_the_machine_befalls_both_stacks(make_fake: Callable[..., J
     assert walls["a", 29].wall_seconds == walls["b", 29].wall_seconds != walls["a", 0].wall_seconds
 
 
+def share_of_decoding(utterances: Sequence[Utterance]) -> float:
+    return utterances[0].stages["decode"].host_seconds / utterances[0].wall_seconds
+
+
 @pytest.mark.parametrize(
     ("engine", "field", "holds"),
     [
@@ -123,6 +128,8 @@ def test_what_befalls_the_machine_befalls_both_stacks(make_fake: Callable[..., J
         (Fake(), "guard", lambda guard: not guard.throttle_reasons),
         (Fake(), "utterances", lambda u: {pace for one in u for pace in one.paces_ns} == {fake.PACE_NS}),
         (Fake(hurried=1.0), "utterances", lambda u: all(max(one.paces_ns) < 0.95 * fake.PACE_NS for one in u)),
+        (Fake(), "utterances", lambda u: share_of_decoding(u) == pytest.approx(0.6)),
+        (Fake(stage_noise=0.1), "utterances", lambda u: share_of_decoding(u) != pytest.approx(0.6, rel=0.005)),
         (Fake(leak=0.1), "utterances", lambda u: u[-1].wall_seconds > 1.05 * u[0].wall_seconds),
         (Fake(leak=0.1), "memory", lambda memory: memory.host_peak_bytes > fake.HOST_BYTES),
         (Fake(planted={"other": {"launches": 0.5}}), "evidence",

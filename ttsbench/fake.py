@@ -105,6 +105,7 @@ class Speaker:
         self._weather = Weather.at(self._fake, str(job.model_seed), job.order, self._calls)
         self._of_process = self._weather.slowdown * math.exp(self._random.gauss(0, self._fake.process_noise))
         self.crashes = self._random.random() < self._fake.crashes
+        self._shares = {name: share * self._of_stage() for name, share in STAGE_SHARES.items()}
 
     def speak(self) -> Found:
         """All passes."""
@@ -128,7 +129,7 @@ class Speaker:
         tokens = self._tokens(text_index)
         slowdown = self._of_process * self._of_call(call) / self._weather.speedup(call) * self._more(WALL)
         usual = self._fake.rtf * tokens / TOKENS_PER_AUDIO_SECOND * slowdown
-        stages = {name: usual * share * self._more(name) for name, share in STAGE_SHARES.items()}
+        stages = {name: usual * share * self._more(name) for name, share in self._shares.items()}
         residual = usual * (1 - sum(STAGE_SHARES.values()))
         wall_seconds = sum(stages.values()) + residual
         return measured.Utterance(
@@ -159,6 +160,9 @@ class Speaker:
         utterance = self._utterance(call.number * len(self._job.texts) + call.text_index)
         call.tokens, call.tokens_sha256 = utterance.tokens, f"{call.seed:064x}"
         return utterance.wall_seconds, utterance.audio_seconds
+
+    def _of_stage(self) -> float:
+        return math.exp(self._random.gauss(0, self._fake.stage_noise)) if self._fake.stage_noise else 1.0
 
     def _of_call(self, call: int) -> float:
         """Noise, a spike now and then, and what a leak has cost by now."""

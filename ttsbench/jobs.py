@@ -64,6 +64,7 @@ class Fake:
     rtf: float = 0.5
     process_noise: float = 0.015
     call_noise: float = 0.01
+    stage_noise: float = 0.0
     drift: float = 0.0
     spikes: float = 0.0
     spike_size: float = 0.5
