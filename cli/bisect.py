@@ -123,7 +123,7 @@ class Court:
 
 def what_lost_most(report: Report) -> Suspect | None:
     """Of all that is slower."""
-    slower = [(one, metric) for one in report.compared for metric in gate.slower_figures(one.found)]
+    slower = [(one, metric) for one in report.compared for metric in one.found.slower]
     if not slower:
         return None
     one, metric = max(slower, key=lambda item: item[0].found.judgements[item[1].name].ratio)

@@ -19,7 +19,6 @@ from ttsbench.records import Run
 from ttsbench.remote import Stored, Work
 from ttsbench.reports import comparison, sides, verdicts
 from ttsbench.reports.comparison import Comparison
-from ttsbench.reports.decision import Verdict
 from ttsbench.reports.formats import registry
 from ttsbench.reports.metrics import Metric
 from ttsbench.reports.sides import Match
@@ -104,22 +103,17 @@ def judged(arena: Arena, find: calibrate.Find, only: Sequence[Metric] = ()) -> R
         floors = calibrate.floors_in(series, find)
         first = {key: until_decided(series.pairs(key), floors, only) for key in chosen}
         notes = notes_of(series, find)
-    slower = {key: slower_figures(found) for key, found in first.items()}
     again: dict[str, Comparison] = {}
-    if any(slower.values()):
+    if any(found.slower for found in first.values()):
         arena.tell("slower; a second series of fresh processes has to say so too")
         with arena.series(2) as second:
             again = {
-                key: until_decided(second.pairs(key), floors, figures) for key, figures in slower.items() if figures
+                key: until_decided(second.pairs(key), floors, found.slower)
+                for key, found in first.items()
+                if found.slower
             }
     found = [compared(series.base.label, first[key], again.get(key)) for key in chosen]
     return Report(tuple(found), tuple(notes), names=(series.base.label, series.head.label))
-
-
-def slower_figures(found: Comparison) -> list[Metric]:
-    """Those that have to come again."""
-    slower = [name for name, judgement in found.judgements.items() if judgement.verdict is Verdict.SLOWER]
-    return [comparison.FIGURES[name] for name in slower]
 
 
 def compared(baseline: str, first: Comparison, second: Comparison | None) -> Compared:

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from ttsbench.records import Cell, Run
-from ttsbench.reports import comparison, decision, sides, statistics
+from ttsbench.reports import comparison, decision, metrics, sides, statistics
 from ttsbench.reports.metrics import Metric
 from ttsbench.reports.pairing import Pair, Pairing
 from ttsbench.reports.tables import Table
@@ -64,6 +64,13 @@ class Calibrated:
         apart = statistics.percentile([abs(stats.fmean(s.differences[metric.name])) for s in self.series], SHARE)
         return None if apart is None else math.expm1(apart)
 
+    @property
+    def floors(self) -> dict[str, float]:
+        """By figure; a part that was not calibrated has that of the whole."""
+        own = {metric.name: floor for metric in self.figures if (floor := self.floor(metric)) is not None}
+        whole = own.get(metrics.RTF.name)
+        return own if whole is None else {part.name: whole for part in comparison.PARTS} | own
+
     def spread(self, metric: Metric) -> float:
         """Of the pairs within a series, over all series."""
         return math.sqrt(stats.fmean(stats.variance(s.differences[metric.name]) for s in self.series))
@@ -99,7 +106,7 @@ class Calibration:
             found.slots[slot] != option for slot, option in cell.slots.items() if slot in found.slots
         ):
             return {}
-        return {metric.name: floor for metric in found.figures if (floor := found.floor(metric)) is not None}
+        return found.floors
 
     def extended(self, cell: Cell, series: Series) -> Calibration:
         """With one more series of a stack."""

@@ -22,7 +22,7 @@ LOADED = (loads.BUSIEST, loads.LIGHTEST)
 GATING = (metrics.RTF, metrics.TTFA, metrics.FORWARD, *LOADED, metrics.PEAK_MEMORY, metrics.ENERGY)
 # What most of the whole time goes to. The device makes each step alike: between processes of one stack on an H200 the
 # time per token differs by 0.1 %, where the whole, which waits for the host too, differs by 1 to 3.
-PARTS = (metrics.DECODE, metrics.S3GEN)
+PARTS = (metrics.DECODE, metrics.S3GEN_RTF)
 FIGURES = {metric.name: metric for metric in (*GATING, *PARTS)}
 NOTHING_WANTED = Wanted(0)
 Judgements = dict[str, Judgement]
@@ -48,6 +48,17 @@ class Comparison:
         assert allocated.baseline is not None
         more_than = allocated.baseline * (1 + decision.THRESHOLD_MIN)
         return allocated if allocated.candidate > more_than else None
+
+    @property
+    def of_the_whole(self) -> Judgements:
+        """What is always told; a part is only where it differs, which makes no trend."""
+        return {name: judgement for name, judgement in self.judgements.items() if FIGURES[name] not in PARTS}
+
+    @property
+    def slower(self) -> tuple[Metric, ...]:
+        """What a second series has to say again; with one of them, the verdict of all together is known."""
+        found = self.judgements.items()
+        return tuple(FIGURES[name] for name, judgement in found if judgement.verdict is Verdict.SLOWER)
 
     @property
     def verdict(self) -> Verdict:
@@ -76,8 +87,10 @@ def gating(cells: Iterable[Cell]) -> tuple[Metric, ...]:
 
 
 def parts(cells: Iterable[Cell]) -> tuple[Metric, ...]:
-    """Those of the whole that are there."""
+    """Those of the whole that are there; in streams both parts go on at once, and each waits for the other."""
     running = [cell for cell in cells if cell.ok]
+    if any(cell.streams for cell in running):
+        return ()
     return tuple(metric for metric in PARTS if any(metric.of(cell) is not None for cell in running))
 
 
@@ -103,7 +116,7 @@ def so_far(
     """A series after so many attempts, look by look, and how many pairs it should run next; none once it is over."""
     found = _compared(Pairing(tuple(attempts)), decision.decide, floors or {}, only)
     judgements = found.judgements
-    if judgements and (_all_decided(judgements) or _any_slower(judgements)):
+    if judgements and (_all_decided(judgements) or found.slower):
         return found
     goal = next((look for look in decision.LOOKS if look > len(found.pairing.valid)), decision.PAIRS_MAX)
     more = wanted(attempts, goal)
@@ -114,11 +127,6 @@ def so_far(
 
 def _all_decided(judgements: Judgements) -> bool:
     return all(judgement.decided for judgement in judgements.values())
-
-
-def _any_slower(judgements: Judgements) -> bool:
-    """Then the verdict of all together is known, whatever the others would come to."""
-    return any(judgement.verdict is Verdict.SLOWER for judgement in judgements.values())
 
 
 def repeated(first: Comparison, second: Comparison) -> Comparison:
@@ -144,9 +152,8 @@ def _compared(
     }
     shown = only or gating([*ours, *theirs])
     judgements = _judged(pairing, decide, floors, shown)
-    time = judgements.get(metrics.RTF.name)
-    if not only and time is not None and time.verdict not in decision.DIFFERENT:
-        judgements |= _differing(_judged(pairing, decide, floors, parts([*ours, *theirs])))
+    if not only and (time := judgements.get(metrics.RTF.name)) is not None:
+        judgements |= _telling(_judged(pairing, decide, floors, parts([*ours, *theirs])), time)
     if reason := _objection(pairing, steady):
         judgements = {name: withheld(judgement, reason) for name, judgement in judgements.items()}
     return Comparison(judgements, tuple(exact.changes(ours, theirs)), pairing, steady)
@@ -156,14 +163,18 @@ def _judged(
     pairing: Pairing, decide: decision.Decide, floors: Mapping[str, float], figures: Sequence[Metric]
 ) -> Judgements:
     differences = {metric.name: [pair.difference(metric) for pair in pairing.valid] for metric in figures}
-    of_the_whole = floors.get(metrics.RTF.name)  # a part that has none of its own has no lower one
-    limits = {m.name: floors.get(m.name, of_the_whole if m in PARTS else None) for m in figures}
-    return decide(differences, {name: decision.threshold(floor) for name, floor in limits.items()})
+    return decide(differences, {name: decision.threshold(floors.get(name)) for name in differences})
 
 
-def _differing(judgements: Judgements) -> Judgements:
-    """Of parts nothing else is told: one that is open leaves nothing open, since the whole says what it comes to."""
-    return {name: judgement for name, judgement in judgements.items() if judgement.verdict in decision.DIFFERENT}
+def _telling(parts: Judgements, whole: Judgement) -> Judgements:
+    """Parts that differ where the whole does too, but by less than counts, or not yet surely by so much.
+
+    Where the whole does not, another part has paid. A part that is open leaves nothing open.
+    """
+    if whole.verdict in decision.DIFFERENT:
+        return {}
+    surely = Verdict.SLOWER if whole.low > 1 else Verdict.FASTER if whole.high < 1 else None
+    return {name: part for name, part in parts.items() if part.verdict is surely}
 
 
 def withheld(judgement: Judgement, reason: str) -> Judgement:

@@ -9,13 +9,16 @@ from dataclasses import dataclass
 
 from ttsbench.records import Cell, Run
 from ttsbench.reports import loads, metrics, statistics
-from ttsbench.reports.comparison import PARTS, gating
+from ttsbench.reports.comparison import FIGURES, gating
 from ttsbench.reports.metrics import Metric
 from ttsbench.reports.pairing import spoiled_by
 from ttsbench.reports.rows import Rows
 from ttsbench.reports.sides import timed
 from ttsbench.reports.tables import point_name
 
+# Beside what verdicts are about, the two parts that most of the time goes to.
+PARTS = (metrics.DECODE, metrics.S3GEN)
+METRICS = FIGURES | {metric.name: metric for metric in PARTS}
 # Of the values as they stand in a record.
 UNITS = {
     metrics.RTF.name: "s/s",
@@ -27,6 +30,7 @@ UNITS = {
     metrics.ENERGY.name: "J/s",
     metrics.DECODE.name: "s/token",
     metrics.S3GEN.name: "s",
+    metrics.S3GEN_RTF.name: "s/s",
 }
 
 

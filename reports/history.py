@@ -17,8 +17,8 @@ from ttsbench.errors import RecordError
 from ttsbench.records import Run
 from ttsbench.reports import changes, sides
 from ttsbench.reports.changes import Change, Trend
-from ttsbench.reports.comparison import FIGURES
-from ttsbench.reports.figures import Figure, figures
+from ttsbench.reports.comparison import GATING
+from ttsbench.reports.figures import METRICS, Figure, figures
 from ttsbench.reports.metrics import Metric
 from ttsbench.reports.rows import Rows, as_parquet
 
@@ -85,7 +85,7 @@ class Series:
     @property
     def metric(self) -> Metric:
         """Which figure."""
-        return FIGURES[self.entries[0].metric]
+        return METRICS[self.entries[0].metric]
 
     @property
     def name(self) -> str:
@@ -166,7 +166,7 @@ def series(found: Iterable[Entry]) -> list[Series]:
     """What may be laid on one line, in the order of time; other machines and other work have lines of their own."""
     groups: dict[tuple[str, ...], list[Entry]] = {}
     for entry in sorted(found, key=lambda entry: (entry.time, entry.run)):
-        if entry.metric in FIGURES:
+        if entry.metric in METRICS:
             key = (entry.scenario, entry.machine, entry.work, entry.stack, entry.point, entry.metric)
             groups.setdefault(key, []).append(entry)
     return [Series(tuple(groups[key])) for key in sorted(groups)]
@@ -200,8 +200,7 @@ def steps(found: Iterable[Series]) -> list[Step]:
 def _step(name: str, changed: Sequence[tuple[Series, Change]]) -> Step:
     before, after = changed[0][0].around(changed[0][1])
     figures = tuple(f"{one.metric.label} {signed(change.ratio)}" for one, change in changed)
-    risen = {one.metric.name for one, change in changed if change.ratio > 1}
-    slower = next((metric for name, metric in FIGURES.items() if name in risen), None)
+    slower = next((one.metric for one, change in changed if change.ratio > 1 and one.metric in GATING), None)
     command = bisect_command(before, after, slower) if slower is not None and _apart(before, after) else ""
     # A line break in a name would end the command early.
     return Step(name, before, after, figures, command if command.isprintable() else "")

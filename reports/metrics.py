@@ -78,6 +78,12 @@ def s3gen_seconds(utterance: Utterance) -> float | None:
     return None
 
 
+def s3gen_rtf(utterance: Utterance) -> float | None:
+    """Seconds for each second of audio: other tokens may make more of it."""
+    seconds = s3gen_seconds(utterance)
+    return seconds / utterance.audio_seconds if seconds is not None and utterance.audio_seconds else None
+
+
 def rtf_p95(cell: Cell) -> float | None:
     """Within one process, over its utterances; of fewer than 20 it would be hardly more than the largest."""
     if len(cell.utterances) < P95_UTTERANCES_MIN:
@@ -111,6 +117,7 @@ WALL = Metric("wall_seconds", "wall s", OverUtterances(lambda u: u.wall_seconds)
 TTFA = Metric("first_playable_seconds", "TTFA ms", OverUtterances(lambda u: u.first_playable_seconds), 1e3, 0)
 DECODE = Metric("decode_seconds_per_token", "ms/token", OverUtterances(decode_seconds_per_token), 1e3, 2)
 S3GEN = Metric("s3gen_seconds", "S3Gen ms", OverUtterances(s3gen_seconds), 1e3, 0)
+S3GEN_RTF = Metric("s3gen_rtf", "S3Gen RTF", OverUtterances(s3gen_rtf))
 PEAK_MEMORY = Metric("peak_memory_bytes", "peak GiB", _peak_memory, 1 / 2**30, 2)
 ENERGY = Metric(
     "joules_per_audio_second", "J/s", lambda c: None if c.energy is None else c.energy.joules_per_audio_second, 1.0, 1

@@ -1,8 +1,7 @@
 """Which utterances of two sides may be laid beside each other: those spoken while the device was at the same pace.
 
 A device that changes its own speed does so in the middle of processes too, for some utterances of one and none of the
-other. What is told by a chain of kernels differs from stack to stack as much as from speed to speed, so this is about
-two sides of the same stack.
+other. This is about two sides of the same stack: stacks that differ may wait for the device or for the host.
 """
 
 from __future__ import annotations

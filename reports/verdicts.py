@@ -12,7 +12,7 @@ from typing import Any
 from ttsbench import records
 from ttsbench.records import Cell
 from ttsbench.reports import beside, markdown, metrics, profile_diff, words
-from ttsbench.reports.comparison import FIGURES, PARTS, Comparison
+from ttsbench.reports.comparison import FIGURES, Comparison
 from ttsbench.reports.decision import DIFFERENT, Judgement, Verdict
 from ttsbench.reports.exact import Change
 from ttsbench.reports.metrics import Metric
@@ -111,6 +111,12 @@ class Report:
         return f"{', '.join(self.names[1:])} against {self.names[0]}"
 
 
+# What each time is made of, the whole first.
+STAGES_OF = {
+    metrics.RTF.name: metrics.STAGES,
+    metrics.DECODE.name: ("decode",),
+    metrics.S3GEN_RTF.name: metrics.S3GEN_STAGES,
+}
 STAGE_SECONDS = {stage: metrics.OverUtterances(metrics.stage_seconds(stage)) for stage in metrics.STAGES}
 
 
@@ -213,12 +219,13 @@ def _undecided(judgement: Judgement) -> str:
 
 
 def _explained(one: Compared) -> list[str]:
-    """Which stage a change of the whole comes from."""
-    times = [one.found.judgements.get(metric.name) for metric in (metrics.RTF, *PARTS)]
-    stages = one.stage_seconds
-    if not stages or not any(judgement is not None and judgement.verdict in DIFFERENT for judgement in times):
+    """Which stage a change of the whole comes from, or where only a part differs, which of that part."""
+    judgements, stages = one.found.judgements, one.stage_seconds
+    differing = [name for name in STAGES_OF if name in judgements and judgements[name].verdict in DIFFERENT]
+    concerned = {stage: stages[stage] for name in differing[:1] for stage in STAGES_OF[name] if stage in stages}
+    if not concerned:
         return []
-    name, (before, after) = max(stages.items(), key=lambda item: abs(item[1][1] - item[1][0]))
+    name, (before, after) = max(concerned.items(), key=lambda item: abs(item[1][1] - item[1][0]))
     total = sum(after - before for before, after in stages.values())
     more, of_all = (after - before) * 1e3, total * 1e3
     return [f"{name} took {before * 1e3:,.1f} ms and takes {after * 1e3:,.1f} ({more:+,.1f} of {of_all:+,.1f} ms)"]

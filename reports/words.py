@@ -31,6 +31,7 @@ FIGURE_WORDS = {
     metrics.PEAK_MEMORY.name: "peak memory",
     metrics.ENERGY.name: "energy",
     metrics.DECODE.name: "time per token",
+    metrics.S3GEN_RTF.name: "S3Gen's time per second of audio",
 }
 
 

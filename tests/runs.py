@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from ttsbench import records
+from ttsbench import measured, records
 
 STEADY = (0.5, 0.501, 0.499, 0.5005, 0.4995, 0.502)
 
@@ -39,6 +39,23 @@ def make_cells(make_cell: Callable[..., records.Cell], make_utterance: Callable[
             )
             for process, wall in enumerate(seconds)
         )  # fmt: skip
+
+    return make
+
+
+@pytest.fixture
+def make_parts(
+    make_cell: Callable[..., records.Cell], make_utterance: Callable[..., measured.Utterance]
+) -> Callable[..., Any]:
+    """Processes that decode as steadily as a device does, and what the rest of the time took in each."""
+
+    def make(decode: float, rest: Sequence[float]) -> tuple[records.Cell, ...]:
+        def utterance(number: int, other: float) -> measured.Utterance:
+            seconds = decode * (1 + 2e-4 * ((3 * number + round(1e4 * decode)) % 7))
+            stages = {"decode": measured.StageTime(seconds), "residual": measured.StageTime(other)}
+            return make_utterance(wall_seconds=seconds + other, stages=stages)
+
+        return tuple(make_cell(process=n, utterances=(utterance(n, other),) * 3) for n, other in enumerate(rest))
 
     return make
 

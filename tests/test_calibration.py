@@ -21,7 +21,7 @@ from ttsbench.cli import compare as comparing
 from ttsbench.errors import ExitCode, RecordError
 from ttsbench.measured import Utterance
 from ttsbench.records import Cell, Run
-from ttsbench.reports import calibration, comparison, decision
+from ttsbench.reports import calibration, comparison, decision, metrics
 from ttsbench.reports.calibration import Calibration, Series
 from ttsbench.reports.pairing import Pair, beside
 
@@ -64,6 +64,18 @@ def test_the_floor_is_what_95_percent_of_the_series_stay_below(
     assert sum(abs(mean) <= math.log1p(floor) for mean in means) == 38
     # A bias that all pairs of a series share is found, however alike they are.
     assert make([0.1] * 20, spread=1e-6).floors(make_cell())["rtf"] == pytest.approx(math.expm1(0.1))
+
+
+def test_a_part_that_was_not_calibrated_has_the_floor_of_the_whole(
+    make: Callable[..., Calibration], make_cell: Callable[..., Cell]
+) -> None:
+    found, decode = make([0.1] * 20), metrics.DECODE.name
+    assert found.floors(make_cell())[decode] == found.floors(make_cell())["rtf"]
+    own = replace(
+        found.stacks[0],
+        series=tuple(Series(s.differences | {decode: (0.01,) * 5}, 1.0) for s in found.stacks[0].series),
+    )
+    assert replace(found, stacks=(own,)).floors(make_cell())[decode] == pytest.approx(math.expm1(0.01))
 
 
 def test_it_takes_20_series_of_the_same_options(
@@ -197,7 +209,7 @@ def test_the_command_measures_goes_on_and_shows(tmp_path: Path) -> None:
     assert after.stacks[0].series[:1] == before.stacks[0].series
     assert len(after.stacks[0].series) == 2
     assert after.stacks[0].series[0].differences != after.stacks[0].series[1].differences
-    measured = {"rtf", "decode_seconds_per_token", "s3gen_seconds"}
+    measured = {"rtf", "decode_seconds_per_token", "s3gen_rtf"}
     assert set(after.stacks[0].series[0].differences) == measured
     shown = ttsbench("calibrate", "s.yaml", "--show").stdout
     assert "2 series" in shown

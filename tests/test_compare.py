@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import random
+import re
 import subprocess
 import sys
 import time
@@ -16,6 +17,7 @@ import pytest
 from ttsbench import records
 from ttsbench.cli import compare as comparing
 from ttsbench.errors import ExitCode, NotComparableError, RecordError, UsageError
+from ttsbench.measured import Memory
 from ttsbench.records import Cell
 from ttsbench.reports import comparison, sides
 from ttsbench.reports.decision import Verdict
@@ -57,6 +59,30 @@ def test_the_console_says_what_came_of_it_within_80_columns(
     assert "slower" in out
     assert "decode took 200.1 ms and takes 220." in out
     assert max(map(len, out.splitlines())) <= 80
+
+
+def test_a_part_that_takes_more_is_named_though_the_whole_takes_less_than_counts(
+    tmp_path: Path, keep_run: Keep, make_parts: Callable[..., tuple[Cell, ...]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    rest = [1.67 + 2e-3 * (number * 5 % 3) for number in range(8)]
+    before, after = (keep_run(tmp_path / name, make_parts(s, rest)) for name, s in (("before", 0.33), ("after", 0.347)))
+    assert compare(before, after, output=tmp_path / "out") is ExitCode.SLOWER
+    out = capsys.readouterr().out
+    assert re.search(r"RTF .* same\n.* ms/token .* 1\.052 .* slower", out)
+    assert re.search(r"decode took 330\.\d\s+ms\s+and\s+takes\s+347", out)
+    assert "5% more time per token" in (tmp_path / "out" / "comparison.html").read_text()
+    assert compare(after, before) is ExitCode.OK
+
+
+def test_more_memory_is_what_a_page_says_first(
+    tmp_path: Path, keep_run: Keep, make_cells: Callable[..., tuple[Cell, ...]], walls: Walls
+) -> None:
+    before, after = (
+        keep_run(tmp_path / str(peak), make_cells(walls(), memory=Memory(1, 1, allocated_peak_bytes=peak)))
+        for peak in (1000, 1040)
+    )
+    assert compare(before, after, output=tmp_path / "out") is ExitCode.SLOWER
+    assert '"headline">allocated memory is 4.0% more' in (tmp_path / "out" / "comparison.html").read_text()
 
 
 def test_two_runs_and_swapped(keep: Keep, walls: Walls) -> None:

@@ -322,68 +322,87 @@ def test_without_streams_the_time_to_first_audio_is_not_counted_twice(make_cell:
     assert metrics.PEAK_MEMORY not in comparison.gating([make_cell(memory=Memory(1, 1, allocated_peak_bytes=1))])
 
 
-@pytest.fixture
-def make_parts(make_cell: MakeCell, make_utterance: Callable[..., Utterance]) -> Callable[..., tuple[Cell, ...]]:
-    """Processes that decode as steadily as a device does, while the rest of the time goes up and down."""
-
-    def make(decode: float, rest: Sequence[float]) -> tuple[Cell, ...]:
-        def utterance(number: int, other: float) -> Utterance:
-            seconds = decode * (1 + 2e-4 * ((3 * number + round(1e4 * decode)) % 7))
-            stages = {"decode": StageTime(seconds), "residual": StageTime(other)}
-            return make_utterance(wall_seconds=seconds + other, stages=stages)
-
-        return tuple(make_cell(process=n, utterances=(utterance(n, other),) * 3) for n, other in enumerate(rest))
-
-    return make
-
-
 RESTLESS = [0.080, 0.100, 0.086, 0.110, 0.079, 0.104, 0.083, 0.111]
+DILUTED = [1.67 + 2e-3 * (n * 5 % 3) for n in range(8)]
 
 
-def test_a_part_that_is_slower_makes_it_slower_where_the_whole_stays_open_or_is_the_same(
+def test_a_part_that_is_slower_makes_it_slower_where_the_whole_takes_more_but_not_surely_enough(
     make_parts: Callable[..., tuple[Cell, ...]],
 ) -> None:
-    baseline, decode = make_parts(0.33, RESTLESS), metrics.DECODE.name
-    open_ = comparison.whole(pair_up(make_parts(0.3465, RESTLESS[::-1]), baseline))
+    decode, even = metrics.DECODE.name, sorted(RESTLESS)
+    open_ = comparison.whole(
+        pair_up(make_parts(0.347, even), make_parts(0.33, [s + n % 2 / 99 for n, s in enumerate(even)]))
+    )
     assert open_.judgements["rtf"].verdict is Verdict.INCONCLUSIVE
     assert open_.judgements[decode].verdict is open_.verdict is Verdict.SLOWER
-    assert "time per token 5.0% more" in words.figures(open_)
-    diluted = comparison.whole(
-        pair_up(make_parts(0.3465, [1.9 + s / 20 for s in RESTLESS]), make_parts(0.33, [1.9] * 8))
-    )
+    assert open_.slower == (metrics.DECODE,)
+    assert "time per token 5.2% more" in words.figures(open_)
+    diluted = comparison.whole(pair_up(make_parts(0.347, DILUTED), make_parts(0.33, DILUTED)))
     assert diluted.judgements["rtf"].verdict is Verdict.SAME
     assert diluted.verdict is Verdict.SLOWER
+    back = comparison.whole(pair_up(make_parts(0.33, DILUTED), make_parts(0.347, DILUTED)))
+    assert back.judgements[decode].verdict is back.verdict is Verdict.FASTER
 
 
-def test_of_a_part_nothing_is_told_where_the_whole_differs_or_the_part_does_not(
-    make_parts: Callable[..., tuple[Cell, ...]],
+@pytest.mark.parametrize(
+    ("decode", "rest", "verdict"),
+    [
+        (
+            0.347,
+            [0.3 * s for s in (0.05, 0.06, 0.055, 0.07, 0.05, 0.06, 0.055, 0.07)],
+            Verdict.FASTER,
+        ),  # another part has paid
+        (0.347, [1.653 + 1e-3 * (n % 3) for n in range(8)], Verdict.SAME),  # and here it comes to nothing
+        (0.3301, [1.67 + 1e-3 * (n % 3) for n in range(8)], Verdict.SAME),
+    ],
+)
+def test_of_a_part_nothing_is_told_where_the_whole_takes_no_more(
+    make_parts: Callable[..., tuple[Cell, ...]], decode: float, rest: list[float], verdict: Verdict
 ) -> None:
-    baseline = make_parts(0.33, RESTLESS)
-    paid_for = comparison.whole(pair_up(make_parts(0.3465, [s / 4 for s in RESTLESS]), baseline))
-    assert paid_for.verdict is Verdict.FASTER
-    same = comparison.whole(pair_up(make_parts(0.3301, RESTLESS), baseline))
-    assert same.verdict is Verdict.SAME
-    open_ = [0.33, 0.45, 0.27, 0.36, 0.25, 0.41, 0.3, 0.39]  # of a part; the whole is the same
-    parts = [make_parts(d, [2.0 - d])[0] for d in open_]
-    left_open = comparison.whole(
-        pair_up([replace(c, process=n) for n, c in enumerate(parts)], make_parts(0.33, [1.67] * 8))
+    baseline = make_parts(0.33, [0.08] * 8 if verdict is Verdict.FASTER else [1.67 + 1e-3 * (n % 2) for n in range(8)])
+    there, back = (
+        comparison.whole(pair_up(*sides))
+        for sides in ((make_parts(decode, rest), baseline), (baseline, make_parts(decode, rest)))
     )
-    assert left_open.verdict is Verdict.SAME
-    assert {*paid_for.judgements, *same.judgements, *left_open.judgements} == {"rtf"}
+    assert there.verdict is verdict
+    assert back.verdict is mirrored(verdict)
+    assert {*there.judgements, *back.judgements} == {"rtf"}
 
 
-def test_a_part_without_a_floor_has_that_of_the_whole(make_parts: Callable[..., tuple[Cell, ...]]) -> None:
-    pairing = pair_up(make_parts(0.3465, RESTLESS[::-1]), make_parts(0.33, RESTLESS))
-    assert comparison.whole(pairing, floors={"rtf": 0.06}).verdict is not Verdict.SLOWER
-    assert comparison.whole(pairing, floors={"rtf": 0.06, metrics.DECODE.name: 0.01}).verdict is Verdict.SLOWER
+def test_an_open_part_leaves_nothing_open(make_parts: Callable[..., tuple[Cell, ...]]) -> None:
+    decode = [0.33, 0.45, 0.27, 0.36, 0.25, 0.41, 0.3, 0.39]
+    ours = [replace(make_parts(d, [2.0 - d])[0], process=n) for n, d in enumerate(decode)]
+    found = comparison.whole(pair_up(ours, make_parts(0.33, [1.67] * 8)))
+    assert found.verdict is Verdict.SAME
+    assert {*found.judgements} == {"rtf"}
+
+
+def test_in_streams_the_parts_go_on_at_once_and_are_not_judged(make_parts: Callable[..., tuple[Cell, ...]]) -> None:
+    ours, theirs = ([replace(cell, streams=True) for cell in make_parts(decode, DILUTED)] for decode in (0.347, 0.33))
+    assert metrics.DECODE.name not in comparison.whole(pair_up(ours, theirs)).judgements
+
+
+def test_s3gen_is_judged_for_each_second_of_audio(make_utterance: Callable[..., Utterance]) -> None:
+    stages = {name: StageTime(0.02, 0.03) for name in metrics.S3GEN_STAGES}
+    assert metrics.s3gen_rtf(make_utterance(stages=stages, audio_seconds=2.0)) == pytest.approx(0.045)
+    assert metrics.s3gen_rtf(make_utterance(stages=stages, audio_seconds=0.0)) is None
 
 
 def test_a_series_ends_as_soon_as_something_is_slower(make_parts: Callable[..., tuple[Cell, ...]]) -> None:
-    pairs = pair_up(make_parts(0.3465, RESTLESS[::-1]), make_parts(0.33, RESTLESS)).pairs[:5]
+    even = sorted(RESTLESS)
+    pairs = pair_up(make_parts(0.347, even), make_parts(0.33, [s + n % 2 / 99 for n, s in enumerate(even)])).pairs[:5]
     found = comparison.so_far(pairs)
     assert found.verdict is Verdict.SLOWER
     assert not found.judgements["rtf"].decided
     assert found.wanted.pairs == 0
+
+
+def test_a_part_is_slower_only_if_it_is_so_again(make_parts: Callable[..., tuple[Cell, ...]]) -> None:
+    slow, same = (pair_up(make_parts(decode, DILUTED), make_parts(0.33, DILUTED[::-1])) for decode in (0.347, 0.3301))
+    first = comparison.whole(slow)
+    again, not_again = (comparison.so_far(found.pairs, only=first.slower) for found in (slow, same))
+    assert comparison.repeated(first, again).verdict is Verdict.SLOWER
+    assert comparison.repeated(first, not_again).verdict is Verdict.INCONCLUSIVE
 
 
 calls = st.lists(st.floats(allow_nan=True, allow_infinity=True) | st.floats(0.1, 2.0), min_size=0, max_size=5)

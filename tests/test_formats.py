@@ -365,8 +365,8 @@ def test_a_runs_figures_as_files(run_folder: Path, capsys: pytest.CaptureFixture
 
 
 def test_every_exported_metric_has_a_unit_and_a_slug() -> None:
-    assert set(comparison.FIGURES) == set(figures.UNITS)
-    assert len({bencher.slug(name) for name in comparison.FIGURES}) == len(comparison.FIGURES)
+    assert set(figures.METRICS) == set(figures.UNITS)
+    assert len({bencher.slug(name) for name in figures.METRICS}) == len(figures.METRICS)
 
 
 def test_what_cannot_be_written_is_told_before_anything_is_read(

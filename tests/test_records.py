@@ -97,26 +97,19 @@ def test_an_old_record_that_is_broken_is_refused_in_words(
         records.read_run(tmp_path)
 
 
-def test_paces_of_another_work_are_dropped(tmp_path: Path, make_run: Callable[..., Run]) -> None:
-    old = records.to_json(make_run()) | {"schema_version": 4}
-    for utterance in (u for cell in old["cells"] for u in cell["utterances"]):
-        utterance["pace_us"] = 7.2
-        del utterance["pace_ns"], utterance["pace_before_ns"]
-    (tmp_path / "run.json").write_text(json.dumps(old))
-    read = [u.pace_ns for cell in records.read_run(tmp_path).cells for u in cell.utterances]
-    assert set(read) == {None}
-
-
-def test_the_pace_before_an_utterance_is_that_after_the_one_before_it(
-    tmp_path: Path, make_run: Callable[..., Run]
+@pytest.mark.parametrize(
+    ("version", "paces"),
+    [(4, {"pace_us": 7.2}), (5, {"pace_ns": 1056.0}), (6, {"pace_ns": 1056.0, "pace_before_ns": 880.0})],
+)
+def test_paces_of_another_chain_are_dropped(
+    tmp_path: Path, make_run: Callable[..., Run], version: int, paces: dict[str, float]
 ) -> None:
-    old = records.to_json(make_run()) | {"schema_version": 5}
-    told = old["cells"][0]["utterances"][0]
-    del told["pace_before_ns"]
-    old["cells"] = [old["cells"][0] | {"utterances": [told | {"pace_ns": pace} for pace in (1056.0, 880.0, None)]}]
+    old = records.to_json(make_run()) | {"schema_version": version}
+    for utterance in (u for cell in old["cells"] for u in cell["utterances"]):
+        del utterance["pace_ns"], utterance["pace_before_ns"]
+        utterance.update(paces)
     (tmp_path / "run.json").write_text(json.dumps(old))
-    [cell] = records.read_run(tmp_path).cells
-    assert [u.pace_before_ns for u in cell.utterances] == [None, 1056.0, 880.0]
+    assert not [u.paces_ns for cell in records.read_run(tmp_path).cells for u in cell.utterances if u.paces_ns]
 
 
 def test_an_older_version_is_migrated(

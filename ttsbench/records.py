@@ -29,7 +29,7 @@ from ttsbench.measured import (
     Voice,
 )
 
-SCHEMA_VERSION = 6
+SCHEMA_VERSION = 7
 # An utterance takes 1 to 2 kB. What is larger is refused unread: parsed, it would take ten times as much memory.
 RECORD_BYTES_MAX = 64 * 1024 * 1024
 
@@ -130,19 +130,11 @@ def _with_whole_references(data: Json) -> Json:
 
 
 def _without_paces(data: Json) -> Json:
-    """They were another work's, and partly the host's."""
+    """They were another chain's, whose pace depended on where it came to lie in memory."""
     for cell in _objects(data.get("cells")):
         for utterance in _objects(cell.get("utterances")):
-            utterance.pop("pace_us", None)
-    return data
-
-
-def _with_paces_before(data: Json) -> Json:
-    """Nothing lies between the one right after an utterance and the next utterance; the first one's is not known."""
-    for cell in _objects(data.get("cells")):
-        before = None
-        for utterance in _objects(cell.get("utterances")):
-            utterance["pace_before_ns"], before = before, utterance.get("pace_ns")
+            for name in ("pace_us", "pace_ns", "pace_before_ns"):
+                utterance.pop(name, None)
     return data
 
 
@@ -159,8 +151,9 @@ MIGRATIONS: dict[int, Callable[[Json], Json]] = {
     },  # cells gained fields that may be missing
     2: lambda data: _with_whole_references({**data, "schema_version": 3}),  # and utterances may have a stream
     3: lambda data: {**data, "schema_version": 4},  # cells may have a load
-    4: lambda data: _without_paces({**data, "schema_version": 5}),
-    5: lambda data: _with_paces_before({**data, "schema_version": 6}),
+    4: lambda data: {**data, "schema_version": 5},  # utterances may have a pace
+    5: lambda data: {**data, "schema_version": 6},  # also one before them
+    6: lambda data: _without_paces({**data, "schema_version": 7}),
 }
 
 
