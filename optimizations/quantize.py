@@ -1,8 +1,8 @@
 """Slot `quantize`: T3's linear layers with fewer bits, through torchao.
 
 `int8` and `int4` store weights only and multiply in bf16; `fp8` also rounds the activations, row by row, and multiplies
-in fp8. Eager int8 unpacks every weight before it multiplies: it saves memory and costs time. Compiled it does so too on
-an H200, at the two rows of a step: Inductor may put PyTorch's int8 product in, which takes four to sixteen times bf16's.
+in fp8. Eager int8 unpacks every weight before it multiplies: it saves memory and costs time. So does the compiled one on
+an H200: Inductor may put PyTorch's int8 product in, which takes four to sixteen times as long as bf16's for two rows.
 """
 
 from __future__ import annotations

@@ -56,7 +56,7 @@ class Comparison:
 
     @property
     def slower(self) -> tuple[Metric, ...]:
-        """What a second series has to say again; with one of them, the verdict of all together is known."""
+        """What a second series has to say again."""
         found = self.judgements.items()
         return tuple(FIGURES[name] for name, judgement in found if judgement.verdict is Verdict.SLOWER)
 
@@ -113,10 +113,13 @@ def _itself(judgement: Judgement) -> Judgement:
 def so_far(
     attempts: Sequence[Pair], *, floors: Mapping[str, float] | None = None, only: Sequence[Metric] = ()
 ) -> Comparison:
-    """A series after so many attempts, look by look, and how many pairs it should run next; none once it is over."""
+    """A series after so many attempts, look by look, and how many pairs it should run next; none once it is over.
+
+    What it is asked about is decided to the end; otherwise one figure that is slower settles the verdict.
+    """
     found = _compared(Pairing(tuple(attempts)), decision.decide, floors or {}, only)
     judgements = found.judgements
-    if judgements and (_all_decided(judgements) or found.slower):
+    if judgements and (_all_decided(judgements) or (found.slower and not only)):
         return found
     goal = next((look for look in decision.LOOKS if look > len(found.pairing.valid)), decision.PAIRS_MAX)
     more = wanted(attempts, goal)

@@ -395,6 +395,9 @@ def test_a_series_ends_as_soon_as_something_is_slower(make_parts: Callable[..., 
     assert found.verdict is Verdict.SLOWER
     assert not found.judgements["rtf"].decided
     assert found.wanted.pairs == 0
+    asked = comparison.so_far(pairs, only=(metrics.RTF, metrics.DECODE))
+    assert asked.verdict is Verdict.SLOWER
+    assert asked.wanted.pairs == 2
 
 
 def test_a_part_is_slower_only_if_it_is_so_again(make_parts: Callable[..., tuple[Cell, ...]]) -> None:
