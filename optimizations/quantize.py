@@ -1,7 +1,7 @@
 """Slot `quantize`: T3's linear layers with fewer bits, through torchao.
 
 `int8` and `int4` store weights only and multiply in bf16; `fp8` also rounds the activations, row by row, and multiplies
-in fp8. Eager int8 unpacks every weight before it multiplies: it saves memory and costs time. So does the compiled one on
+in fp8. Eager int8 unpacks every weight before it multiplies: it saves memory and costs time. So does a compiled one on
 an H200: Inductor may put PyTorch's int8 product in, which takes four to sixteen times as long as bf16's for two rows.
 """
 

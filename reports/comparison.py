@@ -155,7 +155,8 @@ def _compared(
     }
     shown = only or gating([*ours, *theirs])
     judgements = _judged(pairing, decide, floors, shown)
-    if not only and (time := judgements.get(metrics.RTF.name)) is not None:
+    time = judgements.get(metrics.RTF.name)
+    if not only and time is not None and time.verdict not in decision.DIFFERENT:
         judgements |= _telling(_judged(pairing, decide, floors, parts([*ours, *theirs])), time)
     if reason := _objection(pairing, steady):
         judgements = {name: withheld(judgement, reason) for name, judgement in judgements.items()}
@@ -170,12 +171,10 @@ def _judged(
 
 
 def _telling(parts: Judgements, whole: Judgement) -> Judgements:
-    """Parts that differ where the whole does too, but by less than counts, or not yet surely by so much.
+    """Parts that differ where the whole does too, though by less than counts, or not yet surely by so much.
 
     Where the whole does not, another part has paid. A part that is open leaves nothing open.
     """
-    if whole.verdict in decision.DIFFERENT:
-        return {}
     surely = Verdict.SLOWER if whole.low > 1 else Verdict.FASTER if whole.high < 1 else None
     return {name: part for name, part in parts.items() if part.verdict is surely}
 
