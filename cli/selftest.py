@@ -42,7 +42,7 @@ AT_THE_LIMIT = 0.03
 
 @dataclass(frozen=True)
 class Setting:
-    """A kind of machine, what changes, and which figures are decided about; all that a gate decides, if left out."""
+    """A kind of machine, what changes, and which figures are decided about; all that a gate decides, if empty."""
 
     name: str
     fake: Fake
@@ -110,8 +110,8 @@ class Outcome:
         """Share of verdicts that contradict the truth; inconclusive never does."""
         if not self.effect:
             return self.share(Verdict.SLOWER, Verdict.FASTER)
-        of_the_whole = round(self.effect * fake.STAGE_SHARES.get(self.setting.place, 1.0), 6)
-        return self.share(Verdict.FASTER, *([Verdict.SAME] if of_the_whole > AT_THE_LIMIT else []))
+        effect_on_the_whole = round(self.effect * fake.STAGE_SHARES.get(self.setting.place, 1.0), 6)
+        return self.share(Verdict.FASTER, *([Verdict.SAME] if effect_on_the_whole > AT_THE_LIMIT else []))
 
     @property
     def complaints(self) -> list[str]:

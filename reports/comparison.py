@@ -5,6 +5,7 @@ Pure functions over records. `whole` judges what lies there; `so_far` judges a s
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -50,8 +51,8 @@ class Comparison:
         return allocated if allocated.candidate > more_than else None
 
     @property
-    def of_the_whole(self) -> Judgements:
-        """What is always told; a part is only where it differs, which makes no trend."""
+    def always_told(self) -> Judgements:
+        """Without parts, which are told of only where they differ: that makes no trend."""
         return {name: judgement for name, judgement in self.judgements.items() if FIGURES[name] not in PARTS}
 
     @property
@@ -153,11 +154,12 @@ def _compared(
         "candidate": steadiness([cell for pair in pairing.at_one_pace for cell in pair.candidate]),
         "baseline": steadiness([cell for pair in pairing.at_one_pace for cell in pair.baseline]),
     }
-    shown = only or gating([*ours, *theirs])
-    judgements = _judged(pairing, decide, floors, shown)
-    time = judgements.get(metrics.RTF.name)
-    if not only and time is not None and time.verdict not in decision.DIFFERENT:
-        judgements |= _telling(_judged(pairing, decide, floors, parts([*ours, *theirs])), time)
+    judge = functools.partial(_judged, pairing, decide, floors)
+    judgements = judge(only or gating([*ours, *theirs]))
+    if only:
+        judgements |= _unless_paid_for(judgements, judge([metrics.RTF])[metrics.RTF.name])
+    elif (time := judgements.get(metrics.RTF.name)) is not None and time.verdict not in decision.DIFFERENT:
+        judgements |= _telling(judge(parts([*ours, *theirs])), time)
     if reason := _objection(pairing, steady):
         judgements = {name: withheld(judgement, reason) for name, judgement in judgements.items()}
     return Comparison(judgements, tuple(exact.changes(ours, theirs)), pairing, steady)
@@ -170,13 +172,21 @@ def _judged(
     return decide(differences, {name: decision.threshold(floors.get(name)) for name in differences})
 
 
-def _telling(parts: Judgements, whole: Judgement) -> Judgements:
+def _telling(found: Judgements, whole: Judgement) -> Judgements:
     """Parts that differ where the whole does too, though by less than counts, or not yet surely by so much.
 
     Where the whole does not, another part has paid. A part that is open leaves nothing open.
     """
-    surely = Verdict.SLOWER if whole.low > 1 else Verdict.FASTER if whole.high < 1 else None
-    return {name: part for name, part in parts.items() if part.verdict is surely}
+    direction = Verdict.SLOWER if whole.low > 1 else Verdict.FASTER if whole.high < 1 else None
+    return {name: part for name, part in found.items() if part.verdict is direction}
+
+
+def _unless_paid_for(asked: Judgements, whole: Judgement) -> Judgements:
+    """Parts that were asked about: open, as long as the whole does not differ too."""
+    found = {name: part for name, part in asked.items() if FIGURES[name] in PARTS}
+    told = "the whole is not shown to differ in that direction"
+    paid = {name for name, part in found.items() if part.decided} - _telling(found, whole).keys()
+    return {name: replace(found[name], verdict=Verdict.INCONCLUSIVE, reason=told) for name in paid}
 
 
 def withheld(judgement: Judgement, reason: str) -> Judgement:

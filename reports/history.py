@@ -17,7 +17,7 @@ from ttsbench.errors import RecordError
 from ttsbench.records import Run
 from ttsbench.reports import changes, sides
 from ttsbench.reports.changes import Change, Trend
-from ttsbench.reports.comparison import GATING
+from ttsbench.reports.comparison import FIGURES
 from ttsbench.reports.figures import METRICS, Figure, figures
 from ttsbench.reports.metrics import Metric
 from ttsbench.reports.rows import Rows, as_parquet
@@ -200,7 +200,8 @@ def steps(found: Iterable[Series]) -> list[Step]:
 def _step(name: str, changed: Sequence[tuple[Series, Change]]) -> Step:
     before, after = changed[0][0].around(changed[0][1])
     figures = tuple(f"{one.metric.label} {signed(change.ratio)}" for one, change in changed)
-    slower = next((one.metric for one, change in changed if change.ratio > 1 and one.metric in GATING), None)
+    risen = {one.metric.name for one, change in changed if change.ratio > 1}
+    slower = next((metric for name, metric in FIGURES.items() if name in risen), None)
     command = bisect_command(before, after, slower) if slower is not None and _apart(before, after) else ""
     # A line break in a name would end the command early.
     return Step(name, before, after, figures, command if command.isprintable() else "")

@@ -15,7 +15,7 @@ from ttsbench.reports import beside, markdown, metrics, profile_diff, words
 from ttsbench.reports.comparison import FIGURES, Comparison
 from ttsbench.reports.decision import DIFFERENT, Judgement, Verdict
 from ttsbench.reports.exact import Change
-from ttsbench.reports.metrics import Metric
+from ttsbench.reports.metrics import S3GEN_STAGES, Metric
 from ttsbench.reports.pairing import Pair
 from ttsbench.reports.profile_diff import Difference
 from ttsbench.reports.sides import Match
@@ -79,6 +79,12 @@ class Compared:
         """Of each stage on both sides."""
         return stage_changes(self.match.pairing.at_one_pace)
 
+    def seconds_of(self, stages: Sequence[str]) -> dict[str, tuple[float, float]]:
+        """Of these stages; S3Gen's by the device's clock where there is one, since the host runs ahead."""
+        on_device = stage_changes(self.match.pairing.at_one_pace, device=True) if stages == S3GEN_STAGES else {}
+        found = on_device if on_device.keys() >= set(stages) else self.stage_seconds
+        return {stage: found[stage] for stage in stages if stage in found}
+
     @functools.cached_property
     def stages(self) -> Difference | None:
         """Where the time of an utterance goes on both sides, by the host's clock."""
@@ -115,9 +121,8 @@ class Report:
 STAGES_OF = {
     metrics.RTF.name: metrics.STAGES,
     metrics.DECODE.name: ("decode",),
-    metrics.S3GEN_RTF.name: metrics.S3GEN_STAGES,
+    metrics.S3GEN_RTF.name: S3GEN_STAGES,
 }
-STAGE_SECONDS = {stage: metrics.OverUtterances(metrics.stage_seconds(stage)) for stage in metrics.STAGES}
 
 
 def names(report: Report, length_max: int = 1000) -> list[str]:
@@ -218,17 +223,15 @@ def _undecided(judgement: Judgement) -> str:
     return judgement.reason + (seen if math.isfinite(judgement.mde) else "")
 
 
-def _explained(one: Compared) -> list[str]:
+def _explained(one: Compared) -> Iterator[str]:
     """Which stage a change of the whole comes from, or where only a part differs, which of that part."""
-    judgements, stages = one.found.judgements, one.stage_seconds
-    differing = [name for name in STAGES_OF if name in judgements and judgements[name].verdict in DIFFERENT]
-    concerned = {stage: stages[stage] for name in differing[:1] for stage in STAGES_OF[name] if stage in stages}
-    if not concerned:
-        return []
-    name, (before, after) = max(concerned.items(), key=lambda item: abs(item[1][1] - item[1][0]))
-    total = sum(after - before for before, after in stages.values())
-    more, of_all = (after - before) * 1e3, total * 1e3
-    return [f"{name} took {before * 1e3:,.1f} ms and takes {after * 1e3:,.1f} ({more:+,.1f} of {of_all:+,.1f} ms)"]
+    for name, stages in STAGES_OF.items():
+        judgement = one.found.judgements.get(name)
+        if judgement is not None and judgement.verdict in DIFFERENT and (seconds := one.seconds_of(stages)):
+            stage, (before, after) = max(seconds.items(), key=lambda item: abs(item[1][1] - item[1][0]))
+            more, of_all = after - before, sum(end - start for start, end in seconds.values())
+            share = f"({more * 1e3:+,.1f} of {of_all * 1e3:+,.1f} ms)"
+            yield f"{stage} took {before * 1e3:,.1f} ms and takes {after * 1e3:,.1f} {share}"
 
 
 def _by_kernels(one: Compared) -> list[str]:
@@ -244,18 +247,19 @@ def _by_kernels(one: Compared) -> list[str]:
     ]
 
 
-def stage_changes(pairs: Sequence[Pair]) -> dict[str, tuple[float, float]]:
-    """Seconds of each stage on both sides, by the host's clock; those that both have."""
-    before = _stage_seconds(cell for pair in pairs for cell in pair.baseline)
-    after = _stage_seconds(cell for pair in pairs for cell in pair.candidate)
+def stage_changes(pairs: Sequence[Pair], *, device: bool = False) -> dict[str, tuple[float, float]]:
+    """Seconds of each stage on both sides, by the host's clock or the device's; those that both have."""
+    before = _stage_seconds((cell for pair in pairs for cell in pair.baseline), device)
+    after = _stage_seconds((cell for pair in pairs for cell in pair.candidate), device)
     return {stage: (before[stage], after[stage]) for stage in metrics.STAGES if stage in before and stage in after}
 
 
-def _stage_seconds(cells: Iterable[Cell]) -> dict[str, float]:
+def _stage_seconds(cells: Iterable[Cell], device: bool) -> dict[str, float]:
     """The median over the processes."""
+    clocks = {stage: metrics.OverUtterances(metrics.stage_seconds(stage, device=device)) for stage in metrics.STAGES}
     found: dict[str, list[float]] = {}
     for cell in cells:
-        for stage, of in STAGE_SECONDS.items():
+        for stage, of in clocks.items():
             if (seconds := of(cell)) is not None:
                 found.setdefault(stage, []).append(seconds)
     return {stage: statistics.median(seconds) for stage, seconds in found.items()}

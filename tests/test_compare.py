@@ -17,7 +17,7 @@ import pytest
 from ttsbench import records
 from ttsbench.cli import compare as comparing
 from ttsbench.errors import ExitCode, NotComparableError, RecordError, UsageError
-from ttsbench.measured import Memory
+from ttsbench.measured import Memory, StageTime, Utterance
 from ttsbench.records import Cell
 from ttsbench.reports import comparison, sides
 from ttsbench.reports.decision import Verdict
@@ -72,6 +72,31 @@ def test_a_part_that_takes_more_is_named_though_the_whole_takes_less_than_counts
     assert re.search(r"decode took 330\.\d\s+ms\s+and\s+takes\s+347", out)
     assert "5% more time per token" in (tmp_path / "out" / "comparison.html").read_text()
     assert compare(after, before) is ExitCode.OK
+
+
+def test_what_takes_more_in_s3gen_is_named_by_the_devices_clock(
+    tmp_path: Path,
+    keep_run: Keep,
+    make_cell: Callable[..., Cell],
+    make_utterance: Callable[..., Utterance],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The host has issued the CFM's kernels long before they end, and waits in the next stage."""
+
+    def keep(cfm: float) -> Path:
+        def utterance(process: int) -> Utterance:
+            luck = 1 + 1e-4 * ((3 * process + round(1e3 * cfm)) % 7)
+            times = {"flow_encoder": (0.008, 0.006), "cfm": (0.005, cfm * luck), "vocoder": (0.06 + cfm, 0.02)}
+            stages = {name: StageTime(host, device) for name, (host, device) in times.items()}
+            return make_utterance(wall_seconds=(1.0 + cfm) * luck, stages=stages)
+
+        cells = [make_cell(process=number, utterances=(utterance(number),) * 3) for number in range(8)]
+        return keep_run(tmp_path / f"cfm-{cfm}", cells)
+
+    assert compare(keep(0.08), keep(0.09)) is ExitCode.SLOWER
+    out = " ".join(capsys.readouterr().out.split())
+    assert "S3Gen RTF 0.106 0.116" in out
+    assert "cfm took 80.0 ms and takes 90.0 (+10.0 of +10.0 ms)" in out
 
 
 def test_more_memory_is_what_a_page_says_first(

@@ -13,7 +13,7 @@ from ttsbench.measured import Guard, Memory, StageTime, Utterance
 from ttsbench.records import Cell
 from ttsbench.reports import comparison, decision, exact, metrics, words
 from ttsbench.reports.decision import Verdict
-from ttsbench.reports.pairing import Pairing, beside, pair_up, wanted
+from ttsbench.reports.pairing import Pair, Pairing, beside, pair_up, wanted
 from ttsbench.reports.steadiness import steadiness
 
 MakeCell = Callable[..., Cell]
@@ -336,6 +336,9 @@ def test_a_part_that_is_slower_makes_it_slower_where_the_whole_takes_more_but_no
     assert open_.judgements["rtf"].verdict is Verdict.INCONCLUSIVE
     assert open_.judgements[decode].verdict is open_.verdict is Verdict.SLOWER
     assert open_.slower == (metrics.DECODE,)
+    swapped = comparison.whole(Pairing(tuple(Pair(p.baseline, p.candidate) for p in open_.pairing.pairs)))
+    assert swapped.judgements[decode].verdict is Verdict.FASTER
+    assert swapped.verdict is Verdict.INCONCLUSIVE  # an open whole keeps it from being called faster
     assert "time per token 5.2% more" in words.figures(open_)
     diluted = comparison.whole(pair_up(make_parts(0.347, DILUTED), make_parts(0.33, DILUTED)))
     assert diluted.judgements["rtf"].verdict is Verdict.SAME
@@ -406,6 +409,10 @@ def test_a_part_is_slower_only_if_it_is_so_again(make_parts: Callable[..., tuple
     again, not_again = (comparison.so_far(found.pairs, only=first.slower) for found in (slow, same))
     assert comparison.repeated(first, again).verdict is Verdict.SLOWER
     assert comparison.repeated(first, not_again).verdict is Verdict.INCONCLUSIVE
+    paid = pair_up(make_parts(0.347, [s - 0.02 for s in DILUTED]), make_parts(0.33, DILUTED[::-1]))
+    second = comparison.so_far(paid.pairs, only=first.slower)
+    assert "not shown to differ in that direction" in second.judgements[metrics.DECODE.name].reason
+    assert comparison.repeated(first, second).verdict is Verdict.INCONCLUSIVE
 
 
 calls = st.lists(st.floats(allow_nan=True, allow_infinity=True) | st.floats(0.1, 2.0), min_size=0, max_size=5)

@@ -242,3 +242,9 @@ def test_what_one_part_takes_more_is_no_matter_where_another_has_paid(simulated:
     verdicts = [simulated(seed, Fake(), {"decode": 0.08, "cfm": -0.6}) for seed in range(20)]
     assert Verdict.SLOWER not in verdicts
     assert verdicts.count(Verdict.FASTER) >= 15
+
+
+def test_what_comes_to_nothing_in_the_whole_is_not_called_slower(simulated: Callable[..., Verdict]) -> None:
+    """Decoding is 5 % slower, which is 3 % of the whole, and the CFM pays for it."""
+    verdicts = [simulated(seed, Fake(), {"decode": 0.05, "cfm": -1 / 6}) for seed in range(60)]
+    assert Verdict.SLOWER not in verdicts

@@ -25,7 +25,7 @@ def of_comparison(report: Report) -> list[Entry]:
     return [
         _entry(name, metric, value, (min(values), max(values)), "\n".join((one.told(metric), *report.mismatches)))
         for name, one in zip(verdicts.names(report), report.compared, strict=True)
-        for metric in one.found.of_the_whole
+        for metric in one.found.always_told
         if (values := one.values(comparison.FIGURES[metric]))
         and (value := one.middles(comparison.FIGURES[metric])[1]) is not None
     ]

@@ -32,7 +32,7 @@ def of_comparison(report: Report) -> dict[str, Measures]:
 
 def _measures(one: Compared) -> Measures:
     found: Measures = {}
-    for name, judgement in one.found.of_the_whole.items():
+    for name, judgement in one.found.always_told.items():
         metric = comparison.FIGURES[name]
         values, (_, value) = one.values(metric), one.middles(metric)
         if values and value is not None:
