@@ -182,11 +182,14 @@ def _telling(found: Judgements, whole: Judgement) -> Judgements:
 
 
 def _unless_paid_for(asked: Judgements, whole: Judgement) -> Judgements:
-    """Parts that were asked about: open, as long as the whole does not differ too."""
-    found = {name: part for name, part in asked.items() if FIGURES[name] in PARTS}
-    told = "the whole is not shown to differ in that direction"
-    paid = {name for name, part in found.items() if part.decided} - _telling(found, whole).keys()
-    return {name: replace(found[name], verdict=Verdict.INCONCLUSIVE, reason=told) for name in paid}
+    """Parts that were asked about and differ: open, as long as the whole does not differ too."""
+    found = {name: j for name, j in asked.items() if FIGURES[name] in PARTS and j.verdict in decision.DIFFERENT}
+    telling, told = _telling(found, whole), "the whole is not shown to differ in that direction"
+    return {
+        name: replace(part, verdict=Verdict.INCONCLUSIVE, reason=told)
+        for name, part in found.items()
+        if name not in telling
+    }
 
 
 def withheld(judgement: Judgement, reason: str) -> Judgement:

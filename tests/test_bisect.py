@@ -58,11 +58,12 @@ def test_it_names_the_commit_its_message_and_the_difference(bench: Any) -> None:
     bench.git("reset", "-q", "--hard", good)
     bench.plant(1.3)
     bench.commit("Decodes token by token")
-    ended = bench(
-        "bisect", bench.scenario, "--good", good, "--bad", "HEAD", "--quiet", "--metric", "rtf", "--stack", "upstream"
-    )
+    only = ("--metric", "decode_seconds_per_token", "--stack", "upstream")
+    ended = bench("bisect", bench.scenario, "--good", good, "--bad", "HEAD", "--quiet", *only)
     assert ended.returncode == ExitCode.OK, ended.stderr
-    assert ended.stdout.splitlines()[1] == "    Decodes token by token"
+    found = ended.stdout.splitlines()
+    assert found[1] == "    Decodes token by token"
+    assert found[2].startswith("upstream, ms/token: 1.")
 
 
 def test_a_range_that_did_not_become_slower_is_told(bench: Any) -> None:

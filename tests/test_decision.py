@@ -408,6 +408,7 @@ def test_a_part_is_slower_only_if_it_is_so_again(make_parts: Callable[..., tuple
     first = comparison.whole(slow)
     again, not_again = (comparison.so_far(found.pairs, only=first.slower) for found in (slow, same))
     assert comparison.repeated(first, again).verdict is Verdict.SLOWER
+    assert not_again.verdict is Verdict.SAME
     assert comparison.repeated(first, not_again).verdict is Verdict.INCONCLUSIVE
     paid = pair_up(make_parts(0.347, [s - 0.02 for s in DILUTED]), make_parts(0.33, DILUTED[::-1]))
     second = comparison.so_far(paid.pairs, only=first.slower)
