@@ -122,7 +122,9 @@ def process(start_method: str, entry: Callable[..., None], *arguments: Any) -> I
     receiver, sender = context.Pipe(duplex=False)
     started = context.Process(target=entry, args=(sender, *arguments))
     try:
-        with interrupts_held_back() if start_method == BARE else contextlib.nullcontext():
+        # Stopped in the middle of it, the process would run without our knowing of it. The one exception takes long.
+        waits_for_imports = start_method == FORKSERVER and entry is worker.make_ready
+        with contextlib.nullcontext() if waits_for_imports else interrupts_held_back():
             started.start()
         sender.close()
         yield started, receiver
