@@ -23,7 +23,6 @@ from ttsbench.reports.tables import Table
 COMPARISONS, QUICK_COMPARISONS = 1000, 100
 # Of a hundred comparisons five may be wrong where one is allowed; that more are is less likely than this.
 CHANCE = 0.01
-DECODE = "decode"
 BASELINE, CANDIDATE = "upstream", "candidate"
 EFFECTS = (0.0, 0.03, 0.05, 0.08)
 WRONG_MAX = 0.01
@@ -83,7 +82,7 @@ SETTINGS = (
         (),
         passes=("time", "memory", "energy"),
     ),
-    Setting("one part", QUIET, "quiet; decoding alone changes, three fifths of the whole", (), place=DECODE),
+    Setting("one part", QUIET, "quiet; decoding alone changes, three fifths of the whole", (), place="decode"),
 )
 
 

@@ -16,9 +16,9 @@ from ttsbench.reports.rows import Rows
 from ttsbench.reports.sides import timed
 from ttsbench.reports.tables import point_name
 
-# The two parts that most of the time goes to, S3Gen's in seconds.
-STAGES = (metrics.DECODE, metrics.S3GEN)
-METRICS = FIGURES | {metric.name: metric for metric in STAGES}
+# Beside what every verdict looks at: the two parts that most of the time goes to, S3Gen's in seconds.
+ALSO_SHOWN = (metrics.DECODE, metrics.S3GEN)
+METRICS = FIGURES | {metric.name: metric for metric in ALSO_SHOWN}
 # Of the values as they stand in a record.
 UNITS = {
     metrics.RTF.name: "s/s",
@@ -65,7 +65,7 @@ def _figures(run: Run) -> Iterator[Figure]:
         if not spoiled_by(cell):
             groups.setdefault((cell.stack, point_name(cell.point)), []).append(cell)
     for (stack, point), cells in groups.items():
-        for metric in (*gating(cells), *STAGES):
+        for metric in (*gating(cells), *ALSO_SHOWN):
             if (found := _over_processes(metric, cells)) is not None:
                 spread = found.spread if math.isfinite(found.spread) else None
                 yield Figure(
