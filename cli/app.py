@@ -100,7 +100,7 @@ def checkpoint(
     listing.require("family", family, ("chatterbox", "turbo", "nano", "multilingual"))
     listing.require("size", size, ("full", "tiny"))
     listing.require("dtype", dtype, ("fp32", "fp16", "bf16"))
-    from ttsbench import checkpoint as checkpoints
+    from ttsbench.model import checkpoint as checkpoints
 
     typer.echo(checkpoints.write(folder, family, size=size, dtype=dtype, seed=seed))
 
@@ -176,7 +176,7 @@ def profile(
 ) -> None:  # fmt: skip
     """Say where the time of one stack goes: by stage, module, op and kernel, on the GPU and on the host."""
     from ttsbench.cli import profile as profiling
-    from ttsbench.jobs import Window
+    from ttsbench.records.jobs import Window
 
     if bool(scenario) == bool(diff):
         raise TtsbenchError("give a SCENARIO, or --diff A B", mend="See ttsbench list scenarios")

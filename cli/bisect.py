@@ -7,17 +7,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from ttsbench import runner, venvs, workspace
-from ttsbench.checkouts import Commit, Repository
 from ttsbench.cli import calibrate, console, gate, listing
 from ttsbench.cli import compare as comparing
 from ttsbench.cli.series import Arena, Asked, Tell
 from ttsbench.errors import ExitCode, SideError
-from ttsbench.remote import Work
-from ttsbench.reports import comparison
-from ttsbench.reports.decision import Judgement, Verdict
+from ttsbench.gating import venvs, workspace
+from ttsbench.gating.remote import Work
+from ttsbench.gating.worktrees import Commit, Repository
+from ttsbench.reports.decide import comparison
+from ttsbench.reports.decide.decision import Judgement, Verdict
 from ttsbench.reports.metrics import Metric
-from ttsbench.reports.verdicts import Compared, Report
+from ttsbench.reports.tables.verdicts import Compared, Report
+from ttsbench.running import runner
 from ttsbench.scenarios import schema
 
 

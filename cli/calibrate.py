@@ -18,21 +18,23 @@ from pathlib import Path
 import platformdirs
 
 import ttsbench
-from ttsbench import environment, plan, records, runner, workspace
-from ttsbench.checkouts import Checkout
 from ttsbench.cli import campaign, console
 from ttsbench.cli.kernels import make_folder
 from ttsbench.cli.series import Arena, Asked, Floors, Series, up_to_a_void_one
-from ttsbench.decoding import from_json
 from ttsbench.errors import ExitCode, RecordError, SideError
-from ttsbench.jobs import TIMED
-from ttsbench.plan import Plan
-from ttsbench.records import Run
-from ttsbench.remote import Work
-from ttsbench.reports import calibration as calibrations
-from ttsbench.reports import decision
-from ttsbench.reports.calibration import Calibration
-from ttsbench.reports.pairing import Pair, wanted
+from ttsbench.gating import workspace
+from ttsbench.gating.remote import Work
+from ttsbench.gating.worktrees import Checkout
+from ttsbench.records import runs
+from ttsbench.records.from_json import from_json
+from ttsbench.records.jobs import TIMED
+from ttsbench.records.runs import Run
+from ttsbench.reports.decide import calibration as calibrations
+from ttsbench.reports.decide import decision
+from ttsbench.reports.decide.calibration import Calibration
+from ttsbench.reports.decide.pairing import Pair, wanted
+from ttsbench.running import host, plan, runner
+from ttsbench.running.plan import Plan
 from ttsbench.scenarios import files, schema
 
 DATA_VARIABLE = "TTSBENCH_DATA"
@@ -81,7 +83,7 @@ def calibrate(asked: Asked, series: int) -> ExitCode:
             with arena.series(number) as both:
                 for key, _ in group:
                     found = with_one_more(found, both, key)
-            records.write_text_atomically(file, records.dump(records.to_json(found), indent=1) + "\n")
+            runs.write_text_atomically(file, runs.dump(runs.to_json(found), indent=1) + "\n")
     console.show_table(calibrations.table(found))
     console.lines([f"kept in {file}, for {calibrations.LASTS.days} days"])
     return ExitCode.OK
@@ -103,7 +105,7 @@ def with_one_more(found: Calibration, both: Series, key: str) -> Calibration:
 def what_it_is_about(work: Work) -> tuple[Plan, Run]:
     """What would run here, and the record of it before it has."""
     scenario = schema.load(work.scenario, work.overrides)
-    planned = plan.make(scenario, environment.machine(), work.only)
+    planned = plan.make(scenario, host.machine(), work.only)
     header = campaign.header_of(scenario, work.scenario, planned, overrides=work.overrides, only=work.only)
     return planned, runner.assemble(header, planned.refused, "unfinished")
 

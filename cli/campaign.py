@@ -8,13 +8,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ttsbench import __version__, environment, jobs, journal, plan, records, runner
+from ttsbench import __version__
 from ttsbench.cli import console
 from ttsbench.errors import ExitCode, NoRecordError, NotComparableError, RecordError, UsageError
-from ttsbench.journal import Header, Journal
-from ttsbench.plan import Plan
-from ttsbench.reports import ablation as ablations
-from ttsbench.reports import drawings, load_plot, markdown, profile_page, report_page, samples, stream_plot
+from ttsbench.records import jobs, journal, runs
+from ttsbench.records.journal import Header, Journal
+from ttsbench.reports.formats import samples
+from ttsbench.reports.pages import drawings, load_plot, profile_page, report_page, stream_plot
+from ttsbench.reports.tables import ablation as ablations
+from ttsbench.reports.tables import markdown
+from ttsbench.running import host, plan, runner
+from ttsbench.running.plan import Plan
 from ttsbench.scenarios import ablation, schema
 from ttsbench.scenarios.schema import Scenario
 
@@ -36,7 +40,7 @@ def start(
     """A new run, or only its plan."""
     path = schema.resolve(name)
     scenario = taken_apart(schema.load(path, overrides), ablated)
-    planned = plan.make(scenario, environment.machine(), only)
+    planned = plan.make(scenario, host.machine(), only)
     if plan_only:
         show_plan(scenario, planned)
         return ExitCode.OK
@@ -56,7 +60,7 @@ def resume(folder: Path, *, plan_only: bool, quiet: bool) -> ExitCode:
     header, cells = journal.read(folder)
     scenario = schema.parse(header.scenario_given, f"{folder.name}", Path(header.scenario_base), header.overrides)
     scenario = taken_apart(scenario, header.ablated)
-    planned = plan.make(scenario, environment.machine(), header.only)
+    planned = plan.make(scenario, host.machine(), header.only)
     refuse_other_machine(header, planned)
     refuse_other_work(header, planned)
     if plan_only:
@@ -66,7 +70,7 @@ def resume(folder: Path, *, plan_only: bool, quiet: bool) -> ExitCode:
         _, cells = journal.read(folder)  # again, now that nobody else writes
         left = what_is_left(planned, cells)
         if not left.jobs and is_complete(folder):
-            return conclude(folder, records.read_run(folder))
+            return conclude(folder, runs.read_run(folder))
         for cell in planned.refused:
             if cell.key not in {told.key for told in cells}:
                 book.append("cell", cell)
@@ -84,7 +88,7 @@ def header_of(
 ) -> Header:
     """What is to be run, where and on what; the run has no name yet."""
     return Header(
-        schema_version=records.SCHEMA_VERSION,
+        schema_version=runs.SCHEMA_VERSION,
         ttsbench_version=__version__,
         run_id="",
         scenario=scenario.name,
@@ -106,7 +110,7 @@ def taken_apart(scenario: Scenario, stack: str) -> Scenario:
     return ablation.ablate(scenario, stack) if stack else scenario
 
 
-def what_is_left(planned: Plan, cells: Sequence[records.Cell]) -> Plan:
+def what_is_left(planned: Plan, cells: Sequence[runs.Cell]) -> Plan:
     """The plan without the jobs whose rows need no other try."""
     done = {job_id for job_id, cell in runner.latest(cells).items() if cell.done}
     jobs = tuple(job for job in planned.jobs if job.id not in done)
@@ -116,7 +120,7 @@ def what_is_left(planned: Plan, cells: Sequence[records.Cell]) -> Plan:
 def is_complete(folder: Path) -> bool:
     """Whether the results of a whole run stand there."""
     try:
-        return records.read_run(folder).status == "complete"
+        return runs.read_run(folder).status == "complete"
     except RecordError:
         return False
 
@@ -124,8 +128,8 @@ def is_complete(folder: Path) -> bool:
 def fingerprint(planned: Plan) -> dict[str, Any]:
     """Of the machine, on the GPU if a job has one."""
     devices = [job.device for job in planned.jobs]
-    found = environment.fingerprint(next((device for device in devices if device != "cpu"), "cpu"))
-    return dict(json.loads(records.dump(found)))
+    found = host.fingerprint(next((device for device in devices if device != "cpu"), "cpu"))
+    return dict(json.loads(runs.dump(found)))
 
 
 def refuse_nothing_to_measure(planned: Plan) -> None:
@@ -172,7 +176,7 @@ def carry_out(folder: Path, book: Journal, planned: Plan, *, quiet: bool) -> Exi
     return conclude(folder, write_results(folder, status))
 
 
-def conclude(folder: Path, run: records.Run) -> ExitCode:
+def conclude(folder: Path, run: runs.Run) -> ExitCode:
     """Prints the results, and says by the exit code whether they are whole."""
     console.show_run(run)
     console.lines([f"{folder}/{report_page.FILE}", f"{folder}/report.md"])
@@ -185,15 +189,15 @@ def conclude(folder: Path, run: records.Run) -> ExitCode:
     return ExitCode.QUALITY if any(cell.faults for cell in run.cells) else ExitCode.OK
 
 
-def write_results(folder: Path, status: str) -> records.Run:
+def write_results(folder: Path, status: str) -> runs.Run:
     """Everything that is derived from the journal."""
     header, cells = journal.read(folder)
     run = runner.assemble(header, cells, status)
     try:
-        records.write_run(folder, run)
+        runs.write_run(folder, run)
         for name, text in documents(folder, run):
             (folder / name).parent.mkdir(exist_ok=True)
-            records.write_text_atomically(folder / name, text)
+            runs.write_text_atomically(folder / name, text)
     except OSError as error:
         raise UsageError(
             f"the results cannot be written to {folder}: {error.strerror}",
@@ -202,7 +206,7 @@ def write_results(folder: Path, status: str) -> records.Run:
     return run
 
 
-def documents(folder: Path, run: records.Run) -> Iterator[tuple[str, str]]:
+def documents(folder: Path, run: runs.Run) -> Iterator[tuple[str, str]]:
     """Name and text of each document that a run leaves beside its record, one after the other as they are made."""
     yield "samples.csv", samples.samples(run)
     plots = drawings.drawings(run)
@@ -246,10 +250,10 @@ def show(path: Path, *, evidence: bool, html: Path | None = None) -> None:
         for table in (table for build in markdown.DETAILS for table in build(run) if table.rows):
             console.show_table(table)
         for cell in run.cells:
-            console.lines([f"{cell.key} ({cell.kind} {cell.process + 1}): {records.dump(cell.evidence)}"])
+            console.lines([f"{cell.key} ({cell.kind} {cell.process + 1}): {runs.dump(cell.evidence)}"])
 
 
-def write_page(folder: Path, run: records.Run, file: Path) -> None:
+def write_page(folder: Path, run: runs.Run, file: Path) -> None:
     """The page of a run, or of the profile that is all it holds, made again."""
     if holds_profiles_only(run):
         from ttsbench.cli import profile
@@ -258,18 +262,18 @@ def write_page(folder: Path, run: records.Run, file: Path) -> None:
     else:
         text = report_page.page(run, folder.absolute(), file.absolute().parent)
     try:
-        records.write_text_atomically(file, text)
+        runs.write_text_atomically(file, text)
     except OSError as error:
         raise UsageError(f"{file} cannot be written: {error.strerror}") from None
     console.lines([str(file)])
 
 
-def holds_profiles_only(run: records.Run) -> bool:
+def holds_profiles_only(run: runs.Run) -> bool:
     """Whether `profile` made it."""
     return bool(run.cells) and all(cell.profile for cell in run.cells)
 
 
-def show_profiles(run: records.Run) -> None:
+def show_profiles(run: runs.Run) -> None:
     """The summary of each."""
     from ttsbench.cli import profile
 
@@ -278,10 +282,10 @@ def show_profiles(run: records.Run) -> None:
             profile.show(profile.of(cell))
 
 
-def read_run(path: Path) -> records.Run:
+def read_run(path: Path) -> runs.Run:
     """What there is of a run."""
     try:
-        return records.read_run(path)
+        return runs.read_run(path)
     except NoRecordError:
         if not (path / journal.FILE).exists():
             raise
@@ -290,10 +294,10 @@ def read_run(path: Path) -> records.Run:
 
 def overhead(size: str, pairs: int, tokens: int) -> ExitCode:
     """Bare and measured utterances in turn, and the ratio of their medians against what is allowed."""
-    from ttsbench import overhead as measured
+    from ttsbench.running import overhead as measured
 
-    machine = environment.machine()
+    machine = host.machine()
     size = size or ("full" if machine.has_cuda else "tiny")
-    found = measured.compare(size, environment.resolve_device("auto", machine), pairs, tokens)
+    found = measured.compare(size, host.resolve_device("auto", machine), pairs, tokens)
     console.lines([found.describe()])
     return ExitCode.OK if found.ratio <= found.allowed else ExitCode.SLOWER

@@ -7,18 +7,19 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from ttsbench import journal, records
 from ttsbench.cli import calibrate, console, exporting, listing
 from ttsbench.cli.campaign import read_run
 from ttsbench.cli.kernels import make_folder
 from ttsbench.cli.profiles_beside import between_profiles
 from ttsbench.errors import ExitCode, NotComparableError, RecordError, UsageError
-from ttsbench.records import Run
-from ttsbench.reports import comparison, sides, verdicts
-from ttsbench.reports.decision import Verdict
+from ttsbench.records import journal, runs
+from ttsbench.records.runs import Run
+from ttsbench.reports.decide import comparison, sides
+from ttsbench.reports.decide.decision import Verdict
+from ttsbench.reports.decide.sides import Side
 from ttsbench.reports.formats import registry
-from ttsbench.reports.sides import Side
-from ttsbench.reports.verdicts import Compared, Report
+from ttsbench.reports.tables import verdicts
+from ttsbench.reports.tables.verdicts import Compared, Report
 
 FAILURES = {
     Verdict.SLOWER: ExitCode.SLOWER,
@@ -55,7 +56,7 @@ def write(report: Report, folder: Path, formats: Sequence[str] = (), *, fail_on:
     """Every file of a comparison or a gate, each whole or not at all: those always written, and those asked for."""
     for name in dict.fromkeys((*registry.ALWAYS, *formats)):
         for file, data in registry.of_comparison(report, name, fail_on or verdicts.REASONS).items():
-            records.write_atomically(folder / file, data)
+            runs.write_atomically(folder / file, data)
     console.lines([f"written to {folder}"])
 
 

@@ -14,17 +14,18 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from ttsbench.cli import fitting
-from ttsbench.jobs import PROFILE
-from ttsbench.records import Cell, Run
-from ttsbench.reports import ablation, claims, forwards, loads, metrics, streaming, tables
-from ttsbench.reports.plain import printable
-from ttsbench.reports.tables import Table
+from ttsbench.records.jobs import PROFILE
+from ttsbench.records.runs import Cell, Run
+from ttsbench.reports import metrics
+from ttsbench.reports.escaping import printable
+from ttsbench.reports.tables import ablation, claims, forwards, loads, run_tables, streaming
+from ttsbench.reports.tables.run_tables import Table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ttsbench.jobs import Job
-    from ttsbench.runner import Observer
+    from ttsbench.records.jobs import Job
+    from ttsbench.running.runner import Observer
 
 
 class Out(Console):
@@ -59,16 +60,16 @@ ERR = Console(file=cast(IO[str], Unfailing()), highlight=False)
 
 def show_run(run: Run) -> None:
     """The run's tables as they stand in 80 columns, then what did not run and what to know."""
-    for build in (tables.overview, streaming.listener, forwards.overview, loads.overview, claims.overview):
+    for build in (run_tables.overview, streaming.listener, forwards.overview, loads.overview, claims.overview):
         for table in build(run):
             show_table(table)
     if (found := ablation.ablation(run)) is not None:
         show_table(ablation.table(found), of_words=True)
-    for where, status, reason in tables.failures(run):
+    for where, status, reason in run_tables.failures(run):
         OUT.print(Text.assemble((printable(f"{status}: "), "bold red"), printable(f"{where}: {reason}")))
-    for fault in tables.faults(run):
+    for fault in run_tables.faults(run):
         OUT.print(Text.assemble(("quality failed: ", "bold red"), printable(fault)))
-    for warning in tables.warnings(run):
+    for warning in run_tables.warnings(run):
         note(warning)
 
 

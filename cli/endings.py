@@ -14,7 +14,7 @@ from ttsbench.errors import ExitCode
 
 def tell(problem: object, code: ExitCode) -> ExitCode:
     """One line for people, where there is anyone to read it."""
-    from ttsbench.reports.plain import printable
+    from ttsbench.reports.escaping import printable
 
     with suppress(OSError):
         typer.echo(printable(f"ttsbench: {problem}"), err=True)

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from ttsbench import records
 from ttsbench.cli import console, listing
 from ttsbench.cli.campaign import read_run
 from ttsbench.cli.kernels import make_folder
 from ttsbench.errors import RecordError, UsageError
+from ttsbench.records import runs
 from ttsbench.reports.figures import figures
 from ttsbench.reports.formats import registry
-from ttsbench.reports.rows import can_write_parquet
+from ttsbench.reports.formats.rows import can_write_parquet
 
 
 def check(formats: Sequence[str], allowed: Collection[str], output: Path | None) -> None:
@@ -43,4 +43,4 @@ def export(path: Path, formats: Sequence[str], output: Path | None) -> None:
     make_folder(folder)
     for name in dict.fromkeys(formats):
         for file, data in registry.of_run(run, name).items():
-            console.lines([str(records.write_atomically(folder / file, data))])
+            console.lines([str(runs.write_atomically(folder / file, data))])

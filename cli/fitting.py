@@ -8,8 +8,8 @@ from dataclasses import replace
 
 from rich.cells import cell_len, chop_cells
 
-from ttsbench.reports.plain import printable
-from ttsbench.reports.tables import Table
+from ttsbench.reports.escaping import printable
+from ttsbench.reports.tables.run_tables import Table
 
 # A column of labels may be folded down to this; what is wider than a figure can be is folded too.
 LABEL_WIDTH_MIN = 18

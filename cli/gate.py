@@ -7,23 +7,25 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ttsbench import runner, venvs, workspace
-from ttsbench.checkouts import Checkout, Repository
 from ttsbench.cli import calibrate, console, exporting, listing
 from ttsbench.cli import compare as comparing
 from ttsbench.cli.campaign import read_run
 from ttsbench.cli.kernels import make_folder
 from ttsbench.cli.series import Arena, Asked, Series, until_decided
 from ttsbench.errors import ExitCode, NotComparableError, SideError, UsageError
-from ttsbench.records import Run
-from ttsbench.remote import Stored, Work
-from ttsbench.reports import comparison, sides, verdicts
-from ttsbench.reports.comparison import Comparison
+from ttsbench.gating import venvs, workspace
+from ttsbench.gating.remote import Stored, Work
+from ttsbench.gating.worktrees import Checkout, Repository
+from ttsbench.records.runs import Run
+from ttsbench.reports.decide import comparison, sides
+from ttsbench.reports.decide.comparison import Comparison
+from ttsbench.reports.decide.sides import Match
 from ttsbench.reports.formats import registry
 from ttsbench.reports.metrics import Metric
-from ttsbench.reports.sides import Match
-from ttsbench.reports.tables import point_name
-from ttsbench.reports.verdicts import Compared, Report
+from ttsbench.reports.tables import verdicts
+from ttsbench.reports.tables.run_tables import point_name
+from ttsbench.reports.tables.verdicts import Compared, Report
+from ttsbench.running import runner
 from ttsbench.scenarios import schema
 
 STORED = "a stored baseline: what happened to the machine since then is in the difference, and not in the interval"

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from ttsbench import records
 from ttsbench.cli import compare, console, exporting
 from ttsbench.cli.kernels import make_folder
 from ttsbench.errors import RecordError, UsageError
-from ttsbench.jobs import file_stem
-from ttsbench.reports import history, history_page
+from ttsbench.records import runs
+from ttsbench.records.jobs import file_stem
+from ttsbench.reports import history
 from ttsbench.reports.history import Entry, Series, Stamp
+from ttsbench.reports.pages import history_page
 
 STORE, PAGE, PLOTS = "history.parquet", "history.md", "history"
 
@@ -29,8 +30,8 @@ def show(folder: Path, output: Path | None) -> None:
     if not series:
         raise RecordError("; ".join([f"{folder} holds no run with figures", *notes]))
     make_folder(output / PLOTS)
-    records.write_atomically(output / STORE, history.as_file(found))
-    records.write_text_atomically(output / PAGE, history_page.document(series, draw(series, output), notes))
+    runs.write_atomically(output / STORE, history.as_file(found))
+    runs.write_text_atomically(output / PAGE, history_page.document(series, draw(series, output), notes))
     tell(series, notes, len({entry.run for entry in fresh}))
     console.lines([f"written to {output / PAGE}"])
 
@@ -44,7 +45,7 @@ def unread(folder: Path, known: Sequence[Entry]) -> tuple[list[Entry], list[str]
             if stamp in stamps:
                 continue
             try:
-                found += history.entries(records.read_run(folder / stamp.run), stamp)
+                found += history.entries(runs.read_run(folder / stamp.run), stamp)
             except RecordError as error:
                 notes.append(f"{stamp.run} is left out: {error}")
     return found, notes
@@ -71,7 +72,7 @@ def draw(series: Sequence[Series], output: Path) -> dict[str, str]:
     plots = {}
     for (scenario, metric), group in history_page.grouped(series, "scenario", "metric").items():
         path = f"{PLOTS}/{file_stem(f'{scenario}-{metric}')}.svg"
-        records.write_text_atomically(output / path, history_page.plot(group))
+        runs.write_text_atomically(output / path, history_page.plot(group))
         plots[f"{scenario}: {group[0].metric.label}"] = path
     return plots
 

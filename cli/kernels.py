@@ -6,11 +6,12 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from ttsbench import environment, kernel_records, records, runner
 from ttsbench.cli import console, listing
 from ttsbench.errors import ExitCode, UsageError
-from ttsbench.kernel_records import OURS, KernelRun, Row
-from ttsbench.reports import kernels as report
+from ttsbench.records import kernels, runs
+from ttsbench.records.kernels import OURS, KernelRun, Row
+from ttsbench.reports.tables import kernels as report
+from ttsbench.running import host, runner
 
 
 @runner.at_work()
@@ -19,18 +20,18 @@ def compare(
 ) -> ExitCode:  # fmt: skip
     """Checks and times the kernels of these names, or all; what was measured before a signal is shown and kept."""
     for name in names:
-        listing.require("kernel", name, kernel_records.KERNELS)
+        listing.require("kernel", name, kernels.KERNELS)
     for name in dtypes:
-        listing.require("dtype", name, kernel_records.DTYPES)
+        listing.require("dtype", name, kernels.DTYPES)
     if output is not None:
         make_folder(output)
-    interpreted = bool(environment.machine().cuda_problem)
+    interpreted = bool(host.machine().cuda_problem)
     if interpreted:
         os.environ.setdefault("TRITON_INTERPRET", "1")  # read when triton is imported
-    from ttsbench import kernel_bench
+    from ttsbench.running import kernel_bench
 
-    chosen = [name for name in kernel_records.KERNELS if name in names or not names]
-    in_these = tuple(dtypes) or (("bf16",) if quick and not interpreted else kernel_records.DTYPES)
+    chosen = [name for name in kernels.KERNELS if name in names or not names]
+    in_these = tuple(dtypes) or (("bf16",) if quick and not interpreted else kernels.DTYPES)
     found = kernel_bench.run(chosen, dtypes=in_these, quick=quick, told=(lambda row: None) if quiet else tell)
     for table in report.tables(found):
         console.show_table(table)
@@ -65,8 +66,8 @@ def make_folder(folder: Path) -> None:
 
 def write(found: KernelRun, folder: Path) -> None:
     """table.md, kernels.csv, kernels.json and, where something was timed, kernels.svg."""
-    records.write_text_atomically(folder / "table.md", report.to_markdown(found))
-    records.write_text_atomically(folder / "kernels.csv", report.to_csv(found))
-    records.write_text_atomically(folder / "kernels.json", records.dump(records.to_json(found), indent=1) + "\n")
+    runs.write_text_atomically(folder / "table.md", report.to_markdown(found))
+    runs.write_text_atomically(folder / "kernels.csv", report.to_csv(found))
+    runs.write_text_atomically(folder / "kernels.json", runs.dump(runs.to_json(found), indent=1) + "\n")
     report.plot(found, folder / "kernels.svg")
     console.lines([f"written to {folder}"])

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from ttsbench.cli import console
 from ttsbench.errors import UsageError, suggest
 from ttsbench.optimizations import registry
-from ttsbench.reports.tables import Table
+from ttsbench.reports.tables.run_tables import Table
 
 
 def require(what: str, given: str, allowed: Sequence[str]) -> None:
@@ -52,12 +52,12 @@ def options() -> Table:
 
 def doctor() -> None:
     """The machine, then each option with what stands against it."""
-    from ttsbench import environment
+    from ttsbench.running import host
 
-    machine = environment.machine()
-    console.lines(environment.describe(machine))
+    machine = host.machine()
+    console.lines(host.describe(machine))
     rows = [
-        (f"{slot.name}: {option.name}", environment.missing(option, machine) or "runs here")
+        (f"{slot.name}: {option.name}", host.missing(option, machine) or "runs here")
         for slot in registry.SLOTS
         for option in slot.options
     ]

@@ -7,13 +7,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from ttsbench import environment, plan, profiles, records, runner
 from ttsbench.cli import campaign, console
 from ttsbench.errors import ExitCode, UsageError, suggest
-from ttsbench.jobs import PROFILE, TIMED, Job, Window
-from ttsbench.profile_cell import TRACE
-from ttsbench.profiles import Profile
-from ttsbench.reports import profile_diff, profile_files, profile_page, profile_summary, profile_text
+from ttsbench.records import profiles, runs
+from ttsbench.records.jobs import PROFILE, TIMED, Job, Window
+from ttsbench.records.profiles import Profile
+from ttsbench.reports.formats import profile_files
+from ttsbench.reports.pages import profile_page
+from ttsbench.reports.tables import profile_diff, profile_summary, profile_text
+from ttsbench.running import host, plan, runner
+from ttsbench.running.cells.profile import TRACE
 from ttsbench.scenarios import schema
 from ttsbench.scenarios.schema import CellPlan, Scenario
 
@@ -34,7 +37,7 @@ def start(
     path = schema.resolve(name)
     scenario = schema.load(path, overrides)
     cell = chosen(scenario, stack)
-    planned = plan.make(scenario, environment.machine(), (glob.escape(cell.key),))
+    planned = plan.make(scenario, host.machine(), (glob.escape(cell.key),))
     campaign.refuse_nothing_to_measure(planned)
     job = job_of(next(job for job in planned.jobs if job.kind == TIMED), replace(window, scenario=scenario.name))
     planned = plan.Plan((job,), (), plan.job_seconds(job))
@@ -82,10 +85,10 @@ def job_of(job: Job, window: Window) -> Job:
     )
 
 
-def conclude(folder: Path, run: records.Run, cell: records.Cell) -> ExitCode:
+def conclude(folder: Path, run: runs.Run, cell: runs.Cell) -> ExitCode:
     """Everything that can be written is; what cannot is told, after the summary."""
     if not cell.ok:
-        records.write_run(folder, run)
+        runs.write_run(folder, run)
         console.lines([f"{cell.status}: {cell.reason}", f"{folder}/run.json"])
         return ExitCode.CELL_FAILED
     profile = of(cell)
@@ -97,8 +100,8 @@ def conclude(folder: Path, run: records.Run, cell: records.Cell) -> ExitCode:
     }
     writing: list[Callable[[], object]] = [
         lambda: profiles.write(folder, profile),
-        lambda: records.write_run(folder, run),
-        *(lambda n=n, t=t: records.write_atomically(folder / n, t) for n, t in (documents | tables).items()),
+        lambda: runs.write_run(folder, run),
+        *(lambda n=n, t=t: runs.write_atomically(folder / n, t) for n, t in (documents | tables).items()),
     ]
     problems = [problem for write in writing if (problem := problem_of(write))]
     show(profile)
@@ -110,7 +113,7 @@ def conclude(folder: Path, run: records.Run, cell: records.Cell) -> ExitCode:
     return ExitCode.CELL_FAILED if profile.not_attested else ExitCode.OK
 
 
-def of(cell: records.Cell) -> Profile:
+def of(cell: runs.Cell) -> Profile:
     """What the cell's record holds."""
     return profiles.decoded(cell.profile, f"{cell.key}: profile")
 

@@ -7,14 +7,14 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from ttsbench import profiles
 from ttsbench.errors import RecordError
-from ttsbench.jobs import PROFILE
-from ttsbench.profiles import Profile
-from ttsbench.records import Cell, Run
-from ttsbench.reports import profile_diff
-from ttsbench.reports.profile_diff import Difference
-from ttsbench.reports.sides import Match, Side, at
+from ttsbench.records import profiles
+from ttsbench.records.jobs import PROFILE
+from ttsbench.records.profiles import Profile
+from ttsbench.records.runs import Cell, Run
+from ttsbench.reports.decide.sides import Match, Side, at
+from ttsbench.reports.tables import profile_diff
+from ttsbench.reports.tables.profile_diff import Difference
 
 # What a profile in another folder has to share with a run, to be of what ran there.
 SAME_CODE = ("ttsbench.sha256", "sources_sha256", "packages", "gpu.name", "cpu.model")

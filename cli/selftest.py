@@ -7,18 +7,19 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from ttsbench import fake
 from ttsbench.cli import console
 from ttsbench.cli.series import until_decided
 from ttsbench.errors import ExitCode
-from ttsbench.fake import WALL
-from ttsbench.jobs import TIMED, Fake, Job
-from ttsbench.records import Cell
-from ttsbench.reports import comparison, metrics
-from ttsbench.reports.decision import Verdict
+from ttsbench.records.jobs import TIMED, Fake, Job
+from ttsbench.records.runs import Cell
+from ttsbench.reports import metrics
+from ttsbench.reports.decide import comparison
+from ttsbench.reports.decide.decision import Verdict
+from ttsbench.reports.decide.pairing import Pair, beside
 from ttsbench.reports.metrics import Metric
-from ttsbench.reports.pairing import Pair, beside
-from ttsbench.reports.tables import Table
+from ttsbench.reports.tables.run_tables import Table
+from ttsbench.running import fake_engine
+from ttsbench.running.fake_engine import WALL
 
 COMPARISONS, QUICK_COMPARISONS = 1000, 100
 # Of a hundred comparisons five may be wrong where one is allowed; that more are is less likely than this.
@@ -44,7 +45,7 @@ class Setting:
     """A kind of machine, what changes, and which figures are decided about; all that a gate decides, if empty."""
 
     name: str
-    fake: Fake
+    fake_engine: Fake
     told: str
     figures: Sequence[Metric] = (metrics.RTF,)
     passes: tuple[str, ...] = ("time",)
@@ -109,7 +110,7 @@ class Outcome:
         """Share of verdicts that contradict the truth; inconclusive never does."""
         if not self.effect:
             return self.share(Verdict.SLOWER, Verdict.FASTER)
-        effect_on_the_whole = round(self.effect * fake.STAGE_SHARES.get(self.setting.place, 1.0), 6)
+        effect_on_the_whole = round(self.effect * fake_engine.STAGE_SHARES.get(self.setting.place, 1.0), 6)
         return self.share(Verdict.FASTER, *([Verdict.SAME] if effect_on_the_whole > AT_THE_LIMIT else []))
 
     @property
@@ -174,7 +175,7 @@ def compare(setting: Setting, effect: float, series: int) -> comparison.Comparis
 
 def in_turn(setting: Setting, effect: float, series: int) -> Iterator[Pair]:
     """Pairs of processes without end: baseline and candidate, candidate and baseline, and so on."""
-    engine = replace(setting.fake, planted={CANDIDATE: {setting.place: effect}})
+    engine = replace(setting.fake_engine, planted={CANDIDATE: {setting.place: effect}})
     job = replace(job_of(engine, series, setting.passes), repeats=setting.calls)
     for number in range(1_000_000):
         order = (BASELINE, CANDIDATE) if number % 2 == 0 else (CANDIDATE, BASELINE)
@@ -188,7 +189,7 @@ def in_turn(setting: Setting, effect: float, series: int) -> Iterator[Pair]:
 def cell(job: Job) -> Cell:
     """The row that a process of the fake engine would send."""
     told = {name: getattr(job, name) for name in ("key", "kind", "stack", "slots", "point", "process", "order")}
-    return Cell(**told, status="ok", **fake.Speaker(job).speak())
+    return Cell(**told, status="ok", **fake_engine.Speaker(job).speak())
 
 
 def job_of(engine: Fake, series: int, passes: tuple[str, ...]) -> Job:

@@ -8,20 +8,21 @@ from dataclasses import dataclass, replace
 from itertools import count, islice
 from pathlib import Path
 
-from ttsbench import remote
-from ttsbench.checkouts import Checkout
 from ttsbench.cli import console
+from ttsbench.gating import remote
+from ttsbench.gating.remote import Side, Work
+from ttsbench.gating.workspace import Workspace
+from ttsbench.gating.worktrees import Checkout
 from ttsbench.optimizations.options import FAKE
-from ttsbench.records import Run
-from ttsbench.remote import Side, Work
-from ttsbench.reports import comparison, metrics
-from ttsbench.reports.comparison import Comparison
+from ttsbench.records.runs import Run
+from ttsbench.reports import metrics
+from ttsbench.reports.decide import comparison
+from ttsbench.reports.decide.comparison import Comparison
+from ttsbench.reports.decide.pairing import Pair, beside
 from ttsbench.reports.metrics import Metric
-from ttsbench.reports.pairing import Pair, beside
 from ttsbench.scenarios import schema
 from ttsbench.scenarios.models import QUALITY
 from ttsbench.scenarios.schema import Scenario
-from ttsbench.workspace import Workspace
 
 Tell = Callable[[str], None]
 Floors = Callable[[Pair], Mapping[str, float]]

@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import ttsbench
-from ttsbench import environment, plan, records, runner, worker
 from ttsbench.cli import campaign
 from ttsbench.errors import ExitCode, TtsbenchError
-from ttsbench.jobs import REFERENCE, TIMED, Job
-from ttsbench.plan import Plan
+from ttsbench.records import runs
+from ttsbench.records.jobs import REFERENCE, TIMED, Job
+from ttsbench.running import host, plan, runner, worker
+from ttsbench.running.plan import Plan
 from ttsbench.scenarios import schema
 from ttsbench.scenarios.models import QUALITY
 
@@ -35,7 +36,7 @@ def main() -> None:
     os.dup2(2, 1)
 
     def tell(message: Message) -> None:
-        answers.write(records.dump(message) + "\n")
+        answers.write(runs.dump(message) + "\n")
         answers.flush()
 
     try:
@@ -52,20 +53,20 @@ def serve(asked: Message, questions: Iterator[Message], tell: Tell) -> None:
     """Says what it can measure, and then measures what it is asked for."""
     path, folder = Path(asked["scenario"]), Path(asked["folder"])
     scenario = schema.load(path, asked["overrides"])
-    planned = plan.make(scenario, environment.machine(), asked["only"])
+    planned = plan.make(scenario, host.machine(), asked["only"])
     header = campaign.header_of(scenario, path, planned, overrides=asked["overrides"], only=asked["only"])
 
-    def measured(job: Job) -> records.Cell:
+    def measured(job: Job) -> runs.Cell:
         return runner.run_job(job, folder, lambda stage: tell({"stage": stage}))
 
     runner.prepare(planned.jobs, folder, lambda stage: tell({"stage": stage}))
     references = [measured(job) for job in planned.jobs if job.kind == REFERENCE]
     run = runner.assemble(replace(header, run_id=folder.name), [*planned.refused, *references], "unfinished")
     jobs = first_processes(planned)
-    tell({"keys": list(jobs), "run": records.to_json(run), "code": str(Path(ttsbench.__file__).parents[1])})
+    tell({"keys": list(jobs), "run": runs.to_json(run), "code": str(Path(ttsbench.__file__).parents[1])})
     for question in questions:
         cell = measured(numbered(jobs[question["key"]], question["process"], question["order"]))
-        tell({"schema_version": records.SCHEMA_VERSION, "cells": [records.to_json(cell)]})
+        tell({"schema_version": runs.SCHEMA_VERSION, "cells": [runs.to_json(cell)]})
 
 
 def first_processes(planned: Plan) -> dict[str, Job]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from ttsbench.errors import CellError
+from ttsbench.model.pipeline import Pipeline
 from ttsbench.optimizations.decode import LeanLoop
-from ttsbench.pipeline import Pipeline
 
 
 def apply(pipeline: Pipeline, option: str) -> None:

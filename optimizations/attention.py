@@ -18,11 +18,11 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
 from ttsbench.errors import CellError
+from ttsbench.model.pipeline import Pipeline
 from ttsbench.optimizations.cache import FLASH_STATIC, TRITON_STEP
 from ttsbench.optimizations.kernels.step_attention import step_attention
 from ttsbench.optimizations.parts.llama_attention import in_place
 from ttsbench.optimizations.parts.modules import Counted
-from ttsbench.pipeline import Pipeline
 
 BACKENDS = {
     "sdpa_math": SDPBackend.MATH,

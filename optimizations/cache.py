@@ -17,7 +17,7 @@ import torch
 from transformers import DynamicCache
 
 from ttsbench.errors import CellError
-from ttsbench.pipeline import Pipeline
+from ttsbench.model.pipeline import Pipeline
 
 # Spans double as buckets: one compiled or captured step for each. 512 positions hold a prompt and about 10 s.
 SPAN = 512

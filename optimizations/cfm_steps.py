@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from ttsbench.errors import CellError
+from ttsbench.model.pipeline import Pipeline
 from ttsbench.optimizations.parts.modules import Counted
 from ttsbench.optimizations.parts.s3gen import installed
-from ttsbench.pipeline import Pipeline
 
 SLOT = "cfm_steps"
 

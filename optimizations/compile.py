@@ -12,9 +12,9 @@ from typing import Any
 import torch
 
 from ttsbench.errors import CellError
+from ttsbench.model.pipeline import Pipeline
 from ttsbench.optimizations.cache import StaticBackbone, WritingBackbone
 from ttsbench.optimizations.parts.compiled import CAPTURES, WITHIN_A_GRAPH, Compiled, evidence, hindrance
-from ttsbench.pipeline import Pipeline
 
 
 def apply(pipeline: Pipeline, option: str) -> None:

@@ -15,10 +15,10 @@ from typing import Any
 import torch
 
 from ttsbench.errors import CellError
+from ttsbench.model.pipeline import Pipeline, TokenTaker
 from ttsbench.optimizations.cache import Backbone, GrowingBackbone
 from ttsbench.optimizations.parts.t3 import Request, model_of
 from ttsbench.optimizations.sampler import Sampler, UpstreamSampler
-from ttsbench.pipeline import Pipeline, TokenTaker
 
 LogitsTaker = Callable[[torch.Tensor], None]
 

@@ -14,9 +14,9 @@ from typing import Any
 
 import torch
 
-from ttsbench import checkpoint
 from ttsbench.errors import CellError
-from ttsbench.pipeline import Pipeline
+from ttsbench.model import checkpoint
+from ttsbench.model.pipeline import Pipeline
 
 NATIVE = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 AUTOCAST = {"amp_fp16": torch.float16, "amp_bf16": torch.bfloat16}

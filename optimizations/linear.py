@@ -10,10 +10,10 @@ from typing import Any
 
 import torch
 
+from ttsbench.model.pipeline import Pipeline
 from ttsbench.optimizations.parts.llama_attention import in_place
 from ttsbench.optimizations.parts.modules import Counted, attest_replaced, replace_forward
 from ttsbench.optimizations.qkv import OneProduct
-from ttsbench.pipeline import Pipeline
 
 
 def apply(pipeline: Pipeline, option: str) -> None:

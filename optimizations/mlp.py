@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 
+from ttsbench.model.pipeline import Pipeline
 from ttsbench.optimizations.parts.modules import attest_replaced, replace_forward
-from ttsbench.pipeline import Pipeline
 
 
 def apply(pipeline: Pipeline, option: str) -> None:

@@ -14,9 +14,9 @@ from typing import Any
 import torch
 
 from ttsbench.errors import CellError
+from ttsbench.model.pipeline import Pipeline
 from ttsbench.optimizations.cache import WritingBackbone
 from ttsbench.optimizations.parts.graphs import Graphs
-from ttsbench.pipeline import Pipeline
 from ttsbench.serving.loop import BatchLoop
 
 # Divides the cache's span, so that a bucket always fits. The work grows with it, the number of captures shrinks.

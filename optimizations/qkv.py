@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch.nn import functional
 
+from ttsbench.model.pipeline import Pipeline
 from ttsbench.optimizations.parts.llama_attention import Projected, attest_part, in_place
 from ttsbench.optimizations.parts.modules import Counted
-from ttsbench.pipeline import Pipeline
 
 
 def apply(pipeline: Pipeline, option: str) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from ttsbench.errors import CellError
-from ttsbench.pipeline import Pipeline
+from ttsbench.model.pipeline import Pipeline
 
 
 def apply(pipeline: Pipeline, option: str) -> None:

@@ -15,9 +15,9 @@ import librosa
 import numpy as np
 
 from ttsbench.errors import CellError
+from ttsbench.instruments.swapping import swapped
+from ttsbench.model.pipeline import Pipeline
 from ttsbench.optimizations.parts.resampler import DeviceResampler, ResampledWatermarker
-from ttsbench.pipeline import Pipeline
-from ttsbench.swapping import swapped
 
 
 def install(tts: Any, option: str) -> None:

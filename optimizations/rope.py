@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from ttsbench.model.pipeline import Pipeline
 from ttsbench.optimizations.parts.llama_attention import Projected, attest_part, in_place
 from ttsbench.optimizations.parts.modules import BY_DEFAULT, Counted
-from ttsbench.pipeline import Pipeline
 
 
 def apply(pipeline: Pipeline, option: str) -> None:

@@ -11,11 +11,11 @@ from __future__ import annotations
 from typing import Any
 
 from ttsbench.errors import CellError
+from ttsbench.model.pipeline import Pipeline
 from ttsbench.optimizations.parts import flow_attention
 from ttsbench.optimizations.parts.flow_encoder import LeanEncoder
 from ttsbench.optimizations.parts.flow_estimator import LeanEstimator
 from ttsbench.optimizations.parts.s3gen import installed
-from ttsbench.pipeline import Pipeline
 
 SLOT = "s3gen_attention"
 

@@ -13,9 +13,9 @@ import torch
 from torch._dynamo import maybe_mark_dynamic
 
 from ttsbench.errors import CellError
+from ttsbench.model.pipeline import Pipeline
 from ttsbench.optimizations.parts.compiled import CAPTURES, WITHIN_A_GRAPH, Compiled, evidence, hindrance
 from ttsbench.optimizations.parts.s3gen import installed
-from ttsbench.pipeline import Pipeline
 
 SLOT = "s3gen_compile"
 

@@ -18,12 +18,12 @@ from typing import Any
 import torch
 
 from ttsbench.errors import CellError
+from ttsbench.model.pipeline import Pipeline
 from ttsbench.optimizations.dtype import tf32_allowed
 from ttsbench.optimizations.parts import flow_solve
 from ttsbench.optimizations.parts.flow_solve import Solve
 from ttsbench.optimizations.parts.modules import Counted
 from ttsbench.optimizations.parts.s3gen import installed
-from ttsbench.pipeline import Pipeline
 
 SLOT = "s3gen_dtype"
 NATIVE = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}

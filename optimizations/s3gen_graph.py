@@ -16,12 +16,12 @@ import torch
 from torch.nn import functional
 
 from ttsbench.errors import CellError
+from ttsbench.model.pipeline import Pipeline
 from ttsbench.optimizations.parts import flow_solve
 from ttsbench.optimizations.parts.flow_encoder import LeanEncoder
 from ttsbench.optimizations.parts.flow_estimator import LeanEstimator
 from ttsbench.optimizations.parts.graphs import Graphs
 from ttsbench.optimizations.parts.s3gen import installed
-from ttsbench.pipeline import Pipeline
 
 SLOT = "s3gen_graph"
 # 2.56 s of sound: with a 10 s reference and 10 s of speech, 1000 frames are padded by 2 %.

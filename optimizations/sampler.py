@@ -25,9 +25,9 @@ from transformers.generation.logits_process import (
 )
 
 from ttsbench.errors import CellError
+from ttsbench.model.pipeline import Pipeline
 from ttsbench.optimizations.kernels import sampler as kernel
 from ttsbench.optimizations.parts.t3 import Model, Sampling
-from ttsbench.pipeline import Pipeline
 
 # The list calls itself typed for LongTensor alone, which no tensor is to a type checker.
 Warpers = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from ttsbench.errors import CellError
-from ttsbench.pipeline import Pipeline
+from ttsbench.model.pipeline import Pipeline
 from ttsbench.streaming.designs import DESIGNS
 from ttsbench.streaming.streamer import Streamer
 

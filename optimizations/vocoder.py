@@ -15,12 +15,12 @@ from torch.nn import functional
 from torch.nn.utils import parametrize
 
 from ttsbench.errors import CellError
+from ttsbench.model.pipeline import Pipeline
 from ttsbench.optimizations.parts.compiled import evidence as of_compiler
 from ttsbench.optimizations.parts.compiled import hindrance
 from ttsbench.optimizations.parts.graphs import Graphs
 from ttsbench.optimizations.parts.s3gen import installed
 from ttsbench.optimizations.s3gen_compile import OfAnyLength
-from ttsbench.pipeline import Pipeline
 
 SLOT = "vocoder"
 # Windows of a stream that begin with the utterance have up to 14 lengths, those after it some more.

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from ttsbench.errors import CellError
+from ttsbench.model.pipeline import Pipeline
 from ttsbench.optimizations.parts.resampler import DeviceResampler, ResampledWatermarker
-from ttsbench.pipeline import Pipeline
 
 
 class NoWatermark:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from ttsbench import playback
-from ttsbench.measured import Streamed, Utterance
-from ttsbench.playback import Playback as Playback
-from ttsbench.playback import Stall as Stall
+from ttsbench.records import playback
+from ttsbench.records.measurements import Streamed, Utterance
+from ttsbench.records.playback import Playback as Playback
+from ttsbench.records.playback import Stall as Stall
 
 
 def played(utterance: Utterance) -> Playback | None:

@@ -7,14 +7,16 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from ttsbench.records import Cell, Run
-from ttsbench.reports import loads, metrics, statistics
-from ttsbench.reports.comparison import FIGURES, gating
+from ttsbench.records.runs import Cell, Run
+from ttsbench.reports import metrics
+from ttsbench.reports.decide import statistics
+from ttsbench.reports.decide.comparison import FIGURES, gating
+from ttsbench.reports.decide.pairing import spoiled_by
+from ttsbench.reports.decide.sides import timed
+from ttsbench.reports.formats.rows import Rows
 from ttsbench.reports.metrics import Metric
-from ttsbench.reports.pairing import spoiled_by
-from ttsbench.reports.rows import Rows
-from ttsbench.reports.sides import timed
-from ttsbench.reports.tables import point_name
+from ttsbench.reports.tables import loads
+from ttsbench.reports.tables.run_tables import point_name
 
 # Beside what every verdict looks at: the two parts that most of the time goes to, S3Gen's in seconds.
 ALSO_SHOWN = (metrics.DECODE, metrics.S3GEN)

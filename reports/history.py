@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from ttsbench.errors import RecordError
-from ttsbench.records import Run
-from ttsbench.reports import changes, sides
-from ttsbench.reports.changes import Change, Trend
-from ttsbench.reports.comparison import FIGURES
+from ttsbench.records.runs import Run
+from ttsbench.reports.decide import change_points, sides
+from ttsbench.reports.decide.change_points import Change, Trend
+from ttsbench.reports.decide.comparison import FIGURES
 from ttsbench.reports.figures import METRICS, Figure, figures
+from ttsbench.reports.formats.rows import Rows, as_parquet
 from ttsbench.reports.metrics import Metric
-from ttsbench.reports.rows import Rows, as_parquet
 
 COMMIT_DIGITS = 7
 # What lies beyond was measured by no machine, and cannot be drawn.
@@ -96,7 +96,7 @@ class Series:
     @cached_property
     def trend(self) -> Trend:
         """What became of it."""
-        return changes.trend([entry.median for entry in self.entries])
+        return change_points.trend([entry.median for entry in self.entries])
 
     def around(self, change: Change) -> tuple[Entry, Entry]:
         """The last entry before it, and the first after."""

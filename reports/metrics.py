@@ -6,14 +6,14 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from operator import attrgetter
 
-from ttsbench import measured
-from ttsbench.measured import Utterance
-from ttsbench.records import Cell
-from ttsbench.reports import statistics
+from ttsbench.records import measurements
+from ttsbench.records.measurements import Utterance
+from ttsbench.records.runs import Cell
+from ttsbench.reports.decide import statistics
 
 P95_UTTERANCES_MIN = 20
 S3GEN_STAGES = ("flow_encoder", "cfm", "vocoder")
-STAGES = (*measured.STAGES, measured.RESIDUAL)
+STAGES = (*measurements.STAGES, measurements.RESIDUAL)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from ttsbench.measured import STAGES
+from ttsbench.records.measurements import STAGES
 from ttsbench.scenarios.kinds import OneOf, Positive, Section
 
 Planted = Annotated[float, Field(gt=-1, le=10, allow_inf_nan=False)]

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
-from ttsbench.jobs import Load as LoadJob
+from ttsbench.records.jobs import Load as LoadJob
 from ttsbench.scenarios.kinds import AsTuple, OneOf, Section, refused
 from ttsbench.serving.calls import AGAIN
 

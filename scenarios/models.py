@@ -18,6 +18,7 @@ from pydantic import (
 
 from ttsbench.optimizations import rules
 from ttsbench.optimizations.options import FAMILIES
+from ttsbench.records.chunk_schedule import LOOKAHEAD_TOKENS_MIN, Streaming
 from ttsbench.scenarios import files
 from ttsbench.scenarios.expectations import Claim, Limits, QualityLimits
 from ttsbench.scenarios.fakes import FakeEngine
@@ -42,7 +43,6 @@ from ttsbench.scenarios.kinds import (
 )
 from ttsbench.scenarios.loads import Load, Targets
 from ttsbench.scenarios.texts import DEFAULT_SET, LANGUAGES, SETS
-from ttsbench.streaming.schedule import LOOKAHEAD_TOKENS_MIN, Streaming
 
 SIZES = ("full", "tiny")
 DTYPES = ("fp32", "fp16", "bf16")

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from ttsbench import records
-from ttsbench.jobs import Job
+from ttsbench.records import runs
+from ttsbench.records.jobs import Job
 
 
 @pytest.fixture
@@ -31,8 +31,8 @@ def make_job() -> Callable[..., Job]:
 
 
 @pytest.fixture
-def run_cell(tmp_path: Path) -> Callable[[Job], records.Cell]:
+def run_cell(tmp_path: Path) -> Callable[[Job], runs.Cell]:
     """What the worker makes of a job; files go into the test's own folder."""
-    from ttsbench import worker
+    from ttsbench.running import worker
 
     return lambda job: worker.run(job, tmp_path, lambda stage: None, {})

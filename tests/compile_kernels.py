@@ -15,8 +15,8 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 from triton.runtime.jit import JITFunction
 
-from ttsbench.kernel_cases import CASES
-from ttsbench.kernel_records import OURS
+from ttsbench.records.kernels import OURS
+from ttsbench.running.kernel_cases import CASES
 
 HOPPER = GPUTarget("cuda", 90, 32)
 OPTIONS = ("num_warps", "num_stages")

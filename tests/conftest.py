@@ -16,9 +16,10 @@ from typing import Any
 
 import pytest
 
-from ttsbench import environment, measured, profiles, records
-from ttsbench import profile_rows as rows
 from ttsbench.instruments import nvml
+from ttsbench.records import measurements, profiles, runs
+from ttsbench.records import profile_rows as rows
+from ttsbench.running import host
 
 pytest_plugins = ("browser", "cells", "pipelines", "runs")
 # What tests import by name, and bring fixtures from: so that an assertion in them says what it saw.
@@ -34,7 +35,7 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 os.environ["TTSBENCH_DATA"] = os.devnull
 
 # Before triton is imported: where torch can use no GPU, kernels run under Triton's interpreter.
-if environment.machine().cuda_problem:
+if host.machine().cuda_problem:
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
 # A shell's background jobs ignore Ctrl-C, and so would every process that the tests start and stop.
@@ -44,49 +45,49 @@ ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture
-def make_utterance() -> Callable[..., measured.Utterance]:
+def make_utterance() -> Callable[..., measurements.Utterance]:
     """One second of audio in half a second of wall time."""
 
-    def make(**changes: Any) -> measured.Utterance:
+    def make(**changes: Any) -> measurements.Utterance:
         wall_seconds = changes.get("wall_seconds", 0.5)
         values: dict[str, Any] = {
             "text_index": 0, "repeat": 0, "seed": 0, "wall_seconds": wall_seconds, "audio_seconds": 1.0, "tokens": 25,
             "tokens_sha256": "0" * 64, "first_sample_seconds": wall_seconds, "first_playable_seconds": wall_seconds,
             "first_audible_seconds": wall_seconds,
-            "stages": {"decode": measured.StageTime(0.4 * wall_seconds), "residual": measured.StageTime(0.01)},
+            "stages": {"decode": measurements.StageTime(0.4 * wall_seconds), "residual": measurements.StageTime(0.01)},
         }  # fmt: skip
-        return measured.Utterance(**{**values, **changes})
+        return measurements.Utterance(**{**values, **changes})
 
     return make
 
 
 @pytest.fixture
-def make_cell(make_utterance: Callable[..., measured.Utterance]) -> Callable[..., records.Cell]:
+def make_cell(make_utterance: Callable[..., measurements.Utterance]) -> Callable[..., runs.Cell]:
     """A cell that ran, with three equal utterances."""
 
-    def make(**changes: Any) -> records.Cell:
+    def make(**changes: Any) -> runs.Cell:
         values: dict[str, Any] = {
             "key": "upstream", "kind": "timed", "stack": "upstream", "slots": {"decode": "upstream"}, "point": {},
             "process": 0, "order": 0, "status": "ok", "utterances": (make_utterance(),) * 3,
         }  # fmt: skip
-        return records.Cell(**{**values, **changes})
+        return runs.Cell(**{**values, **changes})
 
     return make
 
 
 @pytest.fixture
-def make_run(make_cell: Callable[..., records.Cell]) -> Callable[..., records.Run]:
+def make_run(make_cell: Callable[..., runs.Cell]) -> Callable[..., runs.Run]:
     """A run of one cell."""
 
-    def make(**changes: Any) -> records.Run:
+    def make(**changes: Any) -> runs.Run:
         values: dict[str, Any] = {
-            "schema_version": records.SCHEMA_VERSION, "ttsbench_version": "0", "run_id": "r", "scenario": "s",
+            "schema_version": runs.SCHEMA_VERSION, "ttsbench_version": "0", "run_id": "r", "scenario": "s",
             "baseline": "upstream", "started_utc": "2026-01-01T00:00:00+00:00",
             "finished_utc": "2026-01-01T00:01:00+00:00", "status": "complete",
             "environment": {"python": "3.11", "gpu": {"name": "none"}}, "scenario_given": "name: s", "overrides": (),
             "scenario_understood": {}, "cells": (make_cell(),),
         }  # fmt: skip
-        return records.Run(**{**values, **changes})
+        return runs.Run(**{**values, **changes})
 
     return make
 
@@ -338,7 +339,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     """Tests marked `gpu` are skipped where torch can use none, those marked `alone` where others run beside them."""
     if item.get_closest_marker("alone") is not None and "alone" not in item.config.option.markexpr:
         pytest.skip("needs the machine to itself: make alone")
-    if item.get_closest_marker("gpu") is not None and (problem := environment.machine().cuda_problem):
+    if item.get_closest_marker("gpu") is not None and (problem := host.machine().cuda_problem):
         pytest.skip(problem)
 
 
@@ -401,7 +402,11 @@ class Bench:
 
     def plant(self, factor: float) -> None:
         """Decoding takes so many times as long."""
-        self.change("ttsbench/fake.py", STAGE, STAGE.replace(" for", f" * ({factor} if name == 'decode' else 1) for"))
+        self.change(
+            "ttsbench/running/fake_engine.py",
+            STAGE,
+            STAGE.replace(" for", f" * ({factor} if name == 'decode' else 1) for"),
+        )
 
     def commit(self, message: str) -> str:
         self.git("commit", "-q", "-a", "-m", message)

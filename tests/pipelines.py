@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from ttsbench.length_control import Length
-    from ttsbench.pipeline import Pipeline
-    from ttsbench.streaming.schedule import Streaming
-    from ttsbench.voice import Reference
+    from ttsbench.model.length_control import Length
+    from ttsbench.model.pipeline import Pipeline
+    from ttsbench.model.voice import Reference
+    from ttsbench.records.chunk_schedule import Streaming
 
 TEXTS = ("Two words, and then some more.", "A second text.")
 
@@ -44,7 +44,7 @@ def _kept(family: str, device: str) -> Any:
 
 
 def _loaded(family: str, device: str, size: str) -> Any:
-    from ttsbench import checkpoint
+    from ttsbench.model import checkpoint
 
     return checkpoint.load(checkpoint.ensure(family, size, "fp32", 0), family, device)
 
@@ -58,9 +58,9 @@ def load_tiny() -> Callable[..., Any]:
 @pytest.fixture(scope="session")
 def make_pipeline() -> Callable[..., Pipeline]:
     """A pipeline of fresh modules, or of those that are given, ready to speak; what is not a parameter is a slot."""
-    from ttsbench import bench
-    from ttsbench.length_control import Length
-    from ttsbench.pipeline import Pipeline
+    from ttsbench.model.length_control import Length
+    from ttsbench.model.pipeline import Pipeline
+    from ttsbench.running.cells import common
 
     def make(
         family: str = "chatterbox",
@@ -79,7 +79,7 @@ def make_pipeline() -> Callable[..., Pipeline]:
             tts or load(family, device, size), texts=texts, length=length or Length(fixed=24),
             sampling=sampling or {}, language=None, slots=slots, streaming=streaming, reference=reference,
         )  # fmt: skip
-        bench.apply(pipeline, pipeline.slots)
+        common.apply(pipeline, pipeline.slots)
         pipeline.control_length()
         return pipeline
 

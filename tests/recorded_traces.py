@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ttsbench import profiles
-from ttsbench.profile_rows import Ceilings
-from ttsbench.profiles import Profile
 from ttsbench.profiling import trace
 from ttsbench.profiling.build import Recording, build
 from ttsbench.profiling.trace import MARK, MODULE, Trace
+from ttsbench.records import profiles
+from ttsbench.records.profile_rows import Ceilings
+from ttsbench.records.profiles import Profile
 
 Event = dict[str, Any]
 

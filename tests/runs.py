@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from ttsbench import measured, records
+from ttsbench.records import measurements, runs
 
 STEADY = (0.5, 0.501, 0.499, 0.5005, 0.4995, 0.502)
 
@@ -26,12 +26,12 @@ def walls() -> Callable[..., tuple[float, ...]]:
 
 
 @pytest.fixture
-def make_cells(make_cell: Callable[..., records.Cell], make_utterance: Callable[..., Any]) -> Callable[..., Any]:
+def make_cells(make_cell: Callable[..., runs.Cell], make_utterance: Callable[..., Any]) -> Callable[..., Any]:
     """A stack's cells, one process for each of these seconds."""
 
     def make(
         seconds: Iterable[float], stack: str = "upstream", *, calls: int = 4, **changes: Any
-    ) -> tuple[records.Cell, ...]:
+    ) -> tuple[runs.Cell, ...]:
         return tuple(
             make_cell(
                 stack=stack, key=stack, process=process, utterances=(make_utterance(wall_seconds=wall),) * calls,
@@ -45,14 +45,14 @@ def make_cells(make_cell: Callable[..., records.Cell], make_utterance: Callable[
 
 @pytest.fixture
 def make_parts(
-    make_cell: Callable[..., records.Cell], make_utterance: Callable[..., measured.Utterance]
+    make_cell: Callable[..., runs.Cell], make_utterance: Callable[..., measurements.Utterance]
 ) -> Callable[..., Any]:
     """Processes that decode as steadily as a device does, and what the rest of the time took in each."""
 
-    def make(decode: float, rest: Sequence[float]) -> tuple[records.Cell, ...]:
-        def utterance(number: int, other: float) -> measured.Utterance:
+    def make(decode: float, rest: Sequence[float]) -> tuple[runs.Cell, ...]:
+        def utterance(number: int, other: float) -> measurements.Utterance:
             seconds = decode * (1 + 2e-4 * ((3 * number + round(1e4 * decode)) % 7))
-            stages = {"decode": measured.StageTime(seconds), "residual": measured.StageTime(other)}
+            stages = {"decode": measurements.StageTime(seconds), "residual": measurements.StageTime(other)}
             return make_utterance(wall_seconds=seconds + other, stages=stages)
 
         return tuple(make_cell(process=n, utterances=(utterance(n, other),) * 3) for n, other in enumerate(rest))
@@ -61,12 +61,12 @@ def make_parts(
 
 
 @pytest.fixture
-def keep_run(make_run: Callable[..., records.Run]) -> Callable[..., Path]:
+def keep_run(make_run: Callable[..., runs.Run]) -> Callable[..., Path]:
     """The folder, with a run in it that is named for it."""
 
-    def keep(folder: Path, cells: Iterable[records.Cell], **changes: Any) -> Path:
+    def keep(folder: Path, cells: Iterable[runs.Cell], **changes: Any) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
-        records.write_run(folder, make_run(cells=tuple(cells), run_id=folder.name, **changes))
+        runs.write_run(folder, make_run(cells=tuple(cells), run_id=folder.name, **changes))
         return folder
 
     return keep

@@ -10,9 +10,9 @@ import tempfile
 from pathlib import Path
 
 from browser import Browser
-from ttsbench import profiles, records
 from ttsbench.cli import calibrate, compare
-from ttsbench.reports import comparison_page, profile_page, report_page
+from ttsbench.records import profiles, runs
+from ttsbench.reports.pages import comparison_page, profile_page, report_page
 
 WIDTH = 1200
 # Name: of which page, where the picture begins, and how high it is.
@@ -31,12 +31,12 @@ def main(run: Path, profile: Path, folder: Path) -> None:
         browser = Browser(Path(scratch) / "chromium")
         try:
             for page, text in pages(run, profile).items():
-                records.write_text_atomically(Path(scratch) / f"{page}.html", text)
+                runs.write_text_atomically(Path(scratch) / f"{page}.html", text)
             for name, (page, selector, height) in PICTURES.items():
                 browser.open(Path(scratch) / f"{page}.html", WIDTH)
                 picture = browser.picture(selector, height)
                 assert len(picture) < BYTES_MAX, f"{name} has {len(picture):,} bytes"
-                records.write_atomically(folder / f"{name}.png", picture)
+                runs.write_atomically(folder / f"{name}.png", picture)
         finally:
             browser.close()
 
@@ -45,7 +45,7 @@ def pages(run: Path, profile: Path) -> dict[str, str]:
     """What each shows."""
     compared = compare.compared([compare.read_side(str(run))], allow_mismatch=False, find=calibrate.finder(None))
     return {
-        "report": report_page.page(records.read_run(run), run),
+        "report": report_page.page(runs.read_run(run), run),
         "comparison": comparison_page.page(compared),
         "profile": profile_page.page(profiles.read(profile)),
     }

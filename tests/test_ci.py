@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import yaml
 
-from ttsbench.records import Cell
+from ttsbench.records.runs import Cell
 from ttsbench.reports.formats import github
 
 ROOT = Path(__file__).parent.parent

@@ -14,9 +14,9 @@ import pytest
 import torch
 from torch.nn import functional
 
-from ttsbench import bench
-from ttsbench.length_control import Length
-from ttsbench.pipeline import Pipeline
+from ttsbench.model.length_control import Length
+from ttsbench.model.pipeline import Pipeline
+from ttsbench.running.cells import common
 
 FAMILIES = ("chatterbox", "turbo")
 # Two of one bucket, one of the next, and the first again.
@@ -51,7 +51,7 @@ def off_by(one: torch.Tensor, other: torch.Tensor) -> float:
 
 
 def attest(pipeline: Pipeline, slot: str, option: str) -> dict[str, Any]:
-    evidence: dict[str, Any] = bench.slot_module(slot).attest(pipeline, option)
+    evidence: dict[str, Any] = common.slot_module(slot).attest(pipeline, option)
     return evidence
 
 

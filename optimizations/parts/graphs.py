@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from ttsbench.instruments.compiler import note_capture
-from ttsbench.turnstile import Turnstile
+from ttsbench.optimizations.parts.yielding_lock import Turnstile
 
 GRAPHS_MAX = 8
 WARMUPS = 2

@@ -14,8 +14,8 @@ from transformers import AttentionInterface
 from transformers.models.llama.modeling_llama import apply_rotary_pos_emb, eager_attention_forward
 
 from ttsbench.errors import CellError
+from ttsbench.model.pipeline import Pipeline
 from ttsbench.optimizations.parts.modules import Counted, attest_calls
-from ttsbench.pipeline import Pipeline
 
 ATTENTIONS = AttentionInterface()  # type: ignore[no-untyped-call]
 Projected = tuple[torch.Tensor, ...]

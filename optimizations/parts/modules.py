@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from ttsbench.errors import CellError
-from ttsbench.pipeline import Pipeline
+from ttsbench.model.pipeline import Pipeline
 
 
 class Counted:

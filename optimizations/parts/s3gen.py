@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ttsbench.pipeline import Pipeline
+from ttsbench.model.pipeline import Pipeline
 
 _PLACE = "_installed_by_ttsbench"
 

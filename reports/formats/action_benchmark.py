@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from ttsbench.reports import comparison, figures, verdicts
+from ttsbench.reports import figures
+from ttsbench.reports.decide import comparison
 from ttsbench.reports.figures import Figure
-from ttsbench.reports.verdicts import Report
+from ttsbench.reports.tables import verdicts
+from ttsbench.reports.tables.verdicts import Report
 
 Entry = dict[str, Any]
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from ttsbench.reports import comparison, verdicts
+from ttsbench.reports.decide import comparison
 from ttsbench.reports.figures import Figure
-from ttsbench.reports.verdicts import Compared, Report
+from ttsbench.reports.tables import verdicts
+from ttsbench.reports.tables.verdicts import Compared, Report
 
 NAME_MAX = 1024
 MISMATCH = "MISMATCH: "

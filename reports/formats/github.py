@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
-from ttsbench.reports import markdown, verdicts
-from ttsbench.reports.decision import Verdict
-from ttsbench.reports.verdicts import QUALITY, Report
+from ttsbench.reports.decide.decision import Verdict
+from ttsbench.reports.tables import markdown, verdicts
+from ttsbench.reports.tables.verdicts import QUALITY, Report
 
 # By which a later comment finds the one that it replaces.
 MARKER = "<!-- ttsbench -->"

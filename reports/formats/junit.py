@@ -7,9 +7,10 @@ import xml.etree.ElementTree as ET
 from collections.abc import Collection, Iterator, Sequence
 from typing import NamedTuple
 
-from ttsbench.reports import comparison, verdicts
-from ttsbench.reports.decision import Verdict
-from ttsbench.reports.verdicts import QUALITY, Compared, Report
+from ttsbench.reports.decide import comparison
+from ttsbench.reports.decide.decision import Verdict
+from ttsbench.reports.tables import verdicts
+from ttsbench.reports.tables.verdicts import QUALITY, Compared, Report
 
 NOT_IN_XML = re.compile(r"[^\t\n\r\x20-\uD7FF\uE000-\uFFFD\U00010000-\U0010FFFF]")
 FAILURE, SKIPPED, PASSED = "failure", "skipped", "system-out"

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from typing import NamedTuple
 
-from ttsbench import records
-from ttsbench.records import Run
-from ttsbench.reports import comparison_page, figures, verdicts
+from ttsbench.records import runs
+from ttsbench.records.runs import Run
+from ttsbench.reports import figures
 from ttsbench.reports.figures import Figure
 from ttsbench.reports.formats import action_benchmark, bencher, github, junit, table
-from ttsbench.reports.rows import as_csv, as_parquet
-from ttsbench.reports.verdicts import Report
+from ttsbench.reports.formats.rows import as_csv, as_parquet
+from ttsbench.reports.pages import comparison_page
+from ttsbench.reports.tables import verdicts
+from ttsbench.reports.tables.verdicts import Report
 
 PARQUET = "parquet"
 # Of a comparison, written whenever anything is.
@@ -59,7 +61,7 @@ def of_run(run: Run, name: str) -> dict[str, bytes]:
 
 
 def _json(data: object) -> str:
-    return records.dump(data, indent=1) + "\n"
+    return runs.dump(data, indent=1) + "\n"
 
 
 def _bytes(content: str | bytes) -> bytes:

@@ -6,10 +6,10 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-from ttsbench.reports import comparison
+from ttsbench.reports.decide import comparison
 from ttsbench.reports.figures import UNITS
-from ttsbench.reports.rows import Rows
-from ttsbench.reports.verdicts import Compared, Report
+from ttsbench.reports.formats.rows import Rows
+from ttsbench.reports.tables.verdicts import Compared, Report
 
 COLUMNS = (
     "candidate", "baseline", "point", "kind", "figure", "unit", "baseline_value", "candidate_value", "ratio", "low",

@@ -15,8 +15,8 @@ from typing import Any
 
 import torch
 
-from ttsbench.measured import RESIDUAL, STAGES, StageTime
-from ttsbench.swapping import swapped, wrapped
+from ttsbench.instruments.swapping import swapped, wrapped
+from ttsbench.records.measurements import RESIDUAL, STAGES, StageTime
 
 
 class Timeline:

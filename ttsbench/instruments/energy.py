@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from ttsbench.instruments import nvml
-from ttsbench.measured import Energy
+from ttsbench.records.measurements import Energy
 
 # The counter moves every 20-100 ms; one that stands still for longer than this is read as it is.
 TICK_SECONDS_MAX = 0.5

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ttsbench.instruments import nvml
-from ttsbench.measured import Guard
+from ttsbench.records.measurements import Guard
 
 HELD_BACK_NANOSECONDS_MIN = 1_000_000
 HIDDEN = "a process outside this container"

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ttsbench.instruments import nvml
-from ttsbench.measured import Memory
+from ttsbench.records.measurements import Memory
 
 PROCESS = Path("/proc/self")
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from ttsbench.profile_rows import Ceilings, Memory
-from ttsbench.profiles import SCHEMA_VERSION, Header, Profile
 from ttsbench.profiling import findings, flames, roofline, tables, timeline
 from ttsbench.profiling.attribution import Ran, attribute
 from ttsbench.profiling.trace import Trace
+from ttsbench.records.profile_rows import Ceilings, Memory
+from ttsbench.records.profiles import SCHEMA_VERSION, Header, Profile
 
 
 @dataclass(frozen=True)

@@ -19,16 +19,16 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.profiler import ProfilerActivity, profile, record_function, schedule
 
-from ttsbench import profile_rows
 from ttsbench.errors import CellError
 from ttsbench.instruments.clock import Timeline
 from ttsbench.optimizations.stacks import by_inductor
 from ttsbench.profiling import memory, trace
 from ttsbench.profiling.trace import MARK, MODULE, Trace
+from ttsbench.records import profile_rows
 
 if TYPE_CHECKING:
-    from ttsbench.pipeline import Pipeline
-    from ttsbench.spoken import Spoken
+    from ttsbench.model.pipeline import Pipeline
+    from ttsbench.model.spoken import Spoken
 
 SHARED_MEMORY = Path("/dev/shm")
 HISTORY_MAX = 2_000_000

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from ttsbench.profile_rows import Kernel, Op
-from ttsbench.profiles import Finding, Profile
+from ttsbench.records.profile_rows import Kernel, Op
+from ttsbench.records.profiles import Finding, Profile
 
 STEPS_LAUNCHES_MIN = 100
 BUSY_SHARE_MAX = 0.5

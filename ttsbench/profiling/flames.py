@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
-from ttsbench.profile_rows import UNATTRIBUTED, Flame
 from ttsbench.profiling.attribution import NOBODY, Attributed, Ran
 from ttsbench.profiling.families import readable
 from ttsbench.profiling.tables import any_layer
 from ttsbench.profiling.trace import MODULE_KIND, Host
+from ttsbench.records.profile_rows import UNATTRIBUTED, Flame
 
 PATHS_MAX = 2000
 OUTSIDE = "(outside of modules)"

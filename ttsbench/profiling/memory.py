@@ -6,7 +6,7 @@ from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ttsbench.profile_rows import Memory, MemoryPart, MemoryPoint, thinned
+from ttsbench.records.profile_rows import Memory, MemoryPart, MemoryPoint, thinned
 
 # Actions of the caching allocator's history that change what is allocated.
 TAKEN, GIVEN_BACK = "alloc", "free_completed"

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
-from ttsbench.profile_rows import Ceilings, Kernel, Roofline, RooflinePoint, Stage
 from ttsbench.profiling import families
 from ttsbench.profiling.attribution import Ran
 from ttsbench.profiling.costs import Cost
 from ttsbench.profiling.tables import by_stage
+from ttsbench.records.profile_rows import Ceilings, Kernel, Roofline, RooflinePoint, Stage
 
 KERNELS_MAX = 25
 LAUNCH_SECONDS = 5e-6

@@ -9,7 +9,11 @@ from dataclasses import dataclass, field
 from itertools import groupby
 
 from ttsbench.instruments.driver import is_graph_launch, is_launch, is_wait
-from ttsbench.profile_rows import (
+from ttsbench.profiling import families, timeline
+from ttsbench.profiling.attribution import NOBODY, Attributed, Ran
+from ttsbench.profiling.timeline import GAP_SECONDS_MIN, Wait
+from ttsbench.profiling.trace import CALL, COPY, MODULE_KIND, OP, Host
+from ttsbench.records.profile_rows import (
     FAMILIES,
     UNATTRIBUTED,
     Coverage,
@@ -22,10 +26,6 @@ from ttsbench.profile_rows import (
     ShapeCost,
     Stage,
 )
-from ttsbench.profiling import families, timeline
-from ttsbench.profiling.attribution import NOBODY, Attributed, Ran
-from ttsbench.profiling.timeline import GAP_SECONDS_MIN, Wait
-from ttsbench.profiling.trace import CALL, COPY, MODULE_KIND, OP, Host
 
 SHAPES_MAX = 8
 SHAPE_TEXT_MAX = 200

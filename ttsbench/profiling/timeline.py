@@ -7,10 +7,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from ttsbench.instruments.driver import is_wait
-from ttsbench.profile_rows import UNATTRIBUTED, Gap
 from ttsbench.profiling.attribution import NOBODY, Attributed, Ran
 from ttsbench.profiling.families import readable
 from ttsbench.profiling.trace import CALL, OP, Host
+from ttsbench.records.profile_rows import UNATTRIBUTED, Gap
 
 GAP_SECONDS_MIN = 1e-6
 GAPS_MAX = 50

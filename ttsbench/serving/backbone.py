@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
+from ttsbench.instruments.swapping import swapped
 from ttsbench.optimizations.cache import AllRows, EachRow, WritingBackbone, Written
-from ttsbench.swapping import swapped
 
 
 class BatchedBackbone(WritingBackbone):

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from ttsbench import measured, playback
+from ttsbench.records import measurements, playback
 
 DELIVERED, PLAYED = AGAIN = ("delivered", "played")
 
@@ -38,9 +38,9 @@ class Call:
         """A piece is in the listener's hands."""
         self.pieces.append((arrived, audio_seconds))
 
-    def record(self) -> measured.Call:
+    def record(self) -> measurements.Call:
         """What stays of it."""
-        return measured.Call(
+        return measurements.Call(
             number=self.number,
             text_index=self.text_index,
             seed=self.seed,

@@ -17,16 +17,16 @@ from typing import Any
 import torch
 
 from ttsbench.errors import CellError
-from ttsbench.jobs import Load
+from ttsbench.model.pipeline import Pipeline
+from ttsbench.model.spoken import SAMPLE_RATE_HZ, tokens_sha256
 from ttsbench.optimizations.parts.t3 import Prompt, Request
-from ttsbench.pipeline import Pipeline
+from ttsbench.records.jobs import Load
 from ttsbench.serving.beside import Beside
 from ttsbench.serving.calls import Call
 from ttsbench.serving.decoder import Speaking
 from ttsbench.serving.loop import BatchLoop
 from ttsbench.serving.randomness import RandomStream
 from ttsbench.serving.voicing import Chunked, Drawn, Whole
-from ttsbench.spoken import SAMPLE_RATE_HZ, tokens_sha256
 from ttsbench.streaming.listener import Listener
 
 # Of natural length, as long as most.

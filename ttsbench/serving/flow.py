@@ -16,14 +16,14 @@ from typing import Any
 import torch
 from torch.nn import functional
 
+from ttsbench.instruments.swapping import swapped
+from ttsbench.model.pipeline import Pipeline
 from ttsbench.optimizations.parts import flow_solve
 from ttsbench.optimizations.parts.graphs import Graphs
 from ttsbench.optimizations.parts.s3gen import installed
 from ttsbench.optimizations.s3gen_graph import BUCKET_TOKENS
-from ttsbench.pipeline import Pipeline
+from ttsbench.records.chunk_schedule import FRAMES_PER_TOKEN
 from ttsbench.serving.randomness import RandomStream
-from ttsbench.streaming.schedule import FRAMES_PER_TOKEN
-from ttsbench.swapping import swapped
 
 MEL_BANDS = 80
 # Of 1, 2, 4 and 8 rows, and of some lengths.

@@ -10,8 +10,8 @@ import math
 from collections.abc import Callable
 from typing import Protocol
 
-from ttsbench import measured
-from ttsbench.jobs import Load
+from ttsbench.records import measurements
+from ttsbench.records.jobs import Load
 from ttsbench.serving.calls import Arrivals, Call, Listeners, Source
 
 CLOSED, OPEN = "closed", "open"
@@ -87,18 +87,18 @@ class Counting:
         return all(call.finished is not None for call in self._counted) or now > last + self._load.patience_seconds
 
 
-def level(engine: Engine, load: Load, kind: str, size: float, seed: int, prepare: Prepare) -> measured.Level:
+def level(engine: Engine, load: Load, kind: str, size: float, seed: int, prepare: Prepare) -> measurements.Level:
     """Its record; `prepare` says what each request asks for."""
     if kind == CLOSED and engine.slots is not None and size > engine.slots:
         reason = f"{size:g} listeners need as many slots for keys and values, and memory holds {engine.slots}"
-        return measured.Level(kind, size, reason=reason)
+        return measurements.Level(kind, size, reason=reason)
     closed = kind == CLOSED
     source: Source = Listeners(round(size), load.again, load.ramp_seconds) if closed else Arrivals(size, seed)
     counting = Counting(load, round(size) if closed else 0)
     calls = run(engine, source, counting, prepare)
     ended = engine.now()
     engine.abandon()
-    return measured.Level(kind, size, tuple(call.record() for call in calls), ended)
+    return measurements.Level(kind, size, tuple(call.record() for call in calls), ended)
 
 
 def run(engine: Engine, source: Source, counting: Counting, prepare: Prepare) -> list[Call]:

@@ -7,11 +7,11 @@ from typing import Any
 
 import torch
 
+from ttsbench.instruments.swapping import swapped
 from ttsbench.optimizations.decode import LeanLoop
 from ttsbench.optimizations.parts.t3 import Request
 from ttsbench.serving.decoder import Decoder
 from ttsbench.serving.randomness import RandomStream
-from ttsbench.swapping import swapped
 
 
 class BatchLoop(LeanLoop):

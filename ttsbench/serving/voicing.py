@@ -14,12 +14,12 @@ from typing import Any, Protocol
 
 import torch
 
-from ttsbench.pipeline import Pipeline
+from ttsbench.model.pipeline import Pipeline
+from ttsbench.model.spoken import SAMPLE_RATE_HZ
 from ttsbench.serving.calls import Call
 from ttsbench.serving.flow import BatchedS3Gen
 from ttsbench.serving.randomness import RandomStream
 from ttsbench.serving.windows import WindowsTogether
-from ttsbench.spoken import SAMPLE_RATE_HZ
 from ttsbench.streaming.designs import Windowed
 from ttsbench.streaming.listener import Listener
 from ttsbench.streaming.marking import Marking

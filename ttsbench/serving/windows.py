@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
-from ttsbench.pipeline import Pipeline
+from ttsbench.model.pipeline import Pipeline
+from ttsbench.records.chunk_schedule import ENCODER_LOOKAHEAD_TOKENS, FRAMES_PER_TOKEN
 from ttsbench.serving.flow import BatchedS3Gen, Row
 from ttsbench.streaming.designs import Frames, Window, Windowed
-from ttsbench.streaming.schedule import ENCODER_LOOKAHEAD_TOKENS, FRAMES_PER_TOKEN
 from ttsbench.streaming.stream import Due, Stream
 from ttsbench.streaming.synthesis import Synthesis
 

@@ -8,12 +8,7 @@ from typing import Protocol
 
 import torch
 
-from ttsbench.streaming.schedule import (
-    BLENDED_FRAMES,
-    FRAMES_PER_TOKEN,
-    SAMPLES_PER_FRAME,
-    Streaming,
-)
+from ttsbench.records.chunk_schedule import BLENDED_FRAMES, FRAMES_PER_TOKEN, SAMPLES_PER_FRAME, Streaming
 from ttsbench.streaming.source import PITCH_REACH_FRAMES, CarriedSource
 from ttsbench.streaming.synthesis import Conditions, Synthesis, bounded
 

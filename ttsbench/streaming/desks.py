@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
+from ttsbench.instruments.swapping import swapped
 from ttsbench.optimizations.parts.compiled import CAPTURES
 from ttsbench.optimizations.parts.graphs import RANDOM_STREAM, urgent_stream
 from ttsbench.streaming.stream import Stream
-from ttsbench.swapping import swapped
 
 if TYPE_CHECKING:
-    from ttsbench.pipeline import Pipeline
+    from ttsbench.model.pipeline import Pipeline
 
 
 class Hand(Protocol):

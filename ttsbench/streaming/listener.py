@@ -10,8 +10,8 @@ from typing import Any
 import torch
 
 from ttsbench.errors import CellError
-from ttsbench.playback import PLAYABLE_SECONDS
-from ttsbench.spoken import AUDIBLE_LEVEL, SAMPLE_RATE_HZ, FirstAudio
+from ttsbench.model.spoken import AUDIBLE_LEVEL, SAMPLE_RATE_HZ, FirstAudio
+from ttsbench.records.playback import PLAYABLE_SECONDS
 
 Use = Callable[[torch.Tensor], None]
 

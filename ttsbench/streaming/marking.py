@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from ttsbench.spoken import SAMPLE_RATE_HZ
+from ttsbench.model.spoken import SAMPLE_RATE_HZ
 
 CONTEXT_SAMPLES = SAMPLE_RATE_HZ // 4
 # Perth's transform drops the end of what it is given, up to 10 ms, and its resampling is wrong at both ends.

@@ -12,7 +12,7 @@ from functools import lru_cache
 
 import torch
 
-from ttsbench.streaming.schedule import SAMPLES_PER_FRAME
+from ttsbench.records.chunk_schedule import SAMPLES_PER_FRAME
 
 MEL_BANDS = 80
 BLOCK_FRAMES = 64

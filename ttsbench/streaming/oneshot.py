@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ttsbench import measured
-from ttsbench.pipeline import Pipeline
-from ttsbench.spoken import SAMPLE_RATE_HZ, Spoken
-from ttsbench.streaming.schedule import FRAMES_PER_TOKEN
+from ttsbench.model.pipeline import Pipeline
+from ttsbench.model.spoken import SAMPLE_RATE_HZ, Spoken
+from ttsbench.records import measurements
+from ttsbench.records.chunk_schedule import FRAMES_PER_TOKEN
 
 DESIGN = "oneshot"
 
 
 def told(
-    pipeline: Pipeline, spoken: Spoken, wall_seconds: float, stages: Mapping[str, measured.StageTime]
-) -> measured.Streamed:
+    pipeline: Pipeline, spoken: Spoken, wall_seconds: float, stages: Mapping[str, measurements.StageTime]
+) -> measurements.Streamed:
     """Nothing was heard before all was there; S3Gen began when T3 had ended."""
     began = sum(stages[stage].host_seconds for stage in ("text", "voice"))
     ended = began + sum(stages[stage].host_seconds for stage in ("prefill", "decode"))
     frames = FRAMES_PER_TOKEN * pipeline.vocoded_tokens()
-    return measured.Streamed(
+    return measurements.Streamed(
         design=DESIGN,
         sample_rate_hz=SAMPLE_RATE_HZ,
         at_once=False,
@@ -28,7 +28,7 @@ def told(
         consumer_seconds=0.0,
         voice_seconds=stages["voice"].host_seconds,
         chunks=(
-            measured.Chunk(
+            measurements.Chunk(
                 tokens=frames // FRAMES_PER_TOKEN,
                 samples=spoken.wave.shape[-1],
                 flow_frames=frames + pipeline.tts.conds.gen["prompt_feat"].size(1),

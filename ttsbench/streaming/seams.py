@@ -11,13 +11,13 @@ from typing import Any
 
 import torch
 
-from ttsbench import measured
-from ttsbench.pipeline import Pipeline
-from ttsbench.quality import snr_db
+from ttsbench.model.pipeline import Pipeline
+from ttsbench.model.quality import snr_db
+from ttsbench.model.voice import copied
+from ttsbench.records import measurements
+from ttsbench.records.chunk_schedule import SAMPLES_PER_FRAME, Cutter, Streaming
 from ttsbench.streaming.designs import Design
-from ttsbench.streaming.schedule import SAMPLES_PER_FRAME, Cutter, Streaming
 from ttsbench.streaming.synthesis import Conditions, Synthesis, bounded
-from ttsbench.voice import copied
 
 # The transform of a mel frame spans 80 ms, four frames.
 REACH_FRAMES = 2.0
@@ -28,7 +28,7 @@ LIMIT = "seam_ratio_max"
 SEAMS_MIN = 4
 
 
-def judge(pipeline: Pipeline, seeds: Sequence[int]) -> tuple[measured.Seams, ...]:
+def judge(pipeline: Pipeline, seeds: Sequence[int]) -> tuple[measurements.Seams, ...]:
     """One record per text."""
     streamer = pipeline.streamer
     assert streamer is not None
@@ -61,7 +61,9 @@ def chunked(design: Design, tokens: Sequence[int], streaming: Streaming) -> tupl
     return torch.cat(pieces), ends[:-1]
 
 
-def compare(index: int, wave: torch.Tensor, wanted: torch.Tensor, seams: Sequence[int], mel_of: Any) -> measured.Seams:
+def compare(
+    index: int, wave: torch.Tensor, wanted: torch.Tensor, seams: Sequence[int], mel_of: Any
+) -> measurements.Seams:
     """Distances of log mels, at the seams and away from them."""
     wave, wanted = wave.float().cpu(), wanted.float().cpu()
     length = min(wave.numel(), wanted.numel())
@@ -72,7 +74,7 @@ def compare(index: int, wave: torch.Tensor, wanted: torch.Tensor, seams: Sequenc
     away = ~torch.stack(at).any(dim=0) if at else torch.ones_like(centres, dtype=torch.bool)
     ends = [0, *seams, length]
     chunks = [(centres > first) & (centres < last) & away for first, last in zip(ends, ends[2:], strict=False)]
-    return measured.Seams(
+    return measurements.Seams(
         text_index=index,
         seams=len(seams),
         at_seams=_mean([distance[frames] for frames in at]),
@@ -88,7 +90,7 @@ def _mean(parts: Sequence[torch.Tensor]) -> float:
     return sum(means) / len(means) if means else 0.0
 
 
-def faults(judged: Sequence[measured.Seams], limits: dict[str, float]) -> tuple[str, ...]:
+def faults(judged: Sequence[measurements.Seams], limits: dict[str, float]) -> tuple[str, ...]:
     """Seams that stand out more than the scenario allows."""
     limit = limits.get(LIMIT)
     if limit is None:

@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 
+from ttsbench.records.chunk_schedule import SAMPLES_PER_FRAME
 from ttsbench.streaming.noise import FrameNoise
-from ttsbench.streaming.schedule import SAMPLES_PER_FRAME
 
 # The pitch of a frame depends on so many frames on either side.
 PITCH_REACH_FRAMES = 5

@@ -8,14 +8,14 @@ from typing import Any
 
 import torch
 
-from ttsbench import measured
 from ttsbench.errors import CellError
 from ttsbench.instruments.clock import Timeline
-from ttsbench.measured import RESIDUAL
-from ttsbench.spoken import SPEECH_TOKENS
+from ttsbench.model.spoken import SPEECH_TOKENS
+from ttsbench.records import measurements
+from ttsbench.records.chunk_schedule import Cutter, Streaming
+from ttsbench.records.measurements import RESIDUAL
 from ttsbench.streaming.designs import Design, Piece
 from ttsbench.streaming.listener import Listener
-from ttsbench.streaming.schedule import Cutter, Streaming
 
 Mark = Callable[[torch.Tensor], torch.Tensor]
 
@@ -43,7 +43,7 @@ class Stream:
         self._drawn = self._spoken = 0
         self._ended = self._complete = False
         self.marks: Timeline | None = None
-        self.chunks: list[measured.Chunk] = []
+        self.chunks: list[measurements.Chunk] = []
         self.token_seconds: list[float] = []
         self.token_counts: list[int] = []
 
@@ -116,7 +116,7 @@ class Stream:
         samples = self._mark(samples)
         self._enter(RESIDUAL)
         arrived = self._listener.take(samples)
-        chunk = measured.Chunk(
+        chunk = measurements.Chunk(
             tokens=due.upto - self._spoken,
             samples=samples.numel(),
             flow_frames=piece.flow_frames,

@@ -13,20 +13,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from ttsbench import measured
 from ttsbench.instruments.clock import Timeline, staged_s3gen, staged_t3
-from ttsbench.measured import RESIDUAL
+from ttsbench.instruments.swapping import swapped
+from ttsbench.model.pipeline import Pipeline
+from ttsbench.model.spoken import SAMPLE_RATE_HZ, Spoken
+from ttsbench.model.voice import copied
 from ttsbench.optimizations.parts.graphs import RANDOM_STREAM
-from ttsbench.pipeline import Pipeline
-from ttsbench.spoken import SAMPLE_RATE_HZ, Spoken
+from ttsbench.records import measurements
+from ttsbench.records.measurements import RESIDUAL
 from ttsbench.streaming.designs import Design, MakeDesign
 from ttsbench.streaming.desks import desk
 from ttsbench.streaming.listener import Listener
 from ttsbench.streaming.marking import Marking
 from ttsbench.streaming.stream import Stream
 from ttsbench.streaming.synthesis import Conditions, Synthesis
-from ttsbench.swapping import swapped
-from ttsbench.voice import copied
 
 
 class Streamer:
@@ -88,7 +88,7 @@ class Streamer:
         pipeline.note_asked(asked)
         self.utterances += 1
         self.chunks += len(stream.chunks)
-        streamed = measured.Streamed(
+        streamed = measurements.Streamed(
             design=self.design,
             sample_rate_hz=SAMPLE_RATE_HZ,
             at_once=not self.in_turn,

@@ -11,10 +11,10 @@ from typing import Any
 
 import torch
 
+from ttsbench.instruments.swapping import swapped
+from ttsbench.records.chunk_schedule import FRAMES_PER_TOKEN
 from ttsbench.streaming.noise import FrameNoise
-from ttsbench.streaming.schedule import FRAMES_PER_TOKEN
 from ttsbench.streaming.source import CarriedSource
-from ttsbench.swapping import swapped
 
 Conditions = Mapping[str, Any]
 

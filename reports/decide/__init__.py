@@ -1,0 +1,1 @@
+"""What is compared with what, and how a difference is decided. Pure: records in, verdicts out."""

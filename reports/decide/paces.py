@@ -1,0 +1,112 @@
+"""Which utterances of two sides may be laid beside each other: those spoken while the device was at the same pace.
+
+A device that changes its own speed does so in the middle of processes too, for some utterances of one and none of the
+other. This is about two sides of the same stack: stacks that differ may wait for the device or for the host.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+
+from ttsbench.records.measurements import PACE_SPREAD_MAX, Utterance
+from ttsbench.records.runs import Cell
+
+Cells = tuple[Cell, ...]
+# By text the repeats in which it was spoken, of all processes.
+Spoken = dict[int, list[int]]
+# Of one, a single spike would be all that is known of a process. With three, a gate of eight utterances a process
+# leaves 9 % of A/A comparisons open on a restless device (`selftest`, two-paced), with two 1 %.
+UTTERANCES_MIN = 2
+
+
+@dataclass(frozen=True)
+class Speed:
+    """One that the device may have been at: no wider than processes at the same speed differ by."""
+
+    low_ns: float
+
+    def of(self, utterance: Utterance) -> bool:
+        """Whether it was so before and after the utterance; one in the middle of which it changed is of no speed."""
+        high_ns = self.low_ns * (1 + PACE_SPREAD_MAX)
+        return bool(utterance.paces_ns) and all(self.low_ns <= pace <= high_ns for pace in utterance.paces_ns)
+
+    def shared(self, candidate: Cells, baseline: Cells) -> Shared:
+        """What both sides spoke at it, each text as often on one as on the other, the same repeats where possible."""
+        ours, theirs = self._spoken(candidate), self._spoken(baseline)
+        return Shared(self, {text: _alike(ours[text], theirs[text]) for text in ours.keys() & theirs.keys()})
+
+    def _spoken(self, cells: Cells) -> Spoken:
+        found: Spoken = defaultdict(list)
+        for cell in cells:
+            for utterance in filter(self.of, cell.utterances):
+                found[utterance.text_index].append(utterance.repeat)
+        return found
+
+
+@dataclass(frozen=True)
+class Shared:
+    """Of each text the repeats that count, on the candidate's side and on the baseline's."""
+
+    speed: Speed
+    repeats: Mapping[int, tuple[list[int], list[int]]]
+
+    @property
+    def utterances(self) -> int:
+        """On each side."""
+        return sum(len(ours) for ours, _ in self.repeats.values())
+
+    def of(self, cells: Cells, side: int) -> Iterator[Cell]:
+        """One side's processes with what counts; one that has nothing of it is left out."""
+        left = {text: list(sides[side]) for text, sides in self.repeats.items()}
+        for cell in cells:
+            kept = tuple(u for u in cell.utterances if self.speed.of(u) and _taken(left, u))
+            if kept:
+                yield replace(cell, utterances=kept)
+
+
+def _taken(left: Spoken, utterance: Utterance) -> bool:
+    repeats = left.get(utterance.text_index, [])
+    if utterance.repeat not in repeats:
+        return False
+    repeats.remove(utterance.repeat)
+    return True
+
+
+def _alike(ours: list[int], theirs: list[int]) -> tuple[list[int], list[int]]:
+    """As many of one as of the other: first the repeats, and so the seeds, that both have, then the earliest."""
+    both, count = Counter(ours) & Counter(theirs), min(len(ours), len(theirs))
+    mine, yours = ([*both.elements(), *sorted((Counter(side) - both).elements())] for side in (ours, theirs))
+    return mine[:count], yours[:count]
+
+
+def alike(candidate: Cells, baseline: Cells) -> tuple[Cells, Cells]:
+    """Both sides with what was spoken at one speed; empty where that is too little, or lacks a text that both have.
+
+    All that there is, where the device kept its pace or a side does not know it.
+    """
+    ours, theirs = of(candidate), of(baseline)
+    known = sorted({*ours, *theirs})
+    if not ours or not theirs or known[-1] <= known[0] * (1 + PACE_SPREAD_MAX):
+        return candidate, baseline
+    texts = _texts(candidate) & _texts(baseline)
+    found = [Speed(pace).shared(candidate, baseline) for pace in known]
+    best = max(found, key=lambda shared: (len(shared.repeats), shared.utterances))
+    enough = min(UTTERANCES_MIN, _utterances(candidate), _utterances(baseline))
+    if best.repeats.keys() != texts or best.utterances < enough:
+        return (), ()
+    return tuple(best.of(candidate, 0)), tuple(best.of(baseline, 1))
+
+
+def of(cells: Iterable[Cell]) -> list[float]:
+    """All that were read, in nanoseconds a kernel."""
+    return [pace for cell in cells for utterance in cell.utterances for pace in utterance.paces_ns]
+
+
+def _texts(cells: Cells) -> set[int]:
+    return {utterance.text_index for cell in cells for utterance in cell.utterances}
+
+
+def _utterances(cells: Cells) -> int:
+    return sum(len(cell.utterances) for cell in cells)

@@ -1,0 +1,112 @@
+"""profile.html: a profile as one file that opens from disk, without a network."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from ttsbench.records.profiles import Finding, Profile
+from ttsbench.reports.pages import profile_plots, templates
+from ttsbench.reports.tables import listings, profile_answers, profile_tables, profile_text
+from ttsbench.reports.tables.listings import FORMS
+from ttsbench.reports.tables.markdown import flatten
+
+FILE = "profile.html"
+BYTES_MAX = 5_000_000
+# So many rows of each table, fewer where the page would be too large.
+ROWS_MAX = (400, 200, 100, 50)
+SCRIPTS = ("plots", "tables", "profile_stages", "profile_flame", "profile_roofline", "profile_timelines")
+
+
+def page(profile: Profile) -> str:
+    """The document, under 5 MB."""
+    context = {**_head(profile), **_plots(profile)}
+    for rows_max in ROWS_MAX:
+        text = templates.render("profile.html", SCRIPTS, **context, **_tables(profile, rows_max))
+        if len(text.encode()) < BYTES_MAX:
+            break
+    return text
+
+
+def _head(profile: Profile) -> dict[str, Any]:
+    header = profile.header
+    return {
+        "title": f"{header.stack}: ttsbench profile",
+        "header": header,
+        "lede": profile_text.lede(profile),
+        "facts": profile_text.facts(profile),
+        "warnings": profile_text.warnings(profile),
+        "contents": _contents(profile),
+        "answers": profile_answers.answers(profile),
+        "findings": [_finding(finding) for finding in profile.findings],
+        "not_found": profile_text.not_found(profile),
+        "inflation": profile_text.inflation_means(profile),
+        "notes": profile.notes,
+        "ran": profile_text.ran(profile),
+        "environment": flatten(header.environment),
+        "files": profile.files,
+    }
+
+
+def _contents(profile: Profile) -> list[tuple[str, str]]:
+    sections = (
+        ("findings", "Findings", True),
+        ("stages", "Stages", True),
+        ("flame", "Flame graph", profile.flames),
+        ("tables", "Ops and kernels", True),
+        ("roofline", "Limit", profile.roofline),
+        ("gaps", "Gaps", profile.gaps),
+        ("memory", "Memory", profile.memory),
+        ("trust", "Trust", True),
+    )
+    return [(id_, title) for id_, title, there in sections if there]
+
+
+def _finding(finding: Finding) -> dict[str, Any]:
+    return {
+        "id": finding.id,
+        "headline": finding.headline,
+        "advice": finding.advice,
+        "share": None if finding.share is None else FORMS["share"](finding.share),
+        "evidence": [(name, templates.clipped(value)) for name, value in profile_answers.evidence(finding)],
+    }
+
+
+def _plots(profile: Profile) -> dict[str, Any]:
+    data = profile_plots.data(profile)
+    stages = dict.fromkeys(point.stage for point in profile_plots.roofline_points(profile))
+    return {
+        "data": data,
+        "flame_kinds": list(data["flames"]),
+        "flame_notes": [
+            f"{kind}: {graph['left_out']:,} frames too narrow to be seen are left out"
+            for kind, graph in data["flames"].items()
+            if graph["left_out"]
+        ],
+        "roofline_stages": [{"name": stage, "colour": profile_plots.colour(stage)} for stage in stages],
+        "off_plot": _off_plot(profile),
+        "has_timeline": bool(profile.memory and profile.memory.timeline),
+        "memory_told": "; ".join(profile_tables.memory_totals(profile)),
+    }
+
+
+def _off_plot(profile: Profile) -> str:
+    points = profile.roofline.points if profile.roofline else ()
+    left_out = len(points) - len(profile_plots.roofline_points(profile))
+    if not left_out:
+        return ""
+    return f"Not drawn but in the table: {left_out:,} that compute nothing or move nothing, or are smaller."
+
+
+def _tables(profile: Profile, rows_max: int) -> dict[str, Any]:
+    builds = (profile_tables.ops, profile_tables.kernels, profile_tables.modules, profile_tables.families)
+    decode, memory = profile_tables.decode(profile), profile_tables.memory(profile)
+    return {
+        "stages": templates.listing(profile_tables.stages(profile), rows_max),
+        "decode": {"title": decode.title, "steps": decode.rows} if decode.rows else None,
+        "tables": [templates.listing(found, rows_max) for found in listings.shown(build(profile) for build in builds)],
+        "roofline": templates.listing(profile_tables.roofline(profile), rows_max) if profile.roofline else None,
+        "gaps": templates.listing(profile_tables.gaps(profile), rows_max) if profile.gaps else None,
+        "memory": templates.listing(replace(memory, notes=()), rows_max) if profile.memory else None,
+        "trust": [templates.listing(found, rows_max) for found in profile_text.trust(profile)],
+    }

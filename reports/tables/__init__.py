@@ -1,0 +1,1 @@
+"""Records as tables of text, for the console, Markdown and pages."""

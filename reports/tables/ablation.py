@@ -1,0 +1,152 @@
+"""What each slot of an ablated stack brings alone, and what the stack loses without it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ttsbench.records.runs import Run
+from ttsbench.reports import metrics
+from ttsbench.reports.decide.statistics import Estimate
+from ttsbench.reports.metrics import Metric
+from ttsbench.reports.pages import drawings
+from ttsbench.reports.tables import run_tables
+from ttsbench.reports.tables.run_tables import Table
+from ttsbench.scenarios.ablation import ONLY, WITHOUT
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+PLOT = "ablation.svg"
+# So much slower must the fastest process of one side be than the slowest of the other.
+NOTICEABLE = 1.02
+
+
+@dataclass(frozen=True)
+class Part:
+    """One slot; alone it may need others, and others may have to go with it. Lower is better."""
+
+    slot: str
+    needs: tuple[str, ...]
+    alone: Estimate | None
+    takes: tuple[str, ...]
+    taken_back: Estimate | None
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """The two ends and what lies between them."""
+
+    metric: Metric
+    baseline: Estimate
+    full: Estimate
+    parts: tuple[Part, ...]
+
+
+def ablation(run: Run) -> Ablation | None:
+    """None where the run is no ablation, or an end of it did not run."""
+    if not run.ablated:
+        return None
+    [stacks] = run_tables.results(run)[:1] or [[]]
+    metric = metrics.speed(run.cells)
+    found = {stack.label: stack.estimate(metric) for stack in stacks}
+    baseline, full = found.get(run.baseline), found.get(run.ablated)
+    if baseline is None or full is None:
+        return None
+    slots = dict.fromkeys(slot for label in found for prefix in (ONLY, WITHOUT) for slot in _slots(label, prefix))
+    return Ablation(metric, baseline, full, tuple(_part(slot, found) for slot in slots))
+
+
+def _slots(label: str, prefix: str) -> tuple[str, ...]:
+    return tuple(label.removeprefix(prefix).split("+")) if label.startswith(prefix) else ()
+
+
+def _part(slot: str, found: dict[str, Estimate | None]) -> Part:
+    """Of the stacks that have or lack the slot, those that have or lack the fewest others."""
+    alone, taken_back = (
+        min((label for label in found if slot in _slots(label, prefix)), key=lambda label: label.count("+"), default="")
+        for prefix in (ONLY, WITHOUT)
+    )
+    needs, takes = (
+        tuple(other for other in _slots(label, prefix) if other != slot)
+        for label, prefix in ((alone, ONLY), (taken_back, WITHOUT))
+    )
+    return Part(slot, needs, found.get(alone), takes, found.get(taken_back))
+
+
+def table(found: Ablation) -> Table:
+    """A row per part: its factor alone, the factor lost without it, and what follows from both."""
+    rows = [
+        (
+            part.slot,
+            _factor(found.baseline, part.alone) + _with(part.needs),
+            _factor(part.taken_back, found.full) + _with(part.takes),
+            verdict(found, part),
+        )
+        for part in found.parts
+    ]
+    whole = f"the full stack is {found.baseline.median / found.full.median:.2f}× as fast as the baseline"
+    return Table("Ablation", ("slot", "alone", "lost without", "verdict"), tuple(rows), (whole,))
+
+
+def _factor(slower: Estimate | None, faster: Estimate | None) -> str:
+    return "–" if slower is None or faster is None else f"{slower.median / faster.median:.2f}×"
+
+
+def _with(others: tuple[str, ...]) -> str:
+    return f" (with {', '.join(others)})" if others else ""
+
+
+def verdict(found: Ablation, part: Part) -> str:
+    """Whether it pays, and whether it needs others for it."""
+    alone, lost = _effect(found.baseline, part.alone), _effect(part.taken_back, found.full)
+    if alone is None and lost is None:
+        return "not measured"
+    if 1 in (alone, lost):
+        if alone == 1 and not part.needs:
+            return "pays" if lost in (1, None) else "pays only alone"
+        return "pays only with others"
+    return "costs" if -1 in (alone, lost) else "not shown"
+
+
+def _effect(slower: Estimate | None, faster: Estimate | None) -> int | None:
+    """1 where it saves time, -1 where it costs some, 0 where processes lie too far apart, or are too few, to tell."""
+    if slower is None or faster is None:
+        return None
+    if min(slower.processes, faster.processes) < 2:
+        return 0
+    return (slower.low > faster.high * NOTICEABLE) - (faster.low > slower.high * NOTICEABLE)
+
+
+def waterfall(found: Ablation) -> str:
+    """An SVG: from the baseline's figure to the full stack's, by what each part saves when it is the one taken back.
+
+    What the parts save one by one need not add up; the last step says how much they save only together.
+    """
+    return drawings.svg(lambda: _waterfall(found))
+
+
+def _waterfall(found: Ablation) -> Figure:
+    from matplotlib.figure import Figure
+
+    steps, scale = _steps(found), found.metric.scale
+    figure = Figure(figsize=(8, 0.45 * len(steps) + 1.2), layout="constrained")
+    axes = figure.subplots()
+    for place, (_, start, end) in enumerate(steps):
+        colour = "tab:blue" if place in (0, len(steps) - 1) else "tab:green" if end <= start else "tab:red"
+        axes.barh(place, (end - start) * scale, left=start * scale, color=colour)
+    axes.set_yticks(range(len(steps)), [label for label, _, _ in steps])
+    axes.invert_yaxis()
+    axes.set_xlabel(f"{found.metric.label} (lower is better)")
+    return figure
+
+
+def _steps(found: Ablation) -> list[tuple[str, float, float]]:
+    """Label, where a bar begins and where it ends."""
+    steps, at = [("baseline", 0.0, found.baseline.median)], found.baseline.median
+    taken_back = {tuple(sorted((part.slot, *part.takes))): part.taken_back for part in found.parts}
+    for slots, without in taken_back.items():
+        if without is not None:
+            steps.append((", ".join(slots), at, at - (without.median - found.full.median)))
+            at = steps[-1][2]
+    return [*steps, ("only together", at, found.full.median), ("full", 0.0, found.full.median)]

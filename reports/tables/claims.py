@@ -1,0 +1,214 @@
+"""What others claim, beside what was measured here, and a verdict for each. Pure: a record is all it needs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ttsbench.errors import RecordError
+from ttsbench.records.runs import Cell, Run
+from ttsbench.reports import metrics
+from ttsbench.reports.decide.statistics import Estimate
+from ttsbench.reports.metrics import Metric
+from ttsbench.reports.tables import run_tables
+from ttsbench.reports.tables.run_tables import StackResult, Table
+from ttsbench.scenarios.cells import holds_at
+
+HOLDS, DOES_NOT_HOLD, NOT_SHOWN, NOT_MEASURABLE = "holds", "does not hold", "not shown", "not measurable here"
+METRICS: Mapping[str, Metric] = {
+    metric.name: metric
+    for metric in (
+        metrics.RTF,
+        metrics.WALL,
+        metrics.TTFA,
+        metrics.DECODE,
+        metrics.S3GEN,
+        metrics.VOCODER_CALLS,
+        metrics.PEAK_MEMORY,
+        metrics.FORWARD,
+        metrics.FORWARD_PEAK,
+    )
+}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One claim at one point: the middle of what we found, and how far the processes leave it open."""
+
+    claim: Mapping[str, Any]
+    point: str
+    claimed: str
+    ours: str
+    verdict: str
+    because: str
+
+    @property
+    def sentence(self) -> str:
+        """All of it in words."""
+        name = f"{self.claim['id']} ({self.point})" if self.point else str(self.claim["id"])
+        return f"{name}: {self.verdict}: {self.because}"
+
+
+@dataclass(frozen=True)
+class _Range:
+    """Our figure in the claim's own terms, larger meaning more of what is claimed; `bound` is what it has to reach."""
+
+    middle: float
+    least: float
+    most: float
+    processes: int
+
+
+def overview(run: Run) -> list[Table]:
+    """One table of all claims, a sentence for each below it; none where nothing is claimed."""
+    found = findings(run)
+    if not found:
+        return []
+    rows = tuple((named(f), f.claimed, f.ours, f.verdict) for f in found)
+    return [Table("Claims", ("claim", "claimed", "ours", "verdict"), rows, tuple(f.sentence for f in found))]
+
+
+def findings(run: Run) -> list[Finding]:
+    """Every claim at every point that it is about."""
+    claims = run.scenario_understood.get("claims") or ()
+    if not isinstance(claims, list | tuple) or not all(map(_is_claim, claims)):
+        raise RecordError(f"{run.run_id} holds claims that are none", mend="Its record is broken; run it again")
+    return [_judged(run, claim, stacks) for claim in claims for stacks in _points(run, claim.get("at") or {})]
+
+
+def _is_claim(given: Any) -> bool:
+    """As a scenario has them; a record may have been written by anybody."""
+    return (
+        isinstance(given, dict)
+        and all(isinstance(given.get(name), str) for name in ("id", "stack", "metric", "kind"))
+        and given["metric"] in METRICS
+        and given["kind"] in _KINDS
+        and isinstance(given.get("at") or {}, dict)
+        and isinstance(given.get("high" if given["kind"] == "value" else "low"), int | float)
+        and isinstance(given.get("high", 0.0) or 0.0, int | float)
+    )
+
+
+def _points(run: Run, at: Mapping[str, Any]) -> Iterator[list[StackResult]]:
+    for stacks in run_tables.results(run):
+        if holds_at(at, stacks[0].point):
+            yield stacks
+
+
+def _judged(run: Run, claim: Mapping[str, Any], stacks: list[StackResult]) -> Finding:
+    metric, point = METRICS[claim["metric"]], run_tables.point_name(stacks[0].point)
+    cells = [c for c in run.cells if c.kind == "timed" and run_tables.point_name(c.point) == point]
+    by_label = {stack.label: stack for stack in stacks}
+    needed = [claim["stack"]] if claim["kind"] == "value" else [claim["stack"], run.baseline]
+    reason = next((r for label in needed if (r := _hindrance(label, cells, by_label.get(label), metric))), "")
+    if reason:
+        ours, verdict, because = "–", NOT_MEASURABLE, reason
+    else:
+        mine = by_label[claim["stack"]].estimate(metric)
+        theirs = by_label[run.baseline].estimate(metric) if run.baseline in by_label else None
+        assert mine is not None
+        found = _KINDS[claim["kind"]](mine, theirs or mine)
+        verdict, because = _verdict(claim, found, metric)
+        ours = _written(claim, metric, found.middle)
+        if wrong := [c for c in cells if c.stack == claim["stack"] and c.faults]:
+            verdict, because = DOES_NOT_HOLD, f"its quality failed: {wrong[0].faults[0]}"
+        if changes := next((c.changes_output for c in cells if c.stack == claim["stack"] and c.changes_output), ()):
+            because += f"; it changes the output: {'; '.join(changes)}"
+    return Finding(claim, point, _claimed(claim, metric), ours, verdict, because)
+
+
+def _hindrance(label: str, cells: list[Cell], stack: StackResult | None, metric: Metric) -> str:
+    """Why there is no figure of this stack that could be laid beside the claim; empty when there is one."""
+    own = [cell for cell in cells if cell.stack == label]
+    if not any(cell.ok for cell in own):
+        told = next((f"{cell.status}: {cell.reason}" for cell in own), "it is left out at this point")
+        return f"{label} has no figures, {told}"
+    if fell_back := next((cell.fell_back for cell in own if cell.fell_back), ()):
+        return f"{label} {'; '.join(fell_back)}"
+    if stack is None or stack.estimate(metric) is None:
+        return f"{label} has no {metric.name} on this device or in these passes"
+    return ""
+
+
+def _speedup(mine: Estimate, theirs: Estimate) -> _Range:
+    return _Range(theirs.median / mine.median, theirs.low / mine.high, theirs.high / mine.low, _fewer(mine, theirs))
+
+
+def _saving(mine: Estimate, theirs: Estimate) -> _Range:
+    least, most = 1 - mine.high / theirs.low, 1 - mine.low / theirs.high
+    return _Range(1 - mine.median / theirs.median, least, most, _fewer(mine, theirs))
+
+
+def _difference(mine: Estimate, theirs: Estimate) -> _Range:
+    least, most = theirs.low - mine.high, theirs.high - mine.low
+    return _Range(theirs.median - mine.median, least, most, _fewer(mine, theirs))
+
+
+def _value(mine: Estimate, _: Estimate) -> _Range:
+    return _Range(mine.median, mine.low, mine.high, mine.processes)
+
+
+def _fewer(mine: Estimate, theirs: Estimate) -> int:
+    return min(mine.processes, theirs.processes)
+
+
+_KINDS: Mapping[str, Callable[[Estimate, Estimate], _Range]] = {
+    "speedup": _speedup,
+    "saving": _saving,
+    "difference": _difference,
+    "value": _value,
+}
+
+
+def _verdict(claim: Mapping[str, Any], found: _Range, metric: Metric) -> tuple[str, str]:
+    """Our middle against the claim, unless the processes lie so far apart that it could be either."""
+    spread = f"the processes lie between {_written(claim, metric, found.least)} and "
+    spread += _written(claim, metric, found.most)
+    if claim["kind"] == "value":
+        reached, straddles = found.middle <= claim["high"], found.least <= claim["high"] < found.most
+    else:
+        reached = found.middle >= claim["low"]
+        straddles = found.least < claim["low"] <= found.most
+    ours = f"ours is {_written(claim, metric, found.middle)}"
+    if found.processes < 2:
+        return NOT_SHOWN, f"{ours}, and one process tells nothing of the spread"
+    if straddles:
+        return NOT_SHOWN, f"{ours}, but {spread}"
+    return (HOLDS if reached else DOES_NOT_HOLD), f"{ours}, claimed is {_claimed(claim, metric)}"
+
+
+def _claimed(claim: Mapping[str, Any], metric: Metric) -> str:
+    low, high = claim.get("low"), claim.get("high")
+    if claim["kind"] == "value":
+        return f"≤ {_written(claim, metric, high)}"
+    if high is None or high == low:
+        return _written(claim, metric, low)
+    return f"{_written(claim, metric, low)} to {_written(claim, metric, high)}"
+
+
+def _written(claim: Mapping[str, Any], metric: Metric, value: Any) -> str:
+    if claim["kind"] == "speedup":
+        return f"{value:.2f}×"
+    if claim["kind"] == "saving":
+        return f"{value:.1%} less"
+    less = " less" if claim["kind"] == "difference" else ""
+    return f"{metric.text(value)} {_UNITS[claim['metric']]}{less}".strip().replace("  ", " ")
+
+
+_UNITS = {
+    "rtf": "",
+    "wall_seconds": "s",
+    "first_playable_seconds": "ms",
+    "decode_seconds_per_token": "ms",
+    "s3gen_seconds": "ms",
+    "vocoder_calls": "calls",
+    "peak_memory_bytes": "GiB",
+    "forward_seconds": "ms",
+    "forward_peak_bytes": "MiB",
+}
+
+
+def named(finding: Finding) -> str:
+    """Its id, and where it is about one of several points, which."""
+    return f"{finding.claim['id']}, {finding.point}" if finding.point else str(finding.claim["id"])

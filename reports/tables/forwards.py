@@ -1,0 +1,113 @@
+"""Forwards of the backbone alone: how long, how much memory, and whether the device waited for the host."""
+
+from __future__ import annotations
+
+import statistics as standard
+from collections.abc import Callable, Sequence
+
+from ttsbench.records.runs import Cell, Run
+from ttsbench.reports import metrics
+from ttsbench.reports.decide import exact_counts, statistics
+from ttsbench.reports.metrics import Metric
+from ttsbench.reports.tables import run_tables
+from ttsbench.reports.tables.run_tables import StackResult, Table
+
+# Below this share of the wall time in kernels, the host is what takes the time.
+BUSY_ENOUGH = 0.8
+
+Column = tuple[str, Callable[[StackResult], str]]
+
+
+def _host_seconds(cell: Cell) -> float | None:
+    return statistics.median(forward.host_seconds for forward in cell.forwards)
+
+
+def _busy_seconds(cell: Cell) -> float | None:
+    """In kernels and copies, as the profiler saw them; on a CPU there are none."""
+    busy_ms = exact_counts.in_evidence("activity", "per_call", "device_busy_ms")(cell)
+    return busy_ms * 1e-3 if busy_ms else None
+
+
+def _busy_share(cell: Cell) -> float | None:
+    busy, wall = _busy_seconds(cell), metrics.FORWARD.of(cell)
+    return busy / wall if busy and wall else None
+
+
+def _tokens_per_second(cell: Cell) -> float | None:
+    return statistics.median(forward.tokens_per_second for forward in cell.forwards)
+
+
+def _hidden_error(cell: Cell) -> float | None:
+    return cell.forward_quality.hidden_relative_error if cell.forward_quality else None
+
+
+TOKENS = Metric("tokens_per_second", "tokens/s", _tokens_per_second, digits=0)
+HOST = Metric("host_seconds", "host ms", _host_seconds, 1e3, 2)
+BUSY = Metric("busy_seconds", "kernels ms", _busy_seconds, 1e3, 2)
+BUSY_SHARE = Metric("busy_share", "busy %", _busy_share, 100, 0)
+HIDDEN_ERROR = Metric("hidden_relative_error", "error", _hidden_error, digits=5)
+
+
+def overview(run: Run) -> list[Table]:
+    """Per point one table: every stack beside the baseline."""
+    found = run_tables.results(run)
+    return [_table(stacks) for stacks in found if any(cell.forwards for stack in stacks for cell in stack.timed)]
+
+
+def _table(stacks: Sequence[StackResult]) -> Table:
+    baseline = next((stack for stack in stacks if stack.baseline), None)
+    columns: list[Column] = [
+        ("stack", lambda stack: stack.marked),
+        ("ms", lambda stack: stack.text(metrics.FORWARD)),
+        ("±", lambda stack: run_tables.spread(stack.estimate(metrics.FORWARD))),
+        ("mean ± sd", _mean_and_deviation),
+        ("speed-up", lambda stack: run_tables.ratio(stack, baseline, metrics.FORWARD)),
+        ("peak MiB", lambda stack: stack.text(metrics.FORWARD_PEAK)),
+        ("memory", lambda stack: _less(stack, baseline)),
+        *((metric.label, _text_of(metric)) for metric in (TOKENS, HOST, BUSY, BUSY_SHARE, HIDDEN_ERROR)),
+    ]
+    ran = [stack for stack in stacks if stack.timed]
+    rows = [tuple(text(stack) for _, text in columns) for stack in ran]
+    used = [i for i in range(len(columns)) if any(row[i] != "–" for row in rows)]
+    return Table(
+        run_tables.point_name(stacks[0].point),
+        tuple(columns[i][0] for i in used),
+        tuple(tuple(row[i] for i in used) for row in rows),
+        _notes(ran),
+    )
+
+
+def _text_of(metric: Metric) -> Callable[[StackResult], str]:
+    return lambda stack: stack.text(metric)
+
+
+def _mean_and_deviation(stack: StackResult) -> str:
+    """Over the repeats of one process; of several processes the medians."""
+    repeats = [[1e3 * forward.wall_seconds for forward in cell.forwards] for cell in stack.timed]
+    mean = statistics.median(standard.mean(milliseconds) for milliseconds in repeats if milliseconds)
+    deviation = statistics.median(standard.stdev(milliseconds) for milliseconds in repeats if len(milliseconds) > 1)
+    return "–" if mean is None else f"{mean:,.2f}" + ("" if deviation is None else f" ± {deviation:.2f}")
+
+
+def _less(stack: StackResult, baseline: StackResult | None) -> str:
+    mine = stack.estimate(metrics.FORWARD_PEAK)
+    theirs = baseline.estimate(metrics.FORWARD_PEAK) if baseline else None
+    if stack.baseline or not mine or not theirs or not theirs.median:
+        return "–"
+    return f"{mine.median / theirs.median - 1:+.1%}"
+
+
+def _notes(stacks: Sequence[StackResult]) -> tuple[str, ...]:
+    shape = next(cell.forwards[0] for stack in stacks for cell in stack.timed if cell.forwards)
+    work = f"{shape.steps} steps after a prompt" if shape.steps else "one forward"
+    notes = [
+        f"{work} of {shape.positions} positions, {shape.rows} row(s); median of the processes",
+        "each process the median of its repeats; ± half the range of the processes; mean ± sd within a process",
+        "host: until everything was issued; kernels: the device's own time in them, as the profiler saw it",
+    ]
+    for stack in stacks:
+        share = stack.estimate(BUSY_SHARE)
+        if share and share.median < BUSY_ENOUGH:
+            told = f"its kernels take {share.median:.0%} of the time, in the rest the device waits"
+            notes.append(f"{stack.label} is bound by the host: {told}")
+    return tuple(notes)

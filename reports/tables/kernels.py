@@ -1,0 +1,167 @@
+"""Kernels as a table, as CSV and as a plot."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ttsbench.records.kernels import EAGER, TIMINGS, Ceilings, KernelRun, Row
+from ttsbench.reports.pages import drawings
+from ttsbench.reports.tables import markdown
+from ttsbench.reports.tables.run_tables import Table
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+COLUMNS = (
+    "shape", "dtype", "contender", "error", "max diff", "graph µs", "±", "cold µs", "eager µs", "rate", "ceiling",
+    "speed-up",
+)  # fmt: skip
+CSV_COLUMNS = (
+    "kernel", "shape", "dtype", "contender", "status", "reason", "relative_error", "tolerance", "max_abs_diff",
+    "bytes_moved", "flops", *(f"{timing}_{what}" for timing in TIMINGS for what in ("microseconds", "spread")),
+    "cold_bytes_per_second", "cold_flops_per_second", "share_of_ceiling", "graph_speed_up",
+)  # fmt: skip
+
+
+def tables(run: KernelRun) -> list[Table]:
+    """One per kernel; rows without figures say why in its notes."""
+    return [_table(kernel, list(rows), run) for kernel, rows in _by_kernel(run)]
+
+
+def _by_kernel(run: KernelRun) -> Iterable[tuple[str, list[Row]]]:
+    for kernel in dict.fromkeys(row.kernel for row in run.rows):
+        yield kernel, [row for row in run.rows if row.kernel == kernel]
+
+
+def _table(kernel: str, rows: list[Row], run: KernelRun) -> Table:
+    timed = any(row.microseconds for row in rows)
+    columns = COLUMNS if timed else (*COLUMNS[:5], "result")
+    texts = tuple(_texts(row, run, timed) for row in rows)
+    notes = [f"{row.status}: {row.shape} {row.dtype} {row.contender}: {row.reason}" for row in rows if row.reason]
+    return Table(kernel, columns, texts, (*notes, *(_legend(run.ceilings) if timed and run.ceilings else ())))
+
+
+def _texts(row: Row, run: KernelRun, timed: bool) -> tuple[str, ...]:
+    what = (row.shape, row.dtype, row.contender, _text(row.relative_error, ".1e"), _text(row.max_abs_diff, ".1e"))
+    if not timed:
+        return (*what, "right" if row.ok else row.status)
+    return (
+        *what,
+        _text(row.median("graph"), ".2f") if row.ok else row.status,
+        _text(row.spread("graph"), ".1%"),
+        _text(row.median("cold"), ".2f"),
+        _text(row.median("eager"), ".2f"),
+        _rate(row),
+        _text(run.ceilings.share(row) if run.ceilings else None, ".0%"),
+        _text(speed_up(row, run), ".2f", "×"),
+    )
+
+
+def _text(value: float | None, form: str, unit: str = "") -> str:
+    return "–" if value is None else f"{value:{form}}{unit}"
+
+
+def _rate(row: Row) -> str:
+    """TFLOP/s of what multiplies matrices of many rows, GB/s of the rest: whichever the row does more of."""
+    operations, moved = row.flops_per_second(), row.bytes_per_second()
+    if operations is None or moved is None:
+        return "–"
+    return f"{operations / 1e12:.0f} TFLOP/s" if row.flops > 50 * row.bytes_moved else f"{moved / 1e9:.0f} GB/s"
+
+
+def _legend(ceilings: Ceilings) -> tuple[str, ...]:
+    rates = ", ".join(f"{name} {rate / 1e12:.0f}" for name, rate in ceilings.matmul_flops_per_second.items())
+    times = (
+        "graph: per launch of many in one CUDA graph, L2 warm; ± half the distance between quartiles; cold: the same "
+        "with the L2 flushed before each; eager: launched one by one, the host's time included; "
+        "speed-up: over eager's graph time"
+    )
+    limits = (
+        "ceiling: the least time that bytes and operations allow, over cold; measured in this run: copy "
+        f"{ceilings.copy_bytes_per_second / 1e9:.0f} GB/s, matmul TFLOP/s {rates}, L2 "
+        f"{ceilings.l2_bytes / 1e6:.0f} MB; our fp32 products are three of tf32 and may pass the ceiling of torch's own"
+    )
+    return times, limits
+
+
+def speed_up(row: Row, run: KernelRun) -> float | None:
+    """The eager twin's graph time over this one's."""
+    twins = (r for r in run.rows if (r.kernel, r.shape, r.dtype, r.contender) == (*_point(row), EAGER))
+    twin = next(twins, None)
+    theirs, mine = twin.median("graph") if twin else None, row.median("graph")
+    return theirs / mine if theirs and mine else None
+
+
+def _point(row: Row) -> tuple[str, str, str]:
+    return row.kernel, row.shape, row.dtype
+
+
+def to_csv(run: KernelRun) -> str:
+    """One line per row; cells that have no figure are empty."""
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(CSV_COLUMNS)
+    for row in run.rows:
+        facts = [getattr(row, column) for column in CSV_COLUMNS[: CSV_COLUMNS.index("flops") + 1]]
+        times = [value for timing in TIMINGS for value in (row.median(timing), row.spread(timing))]
+        share = run.ceilings.share(row) if run.ceilings else None
+        rates = row.bytes_per_second(), row.flops_per_second() if row.flops else None
+        writer.writerow([*facts, *times, *rates, share, speed_up(row, run)])
+    return file.getvalue()
+
+
+def to_markdown(run: KernelRun) -> str:
+    """The tables, and what they ran on."""
+    parts = ["# Kernels", *run.notes, *(markdown.render(table) for table in tables(run)), "## Ran on"]
+    machine = "\n".join(
+        f"- {markdown.escape(name)}: {markdown.escape(value)}" for name, value in markdown.flatten(run.environment)
+    )
+    return "\n\n".join([*parts, machine]) + "\n"
+
+
+def plot(run: KernelRun, path: Path) -> bool:
+    """Speed-up over eager per shape and contender, a panel per kernel and dtype; nothing where nothing was timed."""
+    panels = [
+        (kernel, dtype, [row for row in rows if row.dtype == dtype and row.median("graph")])
+        for kernel, rows in _by_kernel(run)
+        for dtype in dict.fromkeys(row.dtype for row in rows)
+    ]
+    panels = [panel for panel in panels if panel[2]]
+    if not panels:
+        return False
+    path.write_text(drawings.svg(lambda: _figure(panels, run)), encoding="utf-8")
+    return True
+
+
+def _figure(panels: list[tuple[str, str, list[Row]]], run: KernelRun) -> Figure:
+    from matplotlib.figure import Figure
+
+    columns = min(3, len(panels))
+    lines = -(-len(panels) // columns)
+    figure = Figure(figsize=(6 * columns, 3.2 * lines), layout="constrained")
+    for number, (kernel, dtype, rows) in enumerate(panels, 1):
+        axes = figure.add_subplot(lines, columns, number)
+        axes.set_title(f"{kernel}, {dtype}", fontsize=9)
+        _draw(axes, rows, run)
+    return figure
+
+
+def _draw(axes: Any, rows: list[Row], run: KernelRun) -> None:
+    """Bars beside each other per shape, a line where eager stands."""
+    shapes = list(dict.fromkeys(row.shape for row in rows))
+    names = [name for name in dict.fromkeys(row.contender for row in rows) if name != EAGER]
+    for index, name in enumerate(names):
+        height = 0.8 / len(names)
+        mine = {row.shape: speed_up(row, run) or 0.0 for row in rows if row.contender == name}
+        places = [shapes.index(shape) + (index - (len(names) - 1) / 2) * height for shape in mine]
+        axes.barh(places, list(mine.values()), height, label=name)
+    axes.axvline(1.0, color="black", linewidth=0.8)
+    axes.set_yticks(range(len(shapes)), shapes, fontsize=7)
+    axes.invert_yaxis()
+    axes.set_xlabel("speed-up over eager (graph, warm L2)", fontsize=8)
+    if names:
+        axes.legend(fontsize=7)

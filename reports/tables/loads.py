@@ -1,0 +1,274 @@
+"""What listeners get under load: latencies from the moment that a request was due, throughput, and goodput."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from ttsbench.records import playback
+from ttsbench.records.measurements import Call, Level, Load
+from ttsbench.records.runs import Cell, Run
+from ttsbench.reports.decide import statistics
+from ttsbench.reports.metrics import Metric
+from ttsbench.reports.tables import run_tables
+from ttsbench.reports.tables.run_tables import StackResult, Table
+
+CLOSED = "closed"
+GOOD = 0.95
+# Of fewer, a percentile is hardly more than the largest.
+P95_CALLS_MIN, P99_CALLS_MIN = 20, 100
+
+LevelKey = tuple[str, float]
+Of = Callable[["Figures"], float | None]
+
+
+@dataclass(frozen=True)
+class Figures:
+    """One level in one process, over the requests that count. What was never answered is later than everything."""
+
+    load: Load
+    level: Level
+
+    @property
+    def calls(self) -> list[Call]:
+        """Those that count."""
+        return [call for call in self.level.calls if call.counted]
+
+    def over_calls(self, of: Callable[[Call], float], share: float) -> float | None:
+        """The percentile by nearest rank, so that it is one that a listener saw."""
+        values = sorted(of(call) for call in self.calls)
+        needed = P99_CALLS_MIN if share > 0.95 else P95_CALLS_MIN if share > 0.5 else 1
+        return values[math.ceil(share * len(values)) - 1] if len(values) >= needed else None
+
+    def met(self, call: Call) -> bool:
+        """Whether it was as it should be."""
+        return ttfa(call) <= self.load.ttfa_seconds and underrun(call) <= self.load.underrun_seconds
+
+    @property
+    def goodput(self) -> float | None:
+        """The share of requests that met the targets."""
+        return sum(map(self.met, self.calls)) / len(self.calls) if self.calls else None
+
+    @property
+    def stalled(self) -> float | None:
+        """The share of answers with a silence."""
+        answered = [call for call in self.calls if call.finished_seconds is not None]
+        return sum(underrun(call) > 0 for call in answered) / len(answered) if answered else None
+
+    @property
+    def throughput(self) -> float | None:
+        """Seconds of sound that reached anybody, a second, while requests that count were under way."""
+        if not self.calls:
+            return None
+        first = min(call.scheduled_seconds for call in self.calls)
+        last = max(self.level.ended_seconds if c.finished_seconds is None else c.finished_seconds for c in self.calls)
+        heard = sum(s for call in self.level.calls for at, s in call.pieces if first < at <= last)
+        return heard / (last - first) if last > first else None
+
+
+def ttfa(call: Call) -> float:
+    """From when it was due to the first 80 ms."""
+    begins = playback.begins(call.pieces) if call.finished_seconds is not None else None
+    return math.inf if begins is None else begins - call.scheduled_seconds
+
+
+def rtf(call: Call) -> float:
+    """From when it was due to the end, over the seconds of sound."""
+    seconds = sum(call.audio_seconds)
+    return (
+        math.inf
+        if call.finished_seconds is None or not seconds
+        else (call.finished_seconds - call.scheduled_seconds) / seconds
+    )
+
+
+def underrun(call: Call) -> float:
+    """Silence while the next piece was not there."""
+    begins = playback.begins(call.pieces)
+    if call.finished_seconds is None or begins is None:
+        return math.inf
+    return playback.play(call.pieces, begins).underrun_seconds
+
+
+def outcome(load: Load) -> str:
+    """In a few words: the most that it gave."""
+    ran = sum(not level.reason for level in load.levels)
+    return f"{ran} levels, at most {_text(most_throughput(load), '{:,.2f}')} audio s/s"
+
+
+def most_throughput(load: Load) -> float | None:
+    """At whichever level."""
+    throughputs = (Figures(load, level).throughput for level in load.levels)
+    return max((value for value in throughputs if value is not None), default=None)
+
+
+def _seconds_per_audio_second(cell: Cell) -> float | None:
+    most = most_throughput(cell.load) if cell.load else None
+    return 1 / most if most else None
+
+
+def _lightest_ttfa(cell: Cell) -> float | None:
+    return Figures(cell.load, cell.load.levels[0]).over_calls(ttfa, 0.5) if cell.load else None
+
+
+# What two runs of a load are compared by; lower is better.
+BUSIEST = Metric("seconds_per_audio_second", "s/audio s busiest", _seconds_per_audio_second, digits=4)
+LIGHTEST = Metric("lightest_ttfa_seconds", "TTFA ms lightest", _lightest_ttfa, 1e3, 0)
+
+
+def _percentile(of: Callable[[Call], float], share: float) -> Of:
+    return lambda figures: figures.over_calls(of, share)
+
+
+# Label, the figure, and how it is written.
+COLUMNS: tuple[tuple[str, Of, str], ...] = (
+    ("audio s/s", lambda figures: figures.throughput, "{:,.2f}"),
+    ("goodput %", lambda figures: figures.goodput, "{:.0%}"),
+    ("stalled %", lambda figures: figures.stalled, "{:.0%}"),
+    ("TTFA ms p50", _percentile(ttfa, 0.5), "{:,.0f} ms"),
+    ("p95", _percentile(ttfa, 0.95), "{:,.0f} ms"),
+    ("p99", _percentile(ttfa, 0.99), "{:,.0f} ms"),
+    ("RTF p50", _percentile(rtf, 0.5), "{:.3f}"),
+    ("p95", _percentile(rtf, 0.95), "{:.3f}"),
+    ("p99", _percentile(rtf, 0.99), "{:.3f}"),
+)
+NOTES = (
+    "TTFA and RTF count from the moment that a request was due, however late it was taken up",
+    "p95 stands where 20 or more requests count, p99 where 100 do",
+    "stalled: answers with a silence; audio s/s: seconds of sound that reached listeners, a second",
+)
+
+
+def levels_of(stack: StackResult) -> dict[LevelKey, list[Figures]]:
+    """Per level, its figures in each process."""
+    found: dict[LevelKey, list[Figures]] = {}
+    for cell in stack.timed:
+        for level in cell.load.levels if cell.load else ():
+            found.setdefault((level.kind, level.size), []).append(Figures(_load(cell), level))
+    return found
+
+
+def _load(cell: Cell) -> Load:
+    assert cell.load is not None
+    return cell.load
+
+
+def median(figures: Sequence[Figures], of: Of) -> float | None:
+    """Over the processes; one that has no end is larger than all."""
+    values = sorted(value for one in figures if not one.level.reason and (value := of(one)) is not None)
+    if not values:
+        return None
+    return values[-1] if math.isinf(values[-1]) else statistics.median(values)
+
+
+def overview(run: Run) -> list[Table]:
+    """Per point every level of every stack, then how far each stack goes."""
+    return [table for stacks in loaded(run) for table in (_levels(stacks), _capacity(stacks))]
+
+
+def loaded(run: Run) -> list[list[StackResult]]:
+    """The points at which there was a load."""
+    return [stacks for stacks in run_tables.results(run) if any(cell.load for stack in stacks for cell in stack.timed)]
+
+
+def _levels(stacks: Sequence[StackResult]) -> Table:
+    rows = [(stack.marked, told(key), *_row(figures)) for stack in stacks for key, figures in levels_of(stack).items()]
+    return Table(
+        run_tables.titled("Load", stacks),
+        ("stack", "load", "answered", *(label for label, *_ in COLUMNS)),
+        tuple(rows),
+        (*NOTES, _targets(stacks), *_not_run(stacks), *_same_tokens(stacks)),
+        labels=2,
+    )
+
+
+def told(key: LevelKey) -> str:
+    """A level as it is called."""
+    kind, size = key
+    return f"{size:g} listening" if kind == CLOSED else f"{size:g}/s"
+
+
+def _row(figures: Sequence[Figures]) -> tuple[str, ...]:
+    calls = [call for one in figures for call in one.calls]
+    answered = f"{sum(call.finished_seconds is not None for call in calls)}/{len(calls)}"
+    return (answered if calls else "–", *(_text(median(figures, of), form) for _, of, form in COLUMNS))
+
+
+def _text(value: float | None, form: str) -> str:
+    if value is None:
+        return "–"
+    if math.isinf(value):
+        return "never"
+    return form.replace(" ms", "").format(value * 1e3 if form.endswith(" ms") else value)
+
+
+def _targets(stacks: Sequence[StackResult]) -> str:
+    load = next(cell.load for stack in stacks for cell in stack.timed if cell.load)
+    return (
+        f"goodput: the share of requests with a TTFA of {load.ttfa_seconds:g} s at most and no more than "
+        f"{load.underrun_seconds:g} s of silence"
+    )
+
+
+def _not_run(stacks: Sequence[StackResult]) -> Iterator[str]:
+    for stack in stacks:
+        for key, figures in levels_of(stack).items():
+            if reason := figures[0].level.reason:
+                yield f"{stack.label} at {told(key)} did not run: {reason}"
+            elif not any(one.calls for one in figures):
+                asked = f"nobody asked again within {figures[0].level.ended_seconds:.0f} s"
+                yield f"{stack.label} at {told(key)} shows nothing: {asked}; give duration_seconds more"
+
+
+def _same_tokens(stacks: Sequence[StackResult]) -> Iterator[str]:
+    """Request n asks for the same at every level, so that it must draw the same tokens, whoever speaks beside it."""
+    for stack in stacks:
+        drawn: dict[int, list[str]] = {}
+        for call in (call for cell in stack.timed for level in _load(cell).levels for call in level.calls):
+            if call.tokens_sha256:
+                drawn.setdefault(call.number, []).append(call.tokens_sha256)
+        if again := [sequences for sequences in drawn.values() if len(sequences) > 1]:
+            same = sum(len(set(sequences)) == 1 for sequences in again)
+            yield f"{stack.label}: {same} of {len(again)} requests drew the same tokens at every level"
+
+
+def _capacity(stacks: Sequence[StackResult]) -> Table:
+    baseline = next((stack for stack in stacks if stack.baseline), None)
+    alone = _throughput_alone(baseline)
+    return Table(
+        run_tables.titled("How far it goes", stacks),
+        ("stack", "most audio s/s", "× the baseline alone", "listeners", "requests/s"),
+        tuple((stack.marked, *_capacity_row(stack, alone)) for stack in stacks if stack.timed),
+        (f"listeners, requests/s: the largest load with a goodput of {GOOD:.0%} or more, and all smaller ones too",),
+    )
+
+
+def _throughput_alone(stack: StackResult | None) -> float | None:
+    """Of one listener; of the lightest level where there was no such."""
+    found = levels_of(stack) if stack else {}
+    lightest = next(iter(found.values()), [])
+    return median(found.get((CLOSED, 1.0), lightest), lambda figures: figures.throughput)
+
+
+def _capacity_row(stack: StackResult, alone: float | None) -> tuple[str, ...]:
+    found = levels_of(stack)
+    most = max((v for f in found.values() if (v := median(f, lambda one: one.throughput)) is not None), default=None)
+    return (
+        _text(most, "{:,.2f}"),
+        _text(most / alone if most and alone else None, "{:.1f}×"),
+        *(largest_good(found, kind) for kind in (CLOSED, "open")),
+    )
+
+
+def largest_good(found: dict[LevelKey, list[Figures]], kind: str) -> str:
+    """As long as every smaller load is good too."""
+    largest, there = 0.0, False
+    for (of_kind, size), figures in sorted(found.items()):
+        if of_kind == kind:
+            there = True
+            goodput = median(figures, lambda one: one.goodput)
+            if goodput is None or goodput < GOOD:
+                break
+            largest = size
+    return f"{largest:g}" if there else "–"

@@ -1,0 +1,229 @@
+"""Two profiles side by side: what makes the second slower or faster, by stage, family and op."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ttsbench.records import runs
+from ttsbench.records.profiles import Finding, Profile
+from ttsbench.reports.pages import templates
+from ttsbench.reports.tables.listings import Column, Listing, of_field, ratio_of, shown, signed
+from ttsbench.reports.tables.markdown import escape, render
+from ttsbench.reports.tables.profile_answers import milliseconds, unprofiled_wall_seconds
+
+FILE, TEXT_FILE = "profile-diff.html", "profile-diff.md"
+ROWS_MAX = 12
+PAGE_ROWS_MAX = 400
+NAMED_STAGES = 2
+# Of less than this share of the first wall, shares would be shares of noise.
+NET_MIN = 0.01
+
+
+@dataclass(frozen=True)
+class Change:
+    """One stage, family or op in both; what is missing from one took no time there."""
+
+    name: str
+    before_seconds: float
+    after_seconds: float
+    before_calls: int | None = None
+    after_calls: int | None = None
+
+    @property
+    def seconds(self) -> float:
+        """Positive where the second profile is slower."""
+        return self.after_seconds - self.before_seconds
+
+    @property
+    def calls(self) -> int | None:
+        """How many more."""
+        if self.before_calls is None or self.after_calls is None:
+            return None
+        return self.after_calls - self.before_calls
+
+
+@dataclass(frozen=True)
+class Difference:
+    """From the first profile to the second; changes with the largest contribution first, whichever its sign.
+
+    Stages are their times without the profiler. Families and ops are device seconds where both ran on a GPU; otherwise
+    ops are the host's self seconds, the profiler's cost included, and there are no families.
+    """
+
+    before: str
+    after: str
+    before_wall_seconds: float
+    after_wall_seconds: float
+    on_gpu: bool
+    stages: tuple[Change, ...]
+    families: tuple[Change, ...]
+    ops: tuple[Change, ...]
+    gone: tuple[tuple[str, str], ...] = ()  # findings of the first that the second has not: id and headline
+    new: tuple[tuple[str, str], ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def seconds(self) -> float:
+        """Of the whole wall."""
+        return self.after_wall_seconds - self.before_wall_seconds
+
+
+Entry = tuple[float, int | None]
+
+
+def difference(a: Profile, b: Profile) -> Difference:
+    """What changes from `a` to `b`."""
+    on_gpu = a.header.on_gpu and b.header.on_gpu
+    before, after = _labels(a, b)
+    return Difference(
+        before=before,
+        after=after,
+        before_wall_seconds=unprofiled_wall_seconds(a),
+        after_wall_seconds=unprofiled_wall_seconds(b),
+        on_gpu=on_gpu,
+        stages=_changes(*({stage.name: (stage.seconds, None) for stage in p.stages} for p in (a, b))),
+        families=_changes(*({f.name: (f.seconds, f.calls) for f in p.families} for p in (a, b))) if on_gpu else (),
+        ops=_changes(*({op.name: (_self_seconds(op, on_gpu), op.calls) for op in p.ops} for p in (a, b))),
+        gone=_findings_only_in(a.findings, b),
+        new=_findings_only_in(b.findings, a),
+        notes=tuple(_cautions(a, b)),
+    )
+
+
+def _labels(a: Profile, b: Profile) -> tuple[str, str]:
+    """The stacks' names, with their times where they are equal."""
+    before, after = a.header, b.header
+    if before.stack != after.stack or before.started_utc == after.started_utc:
+        return labels(before.stack, after.stack)
+    return f"{before.stack} ({before.started_utc})", f"{after.stack} ({after.started_utc})"
+
+
+def labels(before: str, after: str) -> tuple[str, str]:
+    """Told apart where they are equal."""
+    return (before, after) if before != after else (before, f"{after} again")
+
+
+def _self_seconds(op: Any, on_gpu: bool) -> float:
+    return float(op.self_device_seconds if on_gpu else op.self_host_seconds)
+
+
+def _changes(before: Mapping[str, Entry], after: Mapping[str, Entry]) -> tuple[Change, ...]:
+    absent: Entry = (0.0, 0)
+    pairs = [
+        (name, before.get(name, absent), after.get(name, absent)) for name in dict.fromkeys((*before, *after))
+    ]  # fmt: skip
+    changes = [Change(name, was[0], now[0], was[1], now[1]) for name, was, now in pairs]
+    return tuple(sorted(changes, key=lambda change: -abs(change.seconds)))
+
+
+def _findings_only_in(findings: Iterable[Finding], other: Profile) -> tuple[tuple[str, str], ...]:
+    present = {finding.id for finding in other.findings}
+    return tuple((finding.id, finding.headline) for finding in findings if finding.id not in present)
+
+
+def _cautions(a: Profile, b: Profile) -> Iterable[str]:
+    """What makes the two less than comparable."""
+    sides = (a.header, b.header)
+    yield from (f"{p.header.stack} did not take effect as asked: {p.not_attested}" for p in (a, b) if p.not_attested)
+    for what, of in _COMPARED:
+        before, after = map(of, sides)
+        if before != after:
+            yield f"{what}: {before} against {after}; part of the difference is theirs"
+    changed = [reason for header in sides for reason in header.changes_output]
+    if sides[0].changes_output != sides[1].changes_output:
+        yield f"the output differs by design: {'; '.join(dict.fromkeys(changed))}"
+
+
+_COMPARED: tuple[tuple[str, Callable[[Any], Any]], ...] = (
+    ("device", lambda header: header.device_name or header.device),
+    ("model", lambda header: f"{header.family} {header.size}"),
+    ("utterances", lambda header: header.window.utterances),
+    ("decode steps", lambda header: header.window.decode_steps),
+    ("calls of S3Gen", lambda header: header.window.s3gen_calls),
+    ("seconds of audio", lambda header: round(header.window.audio_seconds, 2)),
+)
+
+
+def listings(found: Difference) -> list[Listing]:
+    """By stage, family and op, as far as there is anything to show."""
+    self_time = "device ms" if found.on_gpu else "self host ms"
+    return shown(
+        (
+            _listing(found, "stages", "Stages", "ms", found.stages),
+            _listing(found, "families", "Kernel families", self_time, found.families),
+            _listing(found, "ops", "Ops", self_time, found.ops),
+        )
+    )
+
+
+def _listing(found: Difference, id_: str, title: str, time: str, changes: tuple[Change, ...]) -> Listing:
+    net = sum(change.seconds for change in changes)
+    whole = net if abs(net) >= NET_MIN * found.before_wall_seconds else 0.0
+    columns = [
+        Column("what", of_field("name")),
+        Column("difference ms", of_field("seconds"), "delta ms", "above zero: the second is slower"),
+        Column("contributes", ratio_of(of_field("seconds"), lambda _: whole), "signed share", "of the net difference"),
+        Column(f"{time}, {found.before}", of_field("before_seconds"), "ms"),
+        Column(f"{time}, {found.after}", of_field("after_seconds"), "ms"),
+        Column("ratio", ratio_of(of_field("after_seconds"), of_field("before_seconds")), "times"),
+    ]
+    if any(change.calls is not None for change in changes):
+        columns.append(Column("calls", of_field("calls"), "delta", "how many more"))
+    total = Change("sum", sum(c.before_seconds for c in changes), sum(c.after_seconds for c in changes))
+    return Listing(id_, title, tuple(columns), changes, total=total if changes else None)
+
+
+def explanation(found: Difference) -> str:
+    """In a sentence: how much, and which stages it comes from."""
+    if not found.before_wall_seconds:
+        return "nothing was timed"
+    ratio = found.after_wall_seconds / found.before_wall_seconds
+    walls = f"{milliseconds(found.before_wall_seconds)} → {milliseconds(found.after_wall_seconds)}"
+    if abs(found.seconds) < NET_MIN * found.before_wall_seconds:
+        return f"{walls}: the same within {NET_MIN:.0%}"
+    speed = f"{ratio:.2f}× as long" if ratio > 1 else f"{1 / ratio:.2f}× as fast"
+    # Of the stages' own difference, as in their table: medians of stages do not add up to the median of walls.
+    net = sum(change.seconds for change in found.stages)
+    named = found.stages[:NAMED_STAGES] if net * found.seconds > 0 else ()
+    causes = [_cause(change, net) for change in named if change.seconds * net > 0]
+    return f"{walls}, {speed}" + (f": {', '.join(causes)}" if causes else "")
+
+
+def _cause(change: Change, net: float) -> str:
+    return f"{change.name} {signed(change.seconds * 1e3, ',.1f')} ms ({change.seconds / net:.0%} of it)"
+
+
+def markdown(found: Difference) -> str:
+    """The whole document."""
+    findings = [f"- gone: {escape(headline)}" for _, headline in found.gone]
+    findings += [f"- new: {escape(headline)}" for _, headline in found.new]
+    parts = [
+        f"# {escape(found.before)} → {escape(found.after)}",
+        escape(explanation(found)),
+        *(f"**{escape(note)}**" for note in found.notes),
+        *(render(listing.table(ROWS_MAX)) for listing in listings(found)),
+        *(["## Findings", "\n".join(findings)] if findings else []),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def page(found: Difference) -> str:
+    """A page of its own."""
+    return templates.render(
+        "profile_diff.html",
+        ("plots", "tables"),
+        {},
+        title=f"{found.before} → {found.after}: ttsbench profile",
+        found=found,
+        explained=explanation(found),
+        listings=[templates.listing(listing, PAGE_ROWS_MAX) for listing in listings(found)],
+    )
+
+
+def write(found: Difference, folder: Path) -> None:
+    """Writes profile-diff.html and profile-diff.md, each whole or not at all."""
+    runs.write_text_atomically(folder / FILE, page(found))
+    runs.write_text_atomically(folder / TEXT_FILE, markdown(found))

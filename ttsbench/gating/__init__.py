@@ -1,0 +1,1 @@
+"""Two versions of the code against each other: worktrees, environments, processes."""

@@ -1,0 +1,350 @@
+"""Chatterbox with its length, seeds and voice under control; the stages are those of the package's own `generate`.
+
+The stack `upstream` changes nothing: what runs is the package's loop, its S3Gen and its watermark. Options replace
+parts of the live object; whatever is not replaced is upstream's.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from ttsbench.errors import CellError
+from ttsbench.instruments.attest import Seen
+from ttsbench.instruments.clock import Timeline, staged
+from ttsbench.instruments.swapping import swapped, wrapped
+from ttsbench.model import checkpoint
+from ttsbench.model.length_control import (
+    UPSTREAM_TOKENS_MAX,
+    Length,
+    analyzer_watches_only,
+    forbid_special_tokens,
+    forced_draws,
+)
+from ttsbench.model.spoken import SPEECH_TOKENS, FirstAudio, Spoken
+from ttsbench.optimizations.stacks import complete
+from ttsbench.records.chunk_schedule import Streaming
+
+if TYPE_CHECKING:
+    from ttsbench.model.voice import Reference
+    from ttsbench.streaming.streamer import Streamer
+
+Asked = dict[str, Any]
+TokenTaker = Callable[[torch.Tensor], None]
+
+
+class _EnoughDecoded(Exception):
+    """Ends `generate` before S3Gen."""
+
+
+class Pipeline:
+    """One loaded checkpoint, ready to speak the texts of a workload. Options are applied to `tts` from outside."""
+
+    def __init__(
+        self,
+        tts: Any,
+        *,
+        texts: Sequence[str],
+        length: Length,
+        sampling: dict[str, float],
+        language: str | None,
+        slots: Mapping[str, str] | None = None,
+        streaming: Streaming | None = None,
+        reference: Reference | None = None,
+    ) -> None:
+        self.tts = tts
+        self.streaming = streaming or Streaming()
+        self.reference = reference
+        # In the place of `generate`, where a slot put it.
+        self.streamer: Streamer | None = None
+        self.slots = complete(slots or {})
+        self.texts = tuple(texts)
+        self.length = length
+        self.infer = "inference_turbo" if tts.t3.is_gpt else "inference"
+        self.loop: Any = getattr(tts.t3, self.infer)
+        self._arguments = _generate_arguments(tts, sampling, language)
+        self._tokens = torch.empty(0)
+        self._limit = UPSTREAM_TOKENS_MAX
+        self._cache_shape = (0, 0)
+        # Contexts that T3's loop runs in.
+        self.around_t3: list[Callable[[], AbstractContextManager[Any]]] = []
+        self.seen = Seen()
+        # Has a captured part of T3 captured anew, since its layers are called only then.
+        self.before_layers_are_noted: list[Callable[[], None]] = []
+        # What `compile` put in the place of eager calls.
+        self.compiled: list[Any] = []
+        self._last_arguments: dict[str, dict[str, Any]] = {}
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model lives."""
+        device = self.tts.t3.device
+        assert isinstance(device, torch.device)
+        return device
+
+    def control_length(self) -> None:
+        """Puts the loop in its place, bound to the workload's length; once, after the stack has been applied."""
+        if not self.length.natural:
+            forbid_special_tokens(self.tts.t3)
+        loop = self.loop
+
+        def bounded(*args: Any, **kwargs: Any) -> torch.Tensor:
+            kwargs |= self._bound()
+            with ExitStack() as contexts:
+                for context in self.around_t3:
+                    contexts.enter_context(context())
+                self._tokens = loop(*args, **kwargs)
+            return self._tokens
+
+        setattr(self.tts.t3, self.infer, bounded)
+        self._remember(self.tts.t3, "prepare_input_embeds")
+        self._remember(self.tts.s3gen, "inference")
+
+    def _bound(self) -> dict[str, int]:
+        """The most tokens, as T3's loop counts: Turbo's draws one before it starts to."""
+        return {"max_gen_len": self._limit - 1} if self.tts.t3.is_gpt else {"max_new_tokens": self._limit}
+
+    def asked_of_t3(self, text_index: int) -> dict[str, Any]:
+        """What the package's `generate` hands to T3's loop for this text; nothing is drawn."""
+        asked: dict[str, Any] = {}
+
+        def note(**arguments: Any) -> Any:
+            asked.update(arguments)
+            raise _EnoughDecoded
+
+        self._limit = self.length.limit(text_index)
+        with swapped(self.tts.t3, self.infer, note), suppress(_EnoughDecoded):
+            self.tts.generate(self.texts[text_index], **self._arguments)
+        return asked | self._bound()
+
+    def _remember(self, owner: Any, method: str) -> None:
+        """Keeps what a method was last called with, so that a part of an utterance can be run again by itself."""
+        call = getattr(owner, method)
+
+        def remembered(**arguments: Any) -> Any:
+            self._last_arguments[method] = arguments
+            return call(**arguments)
+
+        setattr(owner, method, remembered)
+
+    @torch.inference_mode()
+    def embed_again(self) -> int:
+        """The embedding of the last utterance's prompt, voice included; no tokens are drawn."""
+        self.tts.t3.prepare_input_embeds(**self._last_arguments["prepare_input_embeds"])
+        return 0
+
+    def speak(self, text_index: int, seed: int, *, more_tokens: int = 0) -> Spoken:
+        """The whole utterance by the package's `generate`, or as a stream, from a seeded random stream."""
+        limit = self.length.limit(text_index) + more_tokens
+        if self.streamer is not None:
+            return self.streamer.speak(text_index, seed, limit)
+        self._begin(seed, limit)
+        with self._controlled(text_index):
+            wave = self.tts.generate(self.texts[text_index], **self._arguments)
+        return Spoken(wave, self._tokens)
+
+    def speak_timed(self, text_index: int, seed: int, timeline: Timeline) -> tuple[Spoken, float]:
+        """The same, with its stages marked; returns the wall seconds beside it."""
+        limit = self.length.limit(text_index)
+        if self.streamer is not None:
+            return self.streamer.speak_timed(text_index, seed, limit, timeline)
+        self._begin(seed, limit)
+        with self._controlled(text_index), staged(self.tts, timeline, self.backbone):
+            timeline.start()
+            wave = self.tts.generate(self.texts[text_index], **self._arguments)
+            wall_seconds = timeline.stop()
+        return Spoken(wave, self._tokens), wall_seconds
+
+    @property
+    def backbone(self) -> Any:
+        """That of a loop of our own."""
+        return getattr(self.loop, "backbone", None)
+
+    def _begin(self, seed: int, limit: int) -> None:
+        torch.manual_seed(seed)
+        self._limit = limit
+
+    def decode(self, text_index: int, seed: int, limit: int, take: TokenTaker | None = None) -> tuple[Asked, Any]:
+        """T3's part of an utterance: what `generate` then asks of S3Gen, and all tokens; `take` is shown them early."""
+        asked: Asked = {}
+
+        def enough(**arguments: Any) -> Any:
+            asked.update(arguments)
+            raise _EnoughDecoded
+
+        self._begin(seed, limit)
+        showing = nullcontext() if take is None else self.showing_tokens(take)
+        with (
+            self._controlled(text_index),
+            showing,
+            swapped(self.tts.s3gen, "inference", enough),
+            suppress(_EnoughDecoded),
+        ):
+            self.tts.generate(self.texts[text_index], **self._arguments)
+        return asked, self._tokens
+
+    def decode_only(self, text_index: int, seed: int, tokens: int) -> int:
+        """T3's part of an utterance, ended after so many tokens; how many there were."""
+        return int(self.decode(text_index, seed, tokens)[1].numel())
+
+    def note_asked(self, asked: Asked) -> None:
+        """What S3Gen was asked for by other ways than its `inference`, so that `vocode` can run it again."""
+        self._last_arguments["inference"] = asked
+
+    def vocoded_tokens(self) -> int:
+        """How many tokens S3Gen was last asked to speak."""
+        return int(self._last_arguments["inference"]["speech_tokens"].numel())
+
+    def present_voice(self) -> Any:
+        """The workload's: afresh or from the cache where there is a recording of it, else the checkpoint's own."""
+        if self.reference is None:
+            return self.tts.conds
+        prepare = self.reference.voices.prepare if self.streaming.prepare_voice else self.reference.voices.of
+        return prepare(self.reference.wav)
+
+    def fit_voice(self) -> None:
+        """What T3's dtype and the sampling ask of the model's present voice; once for each that is put there."""
+        checkpoint.fit_conditionals(self.tts)
+        if "exaggeration" in self._arguments:
+            _set_exaggeration(self.tts, self._arguments)
+
+    @torch.inference_mode()
+    def vocode(self, seed: int, tokens: torch.Tensor | None = None) -> torch.Tensor:
+        """S3Gen's part of the last utterance, or of other tokens; the wave, before any watermark."""
+        arguments = dict(self._last_arguments["inference"])
+        if tokens is not None:
+            arguments["speech_tokens"] = tokens[tokens < SPEECH_TOKENS].to(self.device, torch.long)
+        torch.manual_seed(seed)
+        wave, _ = self.tts.s3gen.inference(**arguments)
+        assert isinstance(wave, torch.Tensor)
+        return wave
+
+    @contextmanager
+    def _controlled(self, text_index: int) -> Iterator[None]:
+        with (
+            analyzer_watches_only(self.tts.t3, active=not self.length.natural),
+            self.forcing(self.length.tokens_of(text_index)),
+        ):
+            yield
+
+    @contextmanager
+    def showing_logits(self, take: Callable[[torch.Tensor], None]) -> Iterator[None]:
+        """The head's logits before each draw, one row or two, are handed over as they come."""
+        if hasattr(self.loop, "on_logits"):
+            with swapped(self.loop, "on_logits", take):
+                yield
+            return
+        handle = self.tts.t3.speech_head.register_forward_hook(lambda _, __, logits: take(_of_last_position(logits)))
+        try:
+            yield
+        finally:
+            handle.remove()
+
+    @contextmanager
+    def showing_tokens(self, take: TokenTaker) -> Iterator[None]:
+        """Tokens are handed over on the device as they are drawn, or given instead: one, or a few together."""
+        if hasattr(self.loop, "on_tokens"):
+            with swapped(self.loop, "on_tokens", take):
+                yield
+            return
+
+        def wrap(draw: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+            def draw_and_show(*args: Any, **kwargs: Any) -> torch.Tensor:
+                drawn = draw(*args, **kwargs)
+                take(drawn)
+                return drawn
+
+            return draw_and_show
+
+        with wrapped(torch, "multinomial", wrap):
+            yield
+
+    def guided(self, logits: torch.Tensor) -> torch.Tensor:
+        """What is drawn from: one row, speech tokens only, guidance applied."""
+        if logits.size(0) > 1:
+            weight = self._arguments.get(
+                "cfg_weight", inspect.signature(self.tts.generate).parameters["cfg_weight"].default
+            )
+            logits = logits[:1] + weight * (logits[:1] - logits[1:])
+        return logits[:, :SPEECH_TOKENS]
+
+    @contextmanager
+    def forcing(self, tokens: tuple[int, ...] | None) -> Iterator[None]:
+        """Replay: every draw is made, at its usual cost, and then the token that was given is taken instead."""
+        if tokens is None:
+            yield
+            return
+        own_loop = hasattr(self.loop, "forced")
+        with swapped(self.loop, "forced", tokens) if own_loop else forced_draws(tokens, self.device):
+            yield
+
+    def weights_bytes(self) -> int:
+        """Bytes of everything that was loaded."""
+        return parameter_bytes(self.tts.t3, self.tts.s3gen, self.tts.ve)
+
+    def note_cache(self, rows: int, positions: int) -> None:
+        """Of every timed utterance; the longest counts."""
+        self._cache_shape = max(self._cache_shape, (rows, positions))
+
+    def kv_cache_bytes(self) -> int | None:
+        """Bytes of keys and values: of a static cache its memory, else at the end of the longest timed utterance."""
+        backbone = self.backbone
+        if hasattr(backbone, "keys"):
+            return int(sum(tensor.nbytes for tensor in (*backbone.keys, *backbone.values)))
+        rows, positions = self._cache_shape
+        if not rows:
+            return None
+        config = self.tts.t3.tfmr.config
+        heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+        head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        element_bytes = self.tts.t3.speech_head.weight.element_size()
+        return int(2 * config.num_hidden_layers * rows * heads * head_dim * positions * element_bytes)
+
+    def first_audio(self, spoken: Spoken, wall_seconds: float) -> FirstAudio:
+        """First sample, first playable chunk, first audible sample: a whole wave arrives all at once."""
+        if spoken.first_audio is not None:
+            return spoken.first_audio
+        return wall_seconds, wall_seconds, wall_seconds if spoken.audible else None
+
+
+def _of_last_position(logits: torch.Tensor) -> torch.Tensor:
+    return logits[:, -1] if logits.dim() == 3 else logits
+
+
+def _generate_arguments(tts: Any, sampling: dict[str, float], language: str | None) -> dict[str, Any]:
+    accepted = inspect.signature(tts.generate).parameters
+    if unknown := sorted(set(sampling) - set(accepted)):
+        raise CellError(f"{type(tts).__name__}.generate takes no {', '.join(unknown)}")
+    arguments: dict[str, Any] = dict(sampling)
+    if "language_id" in accepted:
+        arguments["language_id"] = language or "en"
+    if "exaggeration" in arguments:
+        _set_exaggeration(tts, arguments)
+    return arguments
+
+
+def _set_exaggeration(tts: Any, arguments: dict[str, Any]) -> None:
+    """Set once and in the model's dtype; `generate` would rebuild it in fp32, which half-precision models refuse."""
+    if tts.conds is not None and tts.conds.t3.emotion_adv is not None:
+        tts.conds.t3.emotion_adv = torch.full_like(tts.conds.t3.emotion_adv, arguments["exaggeration"])
+        arguments["exaggeration"] = float(tts.conds.t3.emotion_adv.flatten()[0])
+
+
+def parameter_bytes(*modules: torch.nn.Module) -> int:
+    """Bytes of the distinct parameters and buffers."""
+    held = (t for m in modules for t in (*m.parameters(), *m.buffers()))
+    tensors = {t.data_ptr(): t for whole in held for t in _plain_tensors(whole.data)}
+    return sum(t.numel() * t.element_size() for t in tensors.values())
+
+
+def _plain_tensors(tensor: torch.Tensor) -> Iterator[torch.Tensor]:
+    """A quantized weight is several: the packed numbers, scales, zero points."""
+    if not hasattr(tensor, "__tensor_flatten__"):
+        yield tensor
+        return
+    for name in tensor.__tensor_flatten__()[0]:
+        yield from _plain_tensors(getattr(tensor, name))

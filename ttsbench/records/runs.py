@@ -1,0 +1,243 @@
+"""What a run leaves behind: immutable, raw, versioned JSON. Statistics are derived on reading, never stored."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+import stat
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ttsbench.errors import NoRecordError, RecordError
+from ttsbench.records.from_json import from_json as from_json
+from ttsbench.records.measurements import (
+    Audio,
+    Energy,
+    Forward,
+    ForwardQuality,
+    Guard,
+    Load,
+    Memory,
+    Quality,
+    Seams,
+    Utterance,
+    Voice,
+)
+
+SCHEMA_VERSION = 7
+# An utterance takes 1 to 2 kB. What is larger is refused unread: parsed, it would take ten times as much memory.
+RECORD_BYTES_MAX = 64 * 1024 * 1024
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One stack at one point of the matrix in one process: the unit that later decisions pair."""
+
+    key: str
+    kind: str
+    stack: str
+    slots: dict[str, str]
+    point: dict[str, Any]
+    process: int
+    order: int
+    status: str
+    reason: str = ""
+    changes_output: tuple[str, ...] = ()
+    start_method: str = ""
+    started_utc: str = ""
+    elapsed_seconds: float = 0.0
+    ladder: dict[str, float] = field(default_factory=dict)
+    warmup_seconds: tuple[float, ...] = ()
+    utterances: tuple[Utterance, ...] = ()
+    forwards: tuple[Forward, ...] = ()
+    load: Load | None = None
+    streams: bool = False
+    memory: Memory | None = None
+    energy: Energy | None = None
+    guard: Guard | None = None
+    audio: tuple[Audio, ...] = ()
+    quality: tuple[Quality, ...] = ()
+    seams: tuple[Seams, ...] = ()
+    voice: Voice | None = None
+    forward_quality: ForwardQuality | None = None
+    faults: tuple[str, ...] = ()
+    model: dict[str, Any] = field(default_factory=dict)
+    evidence: dict[str, Any] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+    # What could not run here and was replaced: this row is not what was asked for.
+    fell_back: tuple[str, ...] = ()
+    # Of kind "profile": a `profiles.Profile` as plain data.
+    profile: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def job_id(self) -> str:
+        """The job whose row this is."""
+        return f"{self.key}#{self.kind}{self.process}"
+
+    @property
+    def ok(self) -> bool:
+        """Whether its figures may be used."""
+        return self.status == "ok"
+
+    @property
+    def done(self) -> bool:
+        """Whether there is nothing left to try: it ran, or it cannot run here."""
+        return self.status in ("ok", "skipped")
+
+
+@dataclass(frozen=True)
+class Run:
+    """Everything one `ttsbench run` found out."""
+
+    schema_version: int
+    ttsbench_version: str
+    run_id: str
+    scenario: str
+    baseline: str
+    started_utc: str
+    finished_utc: str
+    status: str
+    environment: dict[str, Any]
+    scenario_given: str
+    overrides: tuple[str, ...]
+    scenario_understood: dict[str, Any]
+    cells: tuple[Cell, ...]
+    warnings: tuple[str, ...] = ()
+    # The stack whose slots were taken apart, if any was.
+    ablated: str = ""
+
+
+def to_json(record: Any) -> Json:
+    """A record as plain data."""
+    return dataclasses.asdict(record)
+
+
+def _with_whole_references(data: Json) -> Json:
+    """Before references could be clipped none was: such work is the same as that which says so."""
+    understood = data.get("scenario_understood")
+    workload = understood.get("workload") if isinstance(understood, dict) else None
+    if not isinstance(understood, dict) or not isinstance(workload, dict):
+        return data
+    told = {"streaming": None, "clip_voice": False, **workload}
+    return {**data, "scenario_understood": {**understood, "workload": told}}
+
+
+def _without_paces(data: Json) -> Json:
+    """They were another chain's, whose pace depended on where it came to lie in memory."""
+    for cell in _objects(data.get("cells")):
+        for utterance in _objects(cell.get("utterances")):
+            for name in ("pace_us", "pace_ns", "pace_before_ns"):
+                utterance.pop(name, None)
+    return data
+
+
+def _objects(found: Any) -> list[Json]:
+    """Those of a list; whatever else stands there is refused when it is read."""
+    return [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
+
+
+# From the version a file was written in to the next; each takes and returns plain data.
+MIGRATIONS: dict[int, Callable[[Json], Json]] = {
+    1: lambda data: {
+        **data,
+        "schema_version": 2,
+    },  # cells gained fields that may be missing
+    2: lambda data: _with_whole_references({**data, "schema_version": 3}),  # and utterances may have a stream
+    3: lambda data: {**data, "schema_version": 4},  # cells may have a load
+    4: lambda data: {**data, "schema_version": 5},  # utterances may have a pace
+    5: lambda data: {**data, "schema_version": 6},  # also one before them
+    6: lambda data: _without_paces({**data, "schema_version": 7}),
+}
+
+
+def migrate(data: Json, where: str) -> Json:
+    """Brings a record of any version ever written to the present one."""
+    version = data.get("schema_version")
+    if not isinstance(version, int) or isinstance(version, bool) or version < 1:
+        raise RecordError(f"{where} has no schema_version that can be read: {version!r:.40}")
+    if version > SCHEMA_VERSION:
+        raise RecordError(
+            f"{where} was written in schema version {version}; this ttsbench reads up to {SCHEMA_VERSION}",
+            mend="Update ttsbench to read it",
+        )
+    for step in range(version, SCHEMA_VERSION):
+        data = MIGRATIONS[step](data)
+    return data
+
+
+def read_run(path: Path) -> Run:
+    """The record of a run folder, or of its run.json."""
+    from pydantic_core import from_json as parsed  # three times as fast as json, which is most of reading a record
+
+    file = path
+    try:
+        file = path / "run.json" if path.is_dir() else path
+        data = parsed(read_bytes(file), allow_inf_nan=False)
+    except FileNotFoundError:
+        raise NoRecordError(f"{path} holds no run.json", mend="Name a folder below runs/, or its run.json") from None
+    except OSError as error:
+        raise RecordError(f"{file} cannot be read: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:  # a number may have too many digits to be read
+        raise RecordError(f"{file} is not JSON: {error}") from None
+    if not isinstance(data, dict):
+        raise RecordError(f"{file} is not a run record but a {type(data).__name__}")
+    return from_json(Run, migrate(data, str(file)), str(file))
+
+
+def read_bytes(file: Path) -> bytes:
+    """The whole of a file that we wrote: refused unread where it is too large, or is a device or a pipe."""
+    found = file.stat()
+    if not stat.S_ISREG(found.st_mode):
+        raise RecordError(f"{file} is no file of ours but a {'folder' if stat.S_ISDIR(found.st_mode) else 'device'}")
+    if found.st_size > RECORD_BYTES_MAX:
+        raise RecordError(
+            f"{file} has {found.st_size / 1e6:.0f} MB; a record has at most {RECORD_BYTES_MAX / 1e6:.0f} MB"
+        )
+    return file.read_bytes()
+
+
+def write_run(folder: Path, run: Run) -> Path:
+    """Writes run.json whole or not at all."""
+    return write_text_atomically(folder / "run.json", dump(to_json(run), indent=1) + "\n")
+
+
+def dump(data: Any, *, indent: int | None = None) -> str:
+    """JSON that every reader accepts: NaN and infinities become null."""
+    return json.dumps(_without_nan(data), ensure_ascii=False, allow_nan=False, indent=indent)
+
+
+def _without_nan(data: Any) -> Any:
+    if isinstance(data, float) and not math.isfinite(data):
+        return None
+    if isinstance(data, Mapping):
+        return {str(k): _without_nan(v) for k, v in data.items()}
+    if isinstance(data, list | tuple):
+        return [_without_nan(v) for v in data]
+    return data
+
+
+def write_text_atomically(path: Path, text: str) -> Path:
+    """The same for text."""
+    return write_atomically(path, text.encode())
+
+
+def write_atomically(path: Path, data: bytes) -> Path:
+    """A reader sees the old file or the new one, never half of one; a full disk leaves the old one."""
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).chmod(0o644)
+        Path(name).replace(path)
+    finally:
+        Path(name).unlink(missing_ok=True)  # still there only if it did not get that far
+    return path

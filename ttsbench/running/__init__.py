@@ -1,0 +1,1 @@
+"""From a scenario to records: the plan, the runner, and the worker process."""

@@ -1,0 +1,1 @@
+"""What one worker process measures, one module per kind of cell."""

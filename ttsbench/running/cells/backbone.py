@@ -1,0 +1,224 @@
+"""The backbone alone, on seeded random embeddings: one forward, or decode steps after a prompt.
+
+`ForwardPipeline` has the face that slots know from `Pipeline`, as far as it concerns T3's backbone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from transformers import DynamicCache
+
+from ttsbench.errors import CheckpointError
+from ttsbench.instruments import attest
+from ttsbench.instruments.attest import Seen
+from ttsbench.model import checkpoint
+from ttsbench.model.pipeline import parameter_bytes
+from ttsbench.optimizations import registry
+from ttsbench.optimizations.options import SPARK_TTS
+from ttsbench.optimizations.stacks import complete
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ttsbench.records.jobs import Job, Shape
+
+# Spark-TTS-0.5B's Qwen2; of its vocabulary nothing is needed, since embeddings are given and no logits are made.
+QWEN2: dict[str, Any] = {
+    "hidden_size": 896,
+    "intermediate_size": 4864,
+    "num_hidden_layers": 24,
+    "num_attention_heads": 14,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 32_768,
+    "rms_norm_eps": 1e-6,
+    "vocab_size": 1,
+}
+QWEN2_TINY: dict[str, Any] = {
+    "hidden_size": 128,
+    "intermediate_size": 512,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+}
+# As large as the rows of an embedding table when training begins.
+EMBEDDING_STD = 0.02
+
+
+class BackboneOnly(torch.nn.Module):
+    """In T3's place: its `tfmr`, and nothing around it."""
+
+    def __init__(self, tfmr: Any) -> None:
+        super().__init__()
+        self.tfmr = tfmr
+
+    @property
+    def speech_head(self) -> Any:
+        """What others ask for T3's dtype: any of its parameters can tell."""
+        return SimpleNamespace(weight=next(self.tfmr.parameters()))
+
+
+class OwnBackbone:
+    """The backbone's own forward over transformers' growing cache, with what it works out for itself at each call."""
+
+    def __init__(self, tfmr: Any) -> None:
+        self._tfmr = tfmr
+
+    def prefill(self, embeds: torch.Tensor, limit: int) -> torch.Tensor:
+        """A new cache; it grows, whatever the limit."""
+        self._cache = DynamicCache(config=self._tfmr.config)
+        return self.step(embeds)
+
+    def step(self, embed: torch.Tensor) -> torch.Tensor:
+        """The last hidden states."""
+        output = self._tfmr(inputs_embeds=embed, past_key_values=self._cache, use_cache=True)
+        assert isinstance(output.last_hidden_state, torch.Tensor)
+        return output.last_hidden_state
+
+
+class ForwardPipeline:
+    """One backbone, ready for forwards of one shape. Options are applied to `tts` from outside."""
+
+    def __init__(self, tfmr: Any, shape: Shape, seed: int, slots: Mapping[str, str]) -> None:
+        # Without a voice, and with a module of no parts where S3Gen would be.
+        self.tts = SimpleNamespace(t3=BackboneOnly(tfmr), s3gen=torch.nn.Module(), conds=None)
+        self.shape = shape
+        chosen, of_work = complete(slots), registry.OF_STEPS if shape.steps else registry.OF_A_FORWARD
+        self.slots = {slot: option for slot, option in chosen.items() if slot in of_work}
+        self.loop = SimpleNamespace(backbone=_backbone_of(chosen["decode"])(tfmr))
+        # Contexts that the backbone runs in.
+        self.around_t3: list[Callable[[], AbstractContextManager[Any]]] = []
+        self.seen = Seen()
+        # What `compile` put in the place of eager calls.
+        self.compiled: list[Any] = []
+        self._seed = seed
+        self._embeds = torch.empty(0)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the backbone lives."""
+        device = self.tts.t3.tfmr.device
+        assert isinstance(device, torch.device)
+        return device
+
+    def draw_embeddings(self) -> None:
+        """The same on every device and in every stack, rounded to the backbone's dtype; once the stack is applied."""
+        shape, tfmr = self.shape, self.tts.t3.tfmr
+        generator = torch.Generator().manual_seed(self._seed)
+        size = (shape.rows, shape.positions + shape.steps, tfmr.config.hidden_size)
+        self._embeds = (torch.randn(size, generator=generator) * EMBEDDING_STD).to(self.device, tfmr.dtype)
+
+    @torch.inference_mode()
+    def begin(self) -> None:
+        """What comes before the work that is measured: the prompt, where there are steps after it."""
+        if self.shape.steps:
+            with self._surrounded():
+                self.loop.backbone.prefill(self._embeds[:, : self.shape.positions], self.shape.steps)
+
+    @torch.inference_mode()
+    def work(self) -> None:
+        """The forward, or all the steps."""
+        with self._surrounded():
+            for _ in self._hidden():
+                pass
+
+    @torch.inference_mode()
+    def hidden(self) -> torch.Tensor:
+        """The last hidden states of the work, on the host and in fp32: (rows, positions or steps, width)."""
+        self.begin()
+        with self._surrounded():
+            return torch.cat([hidden.float().cpu() for hidden in self._hidden()], dim=1)
+
+    def _hidden(self) -> Iterator[torch.Tensor]:
+        first = self.shape.positions
+        if not self.shape.steps:
+            yield self.tts.t3.tfmr(inputs_embeds=self._embeds, use_cache=False).last_hidden_state
+        for position in range(first, first + self.shape.steps):
+            yield self.loop.backbone.step(self._embeds[:, position : position + 1])
+
+    @contextmanager
+    def _surrounded(self) -> Iterator[None]:
+        with ExitStack() as contexts:
+            for context in self.around_t3:
+                contexts.enter_context(context())
+            yield
+
+    def weights_bytes(self) -> int:
+        """Bytes of everything that was loaded."""
+        return parameter_bytes(self.tts.t3)
+
+
+def _backbone_of(decode: str) -> Callable[[Any], Any]:
+    from ttsbench.optimizations.cache import GrowingBackbone
+
+    return OwnBackbone if decode == "upstream" else GrowingBackbone
+
+
+def load(job: Job) -> Any:
+    """The job's backbone on its device, in the dtype it is stored in."""
+    tfmr = _spark_tts(job) if job.family == SPARK_TTS else _of_checkpoint(job)
+    return tfmr.to(job.device).eval().requires_grad_(requires_grad=False)
+
+
+def _spark_tts(job: Job) -> Any:
+    from transformers import Qwen2Config, Qwen2Model
+
+    from ttsbench.model import synthetic
+
+    changes = QWEN2_TINY if job.size == "tiny" else {}
+    config = Qwen2Config(**QWEN2 | changes, rope_parameters={"rope_type": "default", "rope_theta": 1e6})
+    with synthetic.seeded(job.model_seed, "qwen2"):
+        model = Qwen2Model(config)
+        synthetic.roughen(model)
+    for parameter in model.parameters():
+        parameter.data = parameter.data.to(synthetic.TORCH_DTYPES[job.dtype])
+    return model
+
+
+def _of_checkpoint(job: Job) -> Any:
+    """T3's backbone from its own file; S3Gen and the rest are never read."""
+    from chatterbox.models.t3 import T3
+    from safetensors.torch import load_file
+    from transformers.initialization import no_init_weights
+
+    from ttsbench.model import architecture, synthetic
+    from ttsbench.model.checkpoint_files import T3_FILES, read_manifest
+
+    folder = checkpoint.locate(*job.checkpoint)
+    manifest = read_manifest(folder)
+    with architecture.registered(job.family, manifest.size if manifest else "full"), no_init_weights():
+        tfmr: Any = T3(synthetic.t3_config(job.family)).tfmr
+    stored = load_file(folder / T3_FILES[job.family], device=job.device)
+    own = {name.removeprefix("tfmr."): tensor for name, tensor in stored.items() if name.startswith("tfmr.")}
+    try:
+        # Assigned, not copied: so each keeps the dtype it is stored in.
+        tfmr.load_state_dict(own, assign=True)
+    except RuntimeError as error:
+        raise CheckpointError(f"{folder / T3_FILES[job.family]} does not fit: {str(error).splitlines()[-1]}") from None
+    if hasattr(tfmr, "wte"):
+        del tfmr.wte  # as upstream does: 50,000 rows that nothing reads
+    return tfmr
+
+
+def watch(pipeline: ForwardPipeline) -> Seen:
+    """A warm call of each part under the profiler; without steps there is one part, and it stands for both."""
+    layers = attest.Layers(pipeline.tts.t3.tfmr)
+    with layers.noted():
+        pipeline.begin()
+        if not pipeline.shape.steps:
+            pipeline.work()
+    pipeline.begin()
+    pipeline.work()
+    prefill = attest.watched(pipeline.device, pipeline.begin) if pipeline.shape.steps else None
+    work = attest.watched(pipeline.device, pipeline.work)
+    return Seen(
+        prefill=prefill or work,
+        decode=work,
+        steps=max(pipeline.shape.steps, 1),
+        activation_dtypes=frozenset(layers.dtypes),
+        tf32_allowed=layers.tf32_allowed,
+    )

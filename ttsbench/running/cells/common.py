@@ -1,0 +1,165 @@
+"""What cells have in common, whatever they measure: seeds, steps on the clock, attestation, what to note.
+
+Torch is imported inside functions only: a bare interpreter that starts here measures its own imports.
+"""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import importlib
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ttsbench.instruments.compiler import compilations
+from ttsbench.records.jobs import Job
+from ttsbench.records.measurements import PACE_SPREAD_MAX
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ttsbench.model.pipeline import Pipeline
+    from ttsbench.running.cells.backbone import ForwardPipeline
+
+    AnyPipeline = Pipeline | ForwardPipeline
+
+Tell = Callable[[str], None]
+Found = dict[str, Any]
+
+
+@contextmanager
+def step(ladder: dict[str, float], name: str) -> Iterator[None]:
+    """One rung of the ladder."""
+    began = time.perf_counter()
+    yield
+    ladder[name] = time.perf_counter() - began
+
+
+def use_device(device: str) -> None:
+    """Makes it the current one: events, waits and graphs that name no device would go to the first GPU otherwise."""
+    if device.startswith("cuda"):
+        import torch
+
+        torch.cuda.set_device(device)
+
+
+def slot_module(slot: str) -> Any:
+    """The file of a slot."""
+    return importlib.import_module(f"ttsbench.optimizations.{slot}")
+
+
+def utterance_seed(job: Job, text_index: int, repeat: int) -> int:
+    """The same for every stack and process; hashed, so that no two utterances of neighbouring seeds share one."""
+    digest = hashlib.sha256(f"{job.seed}/{text_index}/{repeat}".encode()).digest()
+    return int.from_bytes(digest[:4], "big")
+
+
+def settle(pipeline: AnyPipeline, *, and_return_memory: bool = False) -> None:
+    """Nothing left over from before: no garbage due, no kernel running."""
+    import torch
+
+    gc.collect()
+    if pipeline.device.type == "cuda":
+        torch.cuda.synchronize()
+        if and_return_memory:
+            torch.cuda.empty_cache()
+
+
+def warm_up(job: Job, pipeline: AnyPipeline, tell: Tell, call: Callable[[int], None]) -> tuple[float, ...]:
+    """Seconds of each warm-up call; the first is the first call."""
+    seconds = []
+    for number in range(job.warmup):
+        tell(f"warming up {number + 1}/{job.warmup}")
+        settle(pipeline)
+        began = time.perf_counter()
+        call(number)
+        seconds.append(time.perf_counter() - began)
+    return tuple(seconds)
+
+
+def apply(pipeline: AnyPipeline, slots: Mapping[str, str]) -> None:
+    """Puts each slot's option in its place, one after the other."""
+    for slot, option in slots.items():
+        slot_module(slot).apply(pipeline, option)
+
+
+def attest(pipeline: AnyPipeline, slots: Mapping[str, str]) -> Found:
+    """What each slot can show for having taken effect on the call that was watched; raises where it did not."""
+    return {slot: slot_module(slot).attest(pipeline, option) for slot, option in slots.items()}
+
+
+def compared(job: Job, folder: Path, compare: Callable[[Path], Found]) -> Found:
+    """What a comparison with the reference found; where that one failed, its own row says why."""
+    file = folder / job.reference
+    if not file.exists():
+        return {"warnings": ("not compared with the reference, which is not there; its own row says why",)}
+    return compare(file)
+
+
+def also(found: Found, more: Found) -> Found:
+    """Both together; warnings and faults of one do not displace the other's."""
+    both: Found = {
+        name: (*found[name], *more[name]) for name in ("warnings", "faults") if name in found and name in more
+    }
+    return {**found, **more, **both}
+
+
+def count_hooks(pipeline: AnyPipeline) -> int:
+    """Forward hooks on the two models; a number that grows from call to call is a leak."""
+    modules = (m for model in (pipeline.tts.t3, pipeline.tts.s3gen) for m in model.modules())
+    return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in modules)
+
+
+class Steadiness:
+    """What should not change once everything is warm: hooks, compiled code, captured graphs."""
+
+    def __init__(self, pipeline: AnyPipeline) -> None:
+        self._pipeline = pipeline
+        self._hooks = count_hooks(pipeline)
+        self._warm = self._timed = compilations()
+
+    def timing_is_over(self) -> None:
+        """What is compiled or captured from here on costs no figure."""
+        self._timed = compilations()
+
+    def evidence(self) -> Found:
+        """For the record."""
+        while_timing = self._timed.since(self._warm)
+        return {
+            "hooks": {"warm": self._hooks, "at_the_end": count_hooks(self._pipeline)},
+            "compiler": {
+                "graphs": self._warm.graphs,
+                "graph_breaks": self._warm.graph_breaks,
+                "recompilations_while_timing": while_timing.graphs,
+                "captures_while_timing": while_timing.captures,
+            },
+        }
+
+
+def changes_of_pace(paces: Sequence[float]) -> Iterator[str]:
+    """The device's own, by work that is always the same."""
+    if paces and max(paces) / min(paces) - 1 > PACE_SPREAD_MAX:
+        yield f"the device changed its own pace: the same kernel took {min(paces):.0f} to {max(paces):.0f} ns"
+
+
+def remarks(found: dict[str, Any]) -> tuple[str, ...]:
+    """What a reader of this row should know."""
+    hooks_seen = found["evidence"]["hooks"]
+    notes = []
+    if hooks_seen["at_the_end"] > hooks_seen["warm"]:
+        notes.append(f"forward hooks grew from {hooks_seen['warm']} to {hooks_seen['at_the_end']} over the warm calls")
+    if recompiled := found["evidence"]["compiler"]["recompilations_while_timing"]:
+        notes.append(f"the compiler worked {recompiled} times while the clock ran")
+    if captures := found["evidence"]["compiler"]["captures_while_timing"]:
+        notes.append(f"{captures} CUDA graphs were captured while the clock ran")
+    notes += list(changes_of_pace([pace for u in found.get("utterances", ()) for pace in u.paces_ns]))
+    guard = found["guard"]
+    notes += [f"the GPU was throttled: {reason}" for reason in guard.throttle_reasons]
+    notes += [f"another process was on the GPU: {name}" for name in guard.foreign_processes]
+    if guard.load_average is not None and guard.load_average > (cores := os.cpu_count() or 1):
+        notes.append(f"the host was busy: load average {guard.load_average:.1f} on {cores} cores")
+    return tuple(notes)

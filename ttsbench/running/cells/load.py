@@ -1,0 +1,103 @@
+"""One cell under load: the model once, then level after level of listeners and of requests at a rate.
+
+Torch is imported inside functions only, as in every cell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ttsbench.records import measurements
+from ttsbench.records.jobs import Job, Load
+from ttsbench.running.cells import common, utterance
+from ttsbench.running.cells.common import Found, Tell, settle, utterance_seed
+from ttsbench.serving.calls import Call
+from ttsbench.serving.load import CLOSED, OPEN, Engine, Prepare, level
+
+if TYPE_CHECKING:
+    from ttsbench.model.pipeline import Pipeline
+
+
+def measure(job: Job, folder: Path, tell: Tell, ladder: dict[str, float]) -> Found:
+    """The fields of the cell's record that only running can fill."""
+    from ttsbench.instruments.guard import GuardSampler
+    from ttsbench.serving import engine as engines
+
+    assert job.load is not None
+    pipeline = utterance.prepare(job, tell, ladder)
+    warmup_seconds = common.warm_up(job, pipeline, tell, lambda number: utterance.warming(job, pipeline, number))
+    ladder["first_call"] = warmup_seconds[0]
+    tell("warming up the engine")
+    engine = engines.engine(pipeline, job.load)
+    engine.warm_up()
+    steadiness, guard = common.Steadiness(pipeline), GuardSampler(pipeline.device)
+    levels = []
+    for done in all_levels(engine, job, tell, lambda: settle(pipeline)):
+        levels.append(done)
+        guard.read()
+    steadiness.timing_is_over()
+    found: Found = {
+        "warmup_seconds": warmup_seconds,
+        "model": utterance.describe(pipeline),
+        "load": measurements.Load(
+            job.load.ttfa_seconds, job.load.underrun_seconds, tuple(levels), engine.slots, engine.streams
+        ),
+        "streams": engine.streams,
+        "guard": guard.result(),
+    }
+    if "memory" in job.passes:
+        tell("memory")
+        found["memory"] = memory_pass(job, pipeline, engine)
+    if "quality" in job.passes:
+        tell("quality")
+        found = common.also(found, utterance.quality_pass(job, pipeline, folder))
+    evidence = utterance.attest(job, pipeline, tell)
+    found["evidence"] = evidence | {"server": engine.evidence()} | steadiness.evidence()
+    return common.also(found, {"warnings": common.remarks(found)})
+
+
+def sizes(load: Load) -> Iterator[tuple[str, float]]:
+    """Every level, the lightest first."""
+    yield from ((CLOSED, float(listeners)) for listeners in load.listeners)
+    yield from ((OPEN, rate) for rate in load.rates)
+
+
+def all_levels(engine: Engine, job: Job, tell: Tell, before_each: Any = lambda: None) -> Iterator[measurements.Level]:
+    """One after the other; each begins with an engine that has nothing to do."""
+    assert job.load is not None
+    for kind, size in sizes(job.load):
+        tell(f"{size:g} listeners" if kind == CLOSED else f"{size:g} requests a second")
+        before_each()
+        yield level(engine, job.load, kind, size, job.seed, asking(job))
+
+
+def asking(job: Job) -> Prepare:
+    """Text by text. Seeds depend on text and number alone, so that request n is the same at every level."""
+
+    def prepare(call: Call) -> None:
+        repeat, call.text_index = divmod(call.number, len(job.texts))
+        call.seed = utterance_seed(job, call.text_index, repeat)
+
+    return prepare
+
+
+def all_at_once(load: Load, listeners: int) -> Load:
+    """One request of each counts, all under way together."""
+    return replace(load, requests=listeners, duration_seconds=None, warmup=0.0, ramp_seconds=0.0)
+
+
+def memory_pass(job: Job, pipeline: Pipeline, engine: Engine) -> measurements.Memory:
+    """Peaks over one request of each listener, at the largest number of them that ran."""
+    from ttsbench.instruments import memory
+
+    assert job.load is not None
+    fitting = [n for n in job.load.listeners if engine.slots is None or n <= engine.slots]
+    listeners = max(fitting, default=1)
+    once = all_at_once(job.load, listeners)
+    settle(pipeline)
+    with memory.measure(pipeline.device) as peaks:
+        level(engine, once, CLOSED, listeners, job.seed, asking(job))
+    return peaks.result(weights_bytes=pipeline.weights_bytes(), kv_cache_bytes=pipeline.kv_cache_bytes())

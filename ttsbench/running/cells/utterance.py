@@ -1,0 +1,286 @@
+"""One cell of whole utterances: load, apply the stack, warm up, then one pass per thing measured, and attest.
+
+Torch is imported inside functions only: a bare interpreter that starts here measures its own imports.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ttsbench.optimizations.stacks import complete
+from ttsbench.records import measurements
+from ttsbench.records.jobs import COLD, REFERENCE, Job
+from ttsbench.running.cells import common
+from ttsbench.running.cells.common import Found, Tell, settle, step, utterance_seed
+
+if TYPE_CHECKING:
+    from ttsbench.model.pipeline import Pipeline
+    from ttsbench.model.spoken import Spoken
+
+# Each is watched for at least this long: NVML's counter moves every 20-100 ms.
+IDLE_SECONDS = 1.0
+ENERGY_SECONDS_MIN = 3.0
+MORE_TOKENS_FOR_A_NEW_SHAPE = 7
+
+
+def measure(job: Job, folder: Path, tell: Tell, ladder: dict[str, float]) -> Found:
+    """The fields of the cell's record that only running can fill."""
+    pipeline = prepare(job, tell, ladder)
+    if job.kind == COLD:
+        climb(job, pipeline, tell, ladder)
+        return {"evidence": attest(job, pipeline, tell), "model": describe(pipeline)}
+    if job.kind == REFERENCE:
+        keep_reference(job, pipeline, folder, tell)
+        return {"model": describe(pipeline)}
+    warmup_seconds = common.warm_up(job, pipeline, tell, lambda number: warming(job, pipeline, number))
+    ladder["first_call"] = warmup_seconds[0]
+    found: Found = {"warmup_seconds": warmup_seconds, "model": describe(pipeline)}
+    steadiness, waves = common.Steadiness(pipeline), dict[int, Any]()
+    found |= time_pass(job, pipeline, tell, waves)
+    steadiness.timing_is_over()
+    if job.streaming is not None and pipeline.reference is not None:
+        found["voice"] = pipeline.reference.describe()
+    if job.keep_audio:
+        found = common.also(found, keep_audio(job, waves, folder))
+    if "memory" in job.passes:
+        tell("memory")
+        found["memory"] = memory_pass(job, pipeline)
+    if "energy" in job.passes:
+        tell("energy")
+        found["energy"] = energy_pass(job, pipeline)
+    if "quality" in job.passes:
+        tell("quality")
+        found = common.also(found, quality_pass(job, pipeline, folder))
+        found = common.also(found, seams_pass(job, pipeline))
+    found["evidence"] = attest(job, pipeline, tell) | steadiness.evidence()
+    return common.also(found, {"warnings": common.remarks(found)})
+
+
+def warming(job: Job, pipeline: Pipeline, number: int) -> None:
+    """Text by text, with seeds that no timed utterance has."""
+    text = number % len(job.texts)
+    pipeline.speak(text, utterance_seed(job, text, -1 - number))
+
+
+def prepare(job: Job, tell: Tell, ladder: dict[str, float]) -> Pipeline:
+    """The model as the cell asks for it, with the stack applied; each step is timed."""
+    tell("importing")
+    with step(ladder, "import"):
+        from ttsbench.model import checkpoint, text_length, voice
+        from ttsbench.model.length_control import Length
+        from ttsbench.model.pipeline import Pipeline
+        from ttsbench.running import preload
+
+        preload.quiet()
+        common.use_device(job.device)
+    tell("loading")
+    with step(ladder, "load"):
+        weights = checkpoint.locate(*job.checkpoint)
+        # The cold ladder loads as a user would; elsewhere weights that are about to be overwritten are not drawn first.
+        tts = checkpoint.load(weights, job.family, job.device, draw_first=job.kind == COLD)
+    text_length.refuse_long_texts(tts, job.texts, job.language)
+    with step(ladder, "voice"):
+        common.slot_module("resample").install(tts, complete(job.slots)["resample"])
+        reference = voice.prepare(tts, wav=job.voice_wav, synthetic_seconds=job.voice_seconds, clip=job.clip_voice)
+    with step(ladder, "apply"):
+        pipeline = Pipeline(
+            tts,
+            texts=job.texts,
+            length=Length(job.fixed_tokens, job.replay_tokens),
+            sampling=job.sampling,
+            language=job.language,
+            slots=job.slots,
+            streaming=job.streaming,
+            reference=reference,
+        )
+        common.apply(pipeline, pipeline.slots)
+        pipeline.control_length()
+    return pipeline
+
+
+def attest(job: Job, pipeline: Pipeline, tell: Tell) -> Found:
+    """What each slot can show for having taken effect, watched on a warm call; raises where it did not."""
+    from ttsbench.instruments.attest import watch
+
+    tell("attesting")
+    pipeline.seen = watch(pipeline, 0, utterance_seed(job, 0, 0))
+    return common.attest(pipeline, pipeline.slots) | {"activity": pipeline.seen.evidence()}
+
+
+def describe(pipeline: Pipeline) -> Found:
+    """Which model this was, as loaded."""
+    t3, s3gen = pipeline.tts.t3, pipeline.tts.s3gen
+    return {
+        "class": type(pipeline.tts).__name__,
+        "device": str(pipeline.device),
+        "t3_parameters": sum(p.numel() for p in t3.parameters()),
+        "t3_backbone_parameters": sum(p.numel() for p in t3.tfmr.parameters()),
+        "t3_dtype": str(t3.speech_head.weight.dtype).removeprefix("torch."),
+        "s3gen_parameters": sum(p.numel() for p in s3gen.parameters()),
+        "estimator_dtype": str(s3gen.flow.decoder.estimator.dtype).removeprefix("torch."),
+    }
+
+
+def speak_all(job: Job, pipeline: Pipeline, repeat: int) -> list[tuple[int, int, Spoken]]:
+    """Every text once; the seed depends on text and repeat only, so that all stacks hear the same random stream."""
+    seeds = [utterance_seed(job, index, repeat) for index in range(len(job.texts))]
+    return [(index, seed, pipeline.speak(index, seed)) for index, seed in enumerate(seeds)]
+
+
+def time_pass(job: Job, pipeline: Pipeline, tell: Tell, waves: dict[int, Any]) -> Found:
+    """Utterances on the clock, nothing in between but a look at the device; hands out the first round's waves."""
+    from ttsbench.instruments.clock import Timeline
+    from ttsbench.instruments.guard import GuardSampler
+    from ttsbench.instruments.pace import Pace
+
+    timeline, guard, pace = Timeline(pipeline.device), GuardSampler(pipeline.device), Pace(pipeline.device)
+    utterances = []
+    before = pace.read()
+    for repeat in range(job.repeats):
+        tell(f"timing {repeat + 1}/{job.repeats}")
+        for index in range(len(job.texts)):
+            settle(pipeline)
+            seed = utterance_seed(job, index, repeat)
+            spoken, wall_seconds = pipeline.speak_timed(index, seed, timeline)
+            sm_clock_mhz, stages = guard.read(), timeline.stages()
+            waves.setdefault(index, spoken.wave)
+            pipeline.note_cache(timeline.prompt_rows, timeline.prompt_length + spoken.tokens.numel())
+            first_sample, first_playable, first_audible = pipeline.first_audio(spoken, wall_seconds)
+            after = pace.read()
+            utterances.append(
+                measurements.Utterance(
+                    text_index=index,
+                    repeat=repeat,
+                    seed=seed,
+                    wall_seconds=wall_seconds,
+                    audio_seconds=spoken.audio_seconds,
+                    tokens=spoken.tokens.numel(),
+                    tokens_sha256=spoken.tokens_sha256(),
+                    first_sample_seconds=first_sample,
+                    first_playable_seconds=first_playable,
+                    first_audible_seconds=first_audible,
+                    stages=stages,
+                    sm_clock_mhz=sm_clock_mhz,
+                    pace_before_ns=before,
+                    pace_ns=after,
+                    stream=stream_of(job, pipeline, spoken, wall_seconds, stages),
+                )
+            )
+            before = after
+    return {"utterances": tuple(utterances), "streams": pipeline.streamer is not None, "guard": guard.result()}
+
+
+def stream_of(
+    job: Job, pipeline: Pipeline, spoken: Spoken, wall_seconds: float, stages: dict[str, measurements.StageTime]
+) -> measurements.Streamed | None:
+    """How it reached its listener; where streams are asked for, a stack without one is told as one chunk at the end."""
+    if spoken.streamed is not None or job.streaming is None:
+        return spoken.streamed
+    from ttsbench.streaming import oneshot
+
+    return oneshot.told(pipeline, spoken, wall_seconds, stages)
+
+
+def memory_pass(job: Job, pipeline: Pipeline) -> measurements.Memory:
+    """Peaks over every text once."""
+    from ttsbench.instruments import memory
+
+    settle(pipeline)
+    with memory.measure(pipeline.device) as peaks:
+        speak_all(job, pipeline, 0)
+    return peaks.result(weights_bytes=pipeline.weights_bytes(), kv_cache_bytes=pipeline.kv_cache_bytes())
+
+
+def energy_pass(job: Job, pipeline: Pipeline) -> measurements.Energy | None:
+    """Joules over as many rounds as the counter needs to be trusted; None where there is no counter."""
+    from ttsbench.instruments import energy
+
+    settle(pipeline)
+    idle_watts = energy.idle_watts(pipeline.device, IDLE_SECONDS)
+    if idle_watts is None:
+        return None
+    audio_seconds, repeat, began = 0.0, 0, time.perf_counter()
+    with energy.measure(pipeline.device) as counter:
+        while time.perf_counter() - began < ENERGY_SECONDS_MIN:
+            audio_seconds += sum(s.audio_seconds for _, _, s in speak_all(job, pipeline, repeat))
+            repeat += 1
+    return counter.result(idle_watts=idle_watts, audio_seconds=audio_seconds)
+
+
+def keep_reference(job: Job, pipeline: Pipeline, folder: Path, tell: Tell) -> None:
+    """What every other stack at this point is compared with."""
+    from ttsbench.model import quality
+
+    tell("reference")
+    pipeline.speak(0, utterance_seed(job, 0, -1))
+    quality.keep_reference(pipeline, quality_seeds(job), folder / job.reference)
+
+
+def quality_seeds(job: Job) -> list[int]:
+    """The first timed utterance of each text."""
+    return [utterance_seed(job, index, 0) for index in range(len(job.texts))]
+
+
+def quality_pass(job: Job, pipeline: Pipeline, folder: Path) -> Found:
+    """Each text against the reference, and what of it is beyond the limits."""
+    from ttsbench.model import quality
+
+    def compare(file: Path) -> Found:
+        judged = quality.compare(pipeline, quality_seeds(job), file)
+        return {"quality": judged, "faults": quality.faults(judged, job.limits)}
+
+    return common.compared(job, folder, compare)
+
+
+def seams_pass(job: Job, pipeline: Pipeline) -> Found:
+    """Of a stack that streams, each text beside the same tokens and noise at once."""
+    if pipeline.streamer is None:
+        return {}
+    from ttsbench.streaming import seams
+
+    judged = seams.judge(pipeline, quality_seeds(job))
+    return {"seams": judged, "faults": seams.faults(judged, job.limits)}
+
+
+def climb(job: Job, pipeline: Pipeline, tell: Tell, ladder: dict[str, float]) -> None:
+    """The cold ladder after loading: first call, a call of a new shape, and the steady state."""
+    tell("first call")
+    with step(ladder, "first_call"):
+        pipeline.speak(0, utterance_seed(job, 0, 0))
+    tell("second call")
+    with step(ladder, "second_call"):
+        pipeline.speak(0, utterance_seed(job, 0, 1))
+    tell("new shape")
+    with step(ladder, "first_new_shape"):
+        pipeline.speak(0, utterance_seed(job, 0, 2), more_tokens=MORE_TOKENS_FOR_A_NEW_SHAPE)
+    steady = []
+    for repeat in range(3, 6):
+        tell("steady")
+        began = time.perf_counter()
+        pipeline.speak(0, utterance_seed(job, 0, repeat))
+        steady.append(time.perf_counter() - began)
+    ladder["steady"] = statistics.median(steady)
+
+
+def keep_audio(job: Job, waves: dict[int, Any], folder: Path) -> Found:
+    """Writes each text's first timed wave, and says what can be said of it; a full disk costs the audio, no figure."""
+    import soundfile
+
+    from ttsbench.model import audio
+
+    try:
+        (folder / "audio").mkdir(exist_ok=True)
+        kept = [audio.keep(wave, index, folder, f"audio/{job.file_stem}.{index}.wav") for index, wave in waves.items()]
+    except (OSError, soundfile.SoundFileError) as error:
+        return {"warnings": (f"the audio was not kept: {error}",)}
+    return {"audio": tuple(kept), "faults": no_sound(kept)}
+
+
+def no_sound(kept: Sequence[measurements.Audio]) -> tuple[str, ...]:
+    """Of what was delivered, watermark and all: values that are no numbers, or nothing to hear."""
+    broken = [f"text {a.text_index}: the audio holds values that are no numbers" for a in kept if not a.finite]
+    return (*broken, *(f"text {a.text_index}: the audio is silent" for a in kept if a.finite and a.silent_share == 1.0))

@@ -1,0 +1,276 @@
+"""Runs jobs one after the other, each in a fresh process, and writes down each cell before the next one starts."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import UTC, datetime
+from multiprocessing import forkserver, resource_tracker
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, Protocol
+
+from ttsbench.errors import UsageError
+from ttsbench.records import runs
+from ttsbench.records.jobs import Job
+from ttsbench.records.journal import Header, Journal
+from ttsbench.running import worker
+
+FORKSERVER, BARE = "forkserver", "bare"
+# The environment of every process that measures. See ttsbench.running.preload for the first; the second lets CUDA
+# number GPUs as NVML does, so that the guard watches the one that works.
+WORKER_ENVIRONMENT = {
+    "PYTORCH_NVML_BASED_CUDA_CHECK": "1",
+    "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
+    "TOKENIZERS_PARALLELISM": "false",
+}
+POLL_SECONDS = 0.5
+EXIT_SECONDS = 10.0
+
+
+class Observer(Protocol):
+    """Who is told how far the run is."""
+
+    def preparing(self, stage: str) -> None:
+        """Nothing is measured yet."""
+
+    def cell_started(self, job: Job, number: int, total: int) -> None:
+        """A process is about to start."""
+
+    def stage(self, job: Job, stage: str) -> None:
+        """The process says what it does."""
+
+    def cell_finished(self, cell: runs.Cell) -> None:
+        """The cell is in the journal."""
+
+
+class Interrupted(Exception):
+    """Ctrl-C or a termination signal; everything finished so far is in the journal."""
+
+
+def execute(jobs: Sequence[Job], folder: Path, journal: Journal, observer: Observer) -> None:
+    """Every job in turn; a cell that fails is a row, and the next one runs. Raises `Interrupted` after writing down.
+
+    To be called within `at_work`.
+    """
+    prepare(jobs, folder, observer.preparing)
+    for number, job in enumerate(jobs, start=1):
+        try:
+            observer.cell_started(job, number, len(jobs))
+            cell = run_job(job, folder, lambda stage, job=job: observer.stage(job, stage))  # type: ignore[misc]
+            journal.append("cell", cell)
+            observer.cell_finished(cell)
+        except KeyboardInterrupt:
+            journal.append("cell", failed_cell(job, "interrupted", "stopped by the user"))
+            raise Interrupted from None
+
+
+@contextlib.contextmanager
+def at_work() -> Iterator[None]:
+    """From the plan to the report: the workers' environment, and that every signal ends it as Ctrl-C does."""
+
+    def interrupt(number: int, frame: Any) -> None:
+        raise KeyboardInterrupt
+
+    os.environ.update(WORKER_ENVIRONMENT)
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def prepare(jobs: Sequence[Job], folder: Path, tell: Callable[[str], None]) -> None:
+    """What the first cell would pay for otherwise: the fork server's imports, and checkpoints that are not there."""
+    models = list(dict.fromkeys(job.checkpoint for job in jobs if job.fake is None))
+    if not models:
+        return
+    forks = any(job.start_method == FORKSERVER for job in jobs)
+    tell("importing torch and chatterbox" if forks else "starting")
+    with (
+        process(FORKSERVER if forks else BARE, worker.make_ready, models, str(folder)) as (_, receiver),
+        contextlib.suppress(EOFError, ConnectionResetError),
+    ):
+        while True:
+            tell(json.loads(receiver.recv())["stage"])
+
+
+def run_job(job: Job, folder: Path, tell: Callable[[str], None]) -> runs.Cell:
+    """One job in one process, from start to its record."""
+    job_json, began = runs.dump(runs.to_json(job)), time.monotonic()
+    try:
+        with process(job.start_method, worker.main, job_json, str(folder), time.time()) as (started, receiver):
+            cell = listen(receiver, job, began + job.timeout_seconds, tell)
+            started.join(EXIT_SECONDS)
+            if cell is None:
+                cell = failed_cell(job, "crashed", death(started.exitcode, folder, job))
+    except TimeoutError:
+        cell = failed_cell(job, "timeout", f"not done after {job.timeout_seconds:g} s (measure.timeout_seconds)")
+    return with_elapsed(cell, time.monotonic() - began)
+
+
+@contextlib.contextmanager
+def process(start_method: str, entry: Callable[..., None], *arguments: Any) -> Iterator[tuple[Any, Connection]]:
+    """A process and the end of a pipe that it writes to; it is gone when the block ends."""
+    context = start_context(start_method)
+    receiver, sender = context.Pipe(duplex=False)
+    started = context.Process(target=entry, args=(sender, *arguments))
+    try:
+        # Stopped in the middle of it, the process would run without our knowing of it. The one exception takes long.
+        waits_for_imports = start_method == FORKSERVER and entry is worker.make_ready
+        with contextlib.nullcontext() if waits_for_imports else interrupts_held_back():
+            started.start()
+        sender.close()
+        yield started, receiver
+    finally:
+        end(started)
+        receiver.close()
+
+
+def start_context(start_method: str) -> Any:
+    """A fork server that has imported torch and chatterbox, or a bare interpreter that has imported nothing."""
+    if start_method == BARE:
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["ttsbench.running.preload"])
+    with interrupts_held_back():
+        forkserver.ensure_running()
+    return context
+
+
+@contextlib.contextmanager
+def interrupts_held_back() -> Iterator[None]:
+    """Ctrl-C reaches us after the block, and never a process that starts in it: it would die of it, with a traceback.
+
+    A terminal sends it to every process of the group. The block must be short: not all of the fork server's imports.
+    """
+    resource_tracker.ensure_running()  # it would start within, and lift the mask
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def listen(receiver: Connection, job: Job, deadline: float, tell: Callable[[str], None]) -> runs.Cell | None:
+    """The cell that the process sends, or None if it died without one; raises `TimeoutError` at the deadline."""
+    while True:
+        if time.monotonic() > deadline:
+            raise TimeoutError
+        if not receiver.poll(POLL_SECONDS):
+            continue
+        try:
+            message = json.loads(receiver.recv())
+        except (EOFError, ConnectionResetError):
+            return None
+        if "cell" in message:
+            return runs.from_json(runs.Cell, message["cell"])
+        tell(message["stage"])
+
+
+def end(process: Any) -> None:
+    """The process and whatever it started are gone when this returns."""
+    if process.pid is None:  # stopped before there was one
+        return
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.kill()  # in the moment before it has made its own group
+    process.join(EXIT_SECONDS)
+
+
+def death(exitcode: int | None, folder: Path, job: Job) -> str:
+    """Why a process ended without a word."""
+    last_words = log_tail(folder / "logs" / f"{job.file_stem}.{job.kind}{job.process}.log")
+    if exitcode is not None and exitcode < 0:
+        name = signal.Signals(-exitcode).name
+        hint = ", as the kernel does when memory runs out" if name == "SIGKILL" else ""
+        return f"the process was killed by {name}{hint}{last_words}"
+    return f"the process ended with exit code {exitcode}{last_words}"
+
+
+def log_tail(log: Path) -> str:
+    """The last line that a process wrote, for the reason of its row."""
+    try:
+        lines = log.read_text(errors="replace").strip().splitlines()
+    except OSError:
+        return ""
+    return f"; its last words: {lines[-1].strip()[:200]}" if lines else ""
+
+
+def failed_cell(job: Job, status: str, reason: str) -> runs.Cell:
+    """The row of a job that brought no record of its own."""
+    return worker.row(job, status=status, reason=reason, started_utc=now_utc())
+
+
+def with_elapsed(cell: runs.Cell, seconds: float) -> runs.Cell:
+    """The whole time from asking for the process to its record."""
+    return dataclasses.replace(cell, elapsed_seconds=seconds)
+
+
+def now_utc() -> str:
+    """The time that goes into records."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def new_folder(parent: Path, name: str) -> Path:
+    """`<parent>/<scenario>-<UTC>`, made now; a second run in the same second gets a number."""
+    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+    for suffix in ("", *(f"-{n}" for n in range(2, 100))):
+        folder = parent / f"{name}-{stamp}{suffix}"
+        try:
+            parent.mkdir(parents=True, exist_ok=True)
+            folder.mkdir()
+        except FileExistsError:
+            if not parent.is_dir():
+                raise UsageError(
+                    f"{parent} is a file, not a folder for runs", mend="Name another with --output"
+                ) from None
+            continue
+        except OSError as error:
+            raise UsageError(
+                f"the run folder {folder} cannot be made: {error.strerror}", mend="Name another with --output"
+            ) from None
+        return folder
+    raise UsageError(f"{parent} holds too many runs of this second")
+
+
+def latest(cells: Iterable[runs.Cell]) -> dict[str, runs.Cell]:
+    """The row that counts for each job: the last one, but none that was interrupted where there is another."""
+    by_end = sorted(cells, key=lambda cell: cell.status != "interrupted")  # Ctrl-C may come just after the job's row
+    return {cell.job_id: cell for cell in by_end}
+
+
+def second_tries(cells: Sequence[runs.Cell]) -> Iterator[str]:
+    """What a reader cannot see from the rows that count: which of them came after others that had failed."""
+    counted = latest(cells)
+    for cell in cells:
+        if cell is not counted[cell.job_id] and cell.status != "interrupted":
+            yield f"{cell.key} ({cell.kind} {cell.process + 1}) was tried again after: {cell.status}: {cell.reason}"
+
+
+def assemble(header: Header, cells: Sequence[runs.Cell], status: str) -> runs.Run:
+    """The run's record, from its journal."""
+    return runs.Run(
+        schema_version=runs.SCHEMA_VERSION,
+        ttsbench_version=header.ttsbench_version,
+        run_id=header.run_id,
+        scenario=header.scenario,
+        baseline=header.baseline,
+        started_utc=header.started_utc,
+        finished_utc=now_utc(),
+        status=status,
+        environment=header.environment,
+        scenario_given=header.scenario_given,
+        overrides=header.overrides,
+        scenario_understood=header.scenario_understood,
+        cells=tuple(sorted(latest(cells).values(), key=lambda cell: cell.order)),
+        warnings=tuple(second_tries(cells)),
+        ablated=header.ablated,
+    )

@@ -1,0 +1,144 @@
+"""One cell in one fresh process: apart from the parent, with a log of its own, and a record whatever happens.
+
+Torch is imported inside functions only: a bare interpreter that starts here measures its own imports.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import multiprocessing
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from ttsbench.errors import TtsbenchError
+from ttsbench.optimizations.stacks import changes_output
+from ttsbench.records import runs
+from ttsbench.records.jobs import COLD, PROFILE, TIMED, Job
+from ttsbench.running import fake_engine
+from ttsbench.running.cells import forward, load, profile, utterance
+from ttsbench.running.cells.common import Found, Tell
+
+
+def main(connection: Connection, job_json: str, folder: str, asked_at: float) -> None:
+    """The process's entry: runs the job, sends what it found out and nothing else, and never raises."""
+    job = runs.from_json(Job, json.loads(job_json))
+    isolate(Path(folder) / "logs" / f"{job.file_stem}.{job.kind}{job.process}.log")
+    ladder = {"interpreter": time.time() - asked_at}
+    if job.kind == COLD:
+        give_compilers_a_cache(Path(folder) / "compiled" / job.file_stem)
+
+    def tell(stage: str) -> None:
+        connection.send(json.dumps({"stage": stage}))
+
+    cell = run(job, Path(folder), tell, ladder)
+    connection.send(json.dumps({"cell": json.loads(runs.dump(runs.to_json(cell)))}))
+    connection.close()
+
+
+def make_ready(connection: Connection, models: Sequence[tuple[str, str, str, str, int]], folder: str) -> None:
+    """The entry of a process before any cell: makes or fetches each checkpoint. What it cannot, its cells tell."""
+    isolate(Path(folder) / "logs" / "preparation.log")
+    from ttsbench.model import checkpoint
+
+    for model in models:
+        connection.send(json.dumps({"stage": f"checkpoint {model[0]} {model[1]}"}))
+        with suppress(TtsbenchError):
+            checkpoint.locate(*model)
+
+
+def give_compilers_a_cache(folder: Path) -> None:
+    """Empty at a stack's first cold start and full at its second; set before anything that compiles is imported."""
+    for variable, name in (("TORCHINDUCTOR_CACHE_DIR", "inductor"), ("TRITON_CACHE_DIR", "triton")):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        os.environ[variable] = str(folder / name)
+
+
+def isolate(log: Path) -> None:
+    """A process group of its own that dies with its parent, leaves Ctrl-C to it, and writes to a log."""
+    os.setsid()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if sys.platform == "linux":
+        die_with_parent(signal.SIGKILL)
+        if (parent := multiprocessing.parent_process()) is not None and not parent.is_alive():
+            os._exit(1)  # it died before the line above
+    try:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+    except OSError:  # a full disk: the cell can do without a log
+        descriptor = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    os.close(descriptor)
+
+
+def die_with_parent(number: signal.Signals) -> None:
+    """The kernel sends this signal when the process dies that started this one; only Linux knows how."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, number)  # PR_SET_PDEATHSIG
+
+
+def run(job: Job, folder: Path, tell: Tell, ladder: dict[str, float]) -> runs.Cell:
+    """The cell's record, whatever happens: a failure is a row with its reason."""
+    started_utc, began = datetime.now(UTC).isoformat(timespec="seconds"), time.perf_counter()
+    try:
+        found: dict[str, Any] = {"status": "ok", **measure(job, folder, tell, ladder)}
+    except TtsbenchError as error:
+        found = {"status": "failed", "reason": str(error)}
+    except MemoryError:
+        found = {"status": "oom", "reason": "the host has no memory left"}
+    except Exception as error:  # noqa: BLE001  (whatever a model may raise must become a row)
+        with suppress(OSError):  # a full disk takes no log either
+            traceback.print_exc()
+        found = failure(error)
+    found["warnings"] = (*job.fell_back, *found.get("warnings", ()))
+    found |= {"elapsed_seconds": time.perf_counter() - began, "ladder": ladder, "fell_back": job.fell_back}
+    return row(job, started_utc=started_utc, **found)
+
+
+def row(job: Job, **found: Any) -> runs.Cell:
+    """A job's record with what was found out about it."""
+    return runs.Cell(
+        key=job.key,
+        kind=job.kind,
+        stack=job.stack,
+        slots=job.slots,
+        point=job.point,
+        process=job.process,
+        order=job.order,
+        changes_output=changes_output(job.slots),
+        start_method=job.start_method,
+        **found,
+    )
+
+
+def failure(error: Exception) -> dict[str, Any]:
+    """How an exception is told in a row: its class, its first line and where it was raised."""
+    first_line = (str(error).strip().splitlines() or ["no message"])[0]
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(error, torch.OutOfMemoryError):
+        return {"status": "oom", "reason": f"the GPU has no memory left: {first_line}"}
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return {
+        "status": "failed",
+        "reason": f"{type(error).__name__}: {first_line} ({Path(frame.filename).name}:{frame.lineno})",
+    }
+
+
+def measure(job: Job, folder: Path, tell: Tell, ladder: dict[str, float]) -> Found:
+    """The fields of the cell's record that only running can fill."""
+    if job.kind == PROFILE:
+        return profile.measure(job, folder, tell, ladder)
+    under_load = job.load is not None and job.kind == TIMED
+    engine = forward if job.forward else fake_engine if job.fake else load if under_load else utterance
+    found: Found = engine.measure(job, folder, tell, ladder)
+    return found
