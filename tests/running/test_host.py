@@ -28,8 +28,8 @@ def torch_for_cuda_13(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_fingerprint_is_plain_json_quick_and_imports_no_torch() -> None:
     program = (
-        "import json, sys, time; from ttsbench import environment; environment.fingerprint('cpu')\n"
-        "began = time.perf_counter(); found = environment.fingerprint('cpu'); seconds = time.perf_counter() - began\n"
+        "import json, sys, time; from ttsbench.running import host; host.fingerprint('cpu')\n"
+        "began = time.perf_counter(); found = host.fingerprint('cpu'); seconds = time.perf_counter() - began\n"
         "print(json.dumps([found, seconds, 'torch' in sys.modules, 'numpy' in sys.modules]))"
     )
     answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
@@ -184,6 +184,6 @@ def test_machine_is_quick() -> None:
 def test_usable_cpus_follow_the_affinity() -> None:
     program = (
         "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}); "
-        "from ttsbench import environment; print(environment.usable_cpus())"
+        "from ttsbench.running import host; print(host.usable_cpus())"
     )
     assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout == "1\n"
