@@ -1,8 +1,8 @@
 """Where a series of figures changed for good: steps of its level, told from noise, spikes and drift.
 
 The series is cut where that brings the points nearer to the medians of their segments than a penalty per cut takes away
-(optimal partitioning by absolute deviations, in units of the noise). Nothing is drawn at random; tests/reports/test_change_points.py
-shows how often it errs.
+(optimal partitioning by absolute deviations, in units of the noise). Nothing is drawn at random;
+tests/reports/test_change_points.py shows how often it errs.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ TOKENS = 6
 SAMPLES_PER_TOKEN = 960
 SILENT_TOKENS = {"turbo": 3, "nano": 3}  # that upstream adds at the end
 WRITE_ALL = (
-    "import sys; from pathlib import Path; from ttsbench import checkpoint, checkpoint_files\n"
+    "import sys; from pathlib import Path; from ttsbench.model import checkpoint, checkpoint_files\n"
     "for family in checkpoint_files.T3_FILES: checkpoint.write(Path(sys.argv[1], family), family, 'tiny')"
 )
 

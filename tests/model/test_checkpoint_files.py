@@ -274,7 +274,7 @@ def test_half_a_download_is_told(hub: Path) -> None:
 def test_looking_at_a_folder_imports_no_torch(tmp_path: Path) -> None:
     fill(tmp_path, "chatterbox")
     code = (
-        "import sys; from ttsbench import checkpoint; checkpoint.locate(sys.argv[1], 'chatterbox'); "
+        "import sys; from ttsbench.model import checkpoint; checkpoint.locate(sys.argv[1], 'chatterbox'); "
         "checkpoint.recipe(); print({'torch', 'numpy', 'chatterbox', 'transformers'} & set(sys.modules))"
     )
     command = [sys.executable, "-c", code, str(tmp_path)]
