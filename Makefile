@@ -10,7 +10,7 @@ UV := .venv/.uv-$(UV_VERSION)-python-$(PYTHON_VERSION)
 READY := .venv/.ready-$(UV_VERSION)-python-$(PYTHON_VERSION)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup bench test alone lint typecheck lock overhead screenshots clean
+.PHONY: help setup bench test alone benchmarks lint typecheck lock overhead screenshots clean
 
 help: ## List what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,6 +25,9 @@ test: $(READY) ## Run the tests
 
 alone: $(READY) ## Run the tests that need the machine to themselves, about 75 minutes
 	@$(BIN)/python -m pytest -m alone
+
+benchmarks: $(READY) ## Check what must be fast, as ratios to a reference in the same run; results in .benchmarks/
+	@$(BIN)/python -m pytest tests/benchmarks --benchmark-autosave
 
 lint: $(READY) ## Check style and formatting
 	@$(BIN)/ruff check
@@ -44,7 +47,7 @@ screenshots: $(READY) ## Draw the README's pictures (RUN=runs/quickstart-… PRO
 	@$(BIN)/python tests/screenshots.py $(RUN) $(PROFILE) docs/images
 
 clean: ## Remove the environment, builds and caches; runs/ stays
-	rm -rf .venv build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage
+	rm -rf .venv .benchmarks build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage
 	find . -name __pycache__ -type d -not -path './runs/*' -prune -exec rm -rf {} +
 
 $(UV):

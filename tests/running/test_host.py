@@ -6,7 +6,6 @@ import os
 import platform
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -26,17 +25,15 @@ def torch_for_cuda_13(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sources, "torch_build", lambda: {"cuda": "13.0"})
 
 
-def test_the_fingerprint_is_plain_json_quick_and_imports_no_torch() -> None:
+def test_the_fingerprint_is_plain_json_and_imports_no_torch() -> None:
     program = (
-        "import json, sys, time; from ttsbench.running import host; host.fingerprint('cpu')\n"
-        "began = time.perf_counter(); found = host.fingerprint('cpu'); seconds = time.perf_counter() - began\n"
-        "print(json.dumps([found, seconds, 'torch' in sys.modules, 'numpy' in sys.modules]))"
+        "import json, sys; from ttsbench.running import host; fingerprint = host.fingerprint('cpu')\n"
+        "print(json.dumps([fingerprint, 'torch' in sys.modules, 'numpy' in sys.modules]))"
     )
     answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
-    found, seconds, torch_imported, numpy_imported = json.loads(answer)
+    found, torch_imported, numpy_imported = json.loads(answer)
     assert not torch_imported
     assert not numpy_imported
-    assert seconds < 0.5
     assert found["python"]["version"] == platform.python_version()
     assert {"chatterbox", "conformer", "perth", "s3tokenizer"} < set(found["sources_sha256"])
     assert found["packages"]["chatterbox-tts"] == "0.1.7"
@@ -171,13 +168,6 @@ def test_a_package_is_looked_for_and_not_imported(tmp_path: Path, monkeypatch: p
     (tmp_path / "explosive_package.py").write_text("raise RuntimeError")
     monkeypatch.syspath_prepend(tmp_path)
     assert NO_GPU.has_package("explosive-package")
-
-
-def test_machine_is_quick() -> None:
-    host.machine()
-    began = time.perf_counter()
-    host.machine()
-    assert time.perf_counter() - began < 0.3
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no affinity on this system")

@@ -285,16 +285,13 @@ def test_ctrl_c_of_a_terminal_in_the_first_seconds_ends_quietly(
     assert process.stderr is not None
     begun = process.stderr.readline()
     time.sleep(after_seconds)
-    began = time.monotonic()
     os.killpg(process.pid, signal.SIGINT)
     process.wait(timeout=60)
-    seconds = time.monotonic() - began
     printed, told = process.communicate(timeout=60)  # until the fork server is gone, too
     assert begun.startswith("preparing: ")
     assert {line.partition(":")[0] for line in told.splitlines()} <= {"preparing"}
     assert "stopped; go on with: " in printed
     assert process.returncode == ExitCode.INTERRUPTED
-    assert seconds < 4  # it did not wait for the imports
 
 
 @pytest.fixture
