@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from processes import python_usage, ttsbench_usage
 
 RECORD = Path(__file__).parents[2] / "docs" / "results" / "h200-chatterbox" / "run.json"
 RUNS = 500
@@ -29,17 +30,15 @@ def keep_runs(folder: Path, factor: float) -> None:
         (folder / name / "run.json").write_text(json.dumps(data))
 
 
-def test_two_folders_of_500_runs(
-    tmp_path: Path, benchmark: Any, ttsbench_usage: Callable[..., Any], python_usage: Callable[..., Any]
-) -> None:
+def test_two_folders_of_500_runs(tmp_path: Path, benchmark: Any) -> None:
     before, after = tmp_path / "before", tmp_path / "after"
     keep_runs(before, 1.0)
     keep_runs(after, 1.1)
     arguments = ("compare", "--output", str(tmp_path / "out"), str(before), str(after))
-    usage = benchmark.pedantic(ttsbench_usage, args=arguments, kwargs={"rounds": 1}, rounds=1)
+    usage = benchmark.pedantic(ttsbench_usage, args=(tmp_path, *arguments), kwargs={"rounds": 1}, rounds=1)
     files = f"pathlib.Path({str(tmp_path)!r}).glob('*/*/run.json')"
     reading = f"import json, pathlib; [json.loads(file.read_text()) for file in {files}]"
-    ratio = usage.cpu_seconds / python_usage(reading, rounds=2).cpu_seconds
+    ratio = usage.cpu_seconds / python_usage(tmp_path, reading, rounds=2).cpu_seconds
     benchmark.extra_info.update(cpu_seconds=usage.cpu_seconds, ratio=ratio, peak_bytes=usage.peak_bytes)
     assert usage.exit_code == 1
     assert ratio < RATIO_MAX

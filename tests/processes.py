@@ -1,17 +1,15 @@
-"""What benchmarks share: a time depends on what else the machine does, so each is a ratio to a reference."""
+"""Processes of the tool and what they use: a time depends on other work, so benchmarks take ratios of these."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import pytest
-
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 ROUNDS = 5
 
 
@@ -40,21 +38,11 @@ def fastest(command: Sequence[str], folder: Path, rounds: int = ROUNDS) -> Usage
     return min((run_process(command, folder) for _ in range(rounds)), key=lambda usage: usage.cpu_seconds)
 
 
-@pytest.fixture
-def ttsbench_usage(tmp_path: Path) -> Callable[..., Usage]:
+def ttsbench_usage(folder: Path, *arguments: str, rounds: int = ROUNDS) -> Usage:
     """The cheapest of several runs of a ttsbench command."""
-
-    def usage(*arguments: str, rounds: int = ROUNDS) -> Usage:
-        return fastest([sys.executable, "-m", "ttsbench", *arguments], tmp_path, rounds)
-
-    return usage
+    return fastest([sys.executable, "-m", "ttsbench", *arguments], folder, rounds)
 
 
-@pytest.fixture
-def python_usage(tmp_path: Path) -> Callable[..., Usage]:
+def python_usage(folder: Path, program: str, rounds: int = ROUNDS) -> Usage:
     """The cheapest of several runs of a Python program: the reference."""
-
-    def usage(program: str, rounds: int = ROUNDS) -> Usage:
-        return fastest([sys.executable, "-c", program], tmp_path, rounds)
-
-    return usage
+    return fastest([sys.executable, "-c", program], folder, rounds)
