@@ -25,9 +25,10 @@ from ttsbench.errors import ExitCode, RecordError, SideError
 from ttsbench.gating import workspace
 from ttsbench.gating.remote import Work
 from ttsbench.gating.worktrees import Checkout
-from ttsbench.records import runs
+from ttsbench.records import files, runs
 from ttsbench.records.from_json import from_json
 from ttsbench.records.jobs import TIMED
+from ttsbench.records.journal import Entries
 from ttsbench.records.runs import Run
 from ttsbench.reports.decide import calibration as calibrations
 from ttsbench.reports.decide import decision
@@ -35,10 +36,9 @@ from ttsbench.reports.decide.calibration import Calibration
 from ttsbench.reports.decide.pairing import Pair, wanted
 from ttsbench.running import host, plan, runner
 from ttsbench.running.plan import Plan
-from ttsbench.scenarios import files, schema
+from ttsbench.scenarios import schema
 
 DATA_VARIABLE = "TTSBENCH_DATA"
-BYTES_MAX = 64 * 1024 * 1024
 NOT_CALIBRATED = "not calibrated: every figure has to differ by 3 %; ttsbench calibrate SCENARIO finds its floor"
 
 
@@ -83,7 +83,7 @@ def calibrate(asked: Asked, series: int) -> ExitCode:
             with arena.series(number) as both:
                 for key, _ in group:
                     found = with_one_more(found, both, key)
-            runs.write_text_atomically(file, runs.dump(runs.to_json(found), indent=1) + "\n")
+            files.write(file, runs.dump(runs.to_json(found), indent=1) + "\n")
     console.show_table(calibrations.table(found))
     console.lines([f"kept in {file}, for {calibrations.LASTS.days} days"])
     return ExitCode.OK
@@ -107,7 +107,7 @@ def what_it_is_about(work: Work) -> tuple[Plan, Run]:
     scenario = schema.load(work.scenario, work.overrides)
     planned = plan.make(scenario, host.machine(), work.only)
     header = campaign.header_of(scenario, work.scenario, planned, overrides=work.overrides, only=work.only)
-    return planned, runner.assemble(header, planned.refused, "unfinished")
+    return planned, runner.assemble(Entries(header, list(planned.refused)), "unfinished")
 
 
 def show(asked: Asked) -> ExitCode:
@@ -185,10 +185,7 @@ def all_of(scenario: str) -> list[Calibration]:
 def read(file: Path) -> Calibration:
     """A calibration that was kept."""
     mend = "ttsbench calibrate SCENARIO makes another"
-    try:
-        data = json.loads(files.read_text(file, BYTES_MAX))
-    except (ValueError, RecursionError) as error:
-        raise RecordError(f"{file} is not JSON: {error!s:.100}", mend=mend) from None
-    if not isinstance(data, dict) or data.get("schema_version") != calibrations.SCHEMA_VERSION:
+    data = files.read_json(file, mend=mend)
+    if data.get("schema_version") != calibrations.SCHEMA_VERSION:
         raise RecordError(f"{file} is no calibration that this version of ttsbench reads", mend=mend)
     return from_json(Calibration, data, str(file))

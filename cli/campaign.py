@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 from ttsbench import __version__
 from ttsbench.cli import console
 from ttsbench.errors import ExitCode, NoRecordError, NotComparableError, RecordError, UsageError
-from ttsbench.records import jobs, journal, runs
+from ttsbench.records import files, jobs, journal, runs
 from ttsbench.records.journal import Header, Journal
 from ttsbench.reports.formats import samples
 from ttsbench.reports.pages import drawings, load_plot, profile_page, report_page, stream_plot
@@ -51,13 +52,14 @@ def start(
         book.append("header", replace(header, run_id=folder.name))
         for cell in planned.refused:
             book.append("cell", cell)
-        return carry_out(folder, book, planned, quiet=quiet)
+        return carry_out(folder, book, planned, planned, quiet=quiet)
 
 
 @runner.at_work()
 def resume(folder: Path, *, plan_only: bool, quiet: bool) -> ExitCode:
     """The jobs of a run that have no row yet, or one that says that they failed: the reason may be gone by now."""
-    header, cells = journal.read(folder)
+    refuse_newer_record(folder)
+    header, cells, _ = journal.read(folder)
     scenario = schema.parse(header.scenario_given, f"{folder.name}", Path(header.scenario_base), header.overrides)
     scenario = taken_apart(scenario, header.ablated)
     planned = plan.make(scenario, host.machine(), header.only)
@@ -67,14 +69,14 @@ def resume(folder: Path, *, plan_only: bool, quiet: bool) -> ExitCode:
         show_plan(scenario, what_is_left(planned, cells))
         return ExitCode.OK
     with Journal(folder) as book:
-        _, cells = journal.read(folder)  # again, now that nobody else writes
+        _, cells, _ = journal.read(folder)  # again, now that nobody else writes
         left = what_is_left(planned, cells)
         if not left.jobs and is_complete(folder):
             return conclude(folder, runs.read_run(folder))
         for cell in planned.refused:
             if cell.key not in {told.key for told in cells}:
                 book.append("cell", cell)
-        return carry_out(folder, book, left, quiet=quiet)
+        return carry_out(folder, book, planned, left, quiet=quiet)
 
 
 def header_of(
@@ -115,6 +117,12 @@ def what_is_left(planned: Plan, cells: Sequence[runs.Cell]) -> Plan:
     done = {job_id for job_id, cell in runner.latest(cells).items() if cell.done}
     jobs = tuple(job for job in planned.jobs if job.id not in done)
     return Plan(jobs, planned.refused, plan.estimate(jobs))
+
+
+def refuse_newer_record(folder: Path) -> None:
+    """Resumed here, it would be written over in an older schema."""
+    with suppress(NoRecordError):
+        runs.refuse_newer(files.read_json(folder / runs.FILE), str(folder / runs.FILE))
 
 
 def is_complete(folder: Path) -> bool:
@@ -165,15 +173,15 @@ def refuse_other_work(header: Header, planned: Plan) -> None:
         )
 
 
-def carry_out(folder: Path, book: Journal, planned: Plan, *, quiet: bool) -> ExitCode:
-    """Runs what is planned, then writes and prints the results, also of a run that was stopped."""
+def carry_out(folder: Path, book: Journal, planned: Plan, left: Plan, *, quiet: bool) -> ExitCode:
+    """Runs what is left of the plan, then writes and prints the results, also of a run that was stopped."""
     status = "complete"
     try:
-        with console.progress(quiet=quiet, estimated_seconds=planned.estimated_seconds) as observer:
-            runner.execute(planned.jobs, folder, book, observer)
+        with console.progress(quiet=quiet, estimated_seconds=left.estimated_seconds) as observer:
+            runner.execute(left.jobs, folder, book, observer)
     except (runner.Interrupted, KeyboardInterrupt):
         status = "interrupted"
-    return conclude(folder, write_results(folder, status))
+    return conclude(folder, write_results(folder, planned, status))
 
 
 def conclude(folder: Path, run: runs.Run) -> ExitCode:
@@ -189,15 +197,13 @@ def conclude(folder: Path, run: runs.Run) -> ExitCode:
     return ExitCode.QUALITY if any(cell.faults for cell in run.cells) else ExitCode.OK
 
 
-def write_results(folder: Path, status: str) -> runs.Run:
+def write_results(folder: Path, planned: Plan, status: str) -> runs.Run:
     """Everything that is derived from the journal."""
-    header, cells = journal.read(folder)
-    run = runner.assemble(header, cells, status)
+    run = runner.assemble(journal.read(folder), status, planned.job_ids)
     try:
         runs.write_run(folder, run)
         for name, text in documents(folder, run):
-            (folder / name).parent.mkdir(exist_ok=True)
-            runs.write_text_atomically(folder / name, text)
+            files.write_below(folder, name, text)
     except OSError as error:
         raise UsageError(
             f"the results cannot be written to {folder}: {error.strerror}",
@@ -262,7 +268,7 @@ def write_page(folder: Path, run: runs.Run, file: Path) -> None:
     else:
         text = report_page.page(run, folder.absolute(), file.absolute().parent)
     try:
-        runs.write_text_atomically(file, text)
+        files.write(file, text)
     except OSError as error:
         raise UsageError(f"{file} cannot be written: {error.strerror}") from None
     console.lines([str(file)])
@@ -289,7 +295,7 @@ def read_run(path: Path) -> runs.Run:
     except NoRecordError:
         if not (path / journal.FILE).exists():
             raise
-        return runner.assemble(*journal.read(path), "unfinished")
+        return runner.assemble(journal.read(path), "unfinished")
 
 
 def overhead(size: str, pairs: int, tokens: int) -> ExitCode:

@@ -12,7 +12,7 @@ from ttsbench.cli.campaign import read_run
 from ttsbench.cli.kernels import make_folder
 from ttsbench.cli.profiles_beside import between_profiles
 from ttsbench.errors import ExitCode, NotComparableError, RecordError, UsageError
-from ttsbench.records import journal, runs
+from ttsbench.records import files, journal
 from ttsbench.records.runs import Run
 from ttsbench.reports.decide import comparison, sides
 from ttsbench.reports.decide.decision import Verdict
@@ -56,7 +56,7 @@ def write(report: Report, folder: Path, formats: Sequence[str] = (), *, fail_on:
     """Every file of a comparison or a gate, each whole or not at all: those always written, and those asked for."""
     for name in dict.fromkeys((*registry.ALWAYS, *formats)):
         for file, data in registry.of_comparison(report, name, fail_on or verdicts.REASONS).items():
-            runs.write_atomically(folder / file, data)
+            files.write_below(folder, file, data)
     console.lines([f"written to {folder}"])
 
 

@@ -9,7 +9,7 @@ from ttsbench.cli import console, listing
 from ttsbench.cli.campaign import read_run
 from ttsbench.cli.kernels import make_folder
 from ttsbench.errors import RecordError, UsageError
-from ttsbench.records import runs
+from ttsbench.records import files
 from ttsbench.reports.figures import figures
 from ttsbench.reports.formats import registry
 from ttsbench.reports.formats.rows import can_write_parquet
@@ -43,4 +43,4 @@ def export(path: Path, formats: Sequence[str], output: Path | None) -> None:
     make_folder(folder)
     for name in dict.fromkeys(formats):
         for file, data in registry.of_run(run, name).items():
-            console.lines([str(runs.write_atomically(folder / file, data))])
+            console.lines([str(files.write_below(folder, file, data))])

@@ -8,7 +8,7 @@ from pathlib import Path
 from ttsbench.cli import compare, console, exporting
 from ttsbench.cli.kernels import make_folder
 from ttsbench.errors import RecordError, UsageError
-from ttsbench.records import runs
+from ttsbench.records import files, runs
 from ttsbench.records.jobs import file_stem
 from ttsbench.reports import history
 from ttsbench.reports.history import Entry, Series, Stamp
@@ -30,8 +30,8 @@ def show(folder: Path, output: Path | None) -> None:
     if not series:
         raise RecordError("; ".join([f"{folder} holds no run with figures", *notes]))
     make_folder(output / PLOTS)
-    runs.write_atomically(output / STORE, history.as_file(found))
-    runs.write_text_atomically(output / PAGE, history_page.document(series, draw(series, output), notes))
+    files.write_below(output, STORE, history.as_file(found))
+    files.write_below(output, PAGE, history_page.document(series, draw(series, output), notes))
     tell(series, notes, len({entry.run for entry in fresh}))
     console.lines([f"written to {output / PAGE}"])
 
@@ -72,7 +72,7 @@ def draw(series: Sequence[Series], output: Path) -> dict[str, str]:
     plots = {}
     for (scenario, metric), group in history_page.grouped(series, "scenario", "metric").items():
         path = f"{PLOTS}/{file_stem(f'{scenario}-{metric}')}.svg"
-        runs.write_text_atomically(output / path, history_page.plot(group))
+        files.write_below(output, path, history_page.plot(group))
         plots[f"{scenario}: {group[0].metric.label}"] = path
     return plots
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ttsbench.cli import console, listing
 from ttsbench.errors import ExitCode, UsageError
-from ttsbench.records import kernels, runs
+from ttsbench.records import files, kernels, runs
 from ttsbench.records.kernels import OURS, KernelRun, Row
 from ttsbench.reports.tables import kernels as report
 from ttsbench.running import host, runner
@@ -66,8 +66,9 @@ def make_folder(folder: Path) -> None:
 
 def write(found: KernelRun, folder: Path) -> None:
     """table.md, kernels.csv, kernels.json and, where something was timed, kernels.svg."""
-    runs.write_text_atomically(folder / "table.md", report.to_markdown(found))
-    runs.write_text_atomically(folder / "kernels.csv", report.to_csv(found))
-    runs.write_text_atomically(folder / "kernels.json", runs.dump(runs.to_json(found), indent=1) + "\n")
-    report.plot(found, folder / "kernels.svg")
+    files.write_below(folder, "table.md", report.to_markdown(found))
+    files.write_below(folder, "kernels.csv", report.to_csv(found))
+    files.write_below(folder, "kernels.json", runs.dump(runs.to_json(found), indent=1) + "\n")
+    if (plot := report.plot(found)) is not None:
+        files.write_below(folder, "kernels.svg", plot)
     console.lines([f"written to {folder}"])

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from ttsbench.cli import campaign, console
 from ttsbench.errors import ExitCode, UsageError, suggest
-from ttsbench.records import profiles, runs
+from ttsbench.records import files, profiles, runs
 from ttsbench.records.jobs import PROFILE, TIMED, Job, Window
+from ttsbench.records.journal import Entries
 from ttsbench.records.profiles import Profile
 from ttsbench.reports.formats import profile_files
 from ttsbench.reports.pages import profile_page
@@ -48,7 +49,7 @@ def start(
         observer.cell_started(job, 1, 1)
         found = runner.run_job(job, folder, lambda stage: observer.stage(job, stage))
         observer.cell_finished(found)
-    run = runner.assemble(replace(header, run_id=folder.name), [found], "complete")
+    run = runner.assemble(Entries(replace(header, run_id=folder.name), [found]), "complete")
     return conclude(folder, run, found)
 
 
@@ -101,7 +102,7 @@ def conclude(folder: Path, run: runs.Run, cell: runs.Cell) -> ExitCode:
     writing: list[Callable[[], object]] = [
         lambda: profiles.write(folder, profile),
         lambda: runs.write_run(folder, run),
-        *(lambda n=n, t=t: runs.write_atomically(folder / n, t) for n, t in (documents | tables).items()),
+        *(lambda n=n, t=t: files.write_below(folder, n, t) for n, t in (documents | tables).items()),
     ]
     problems = [problem for write in writing if (problem := problem_of(write))]
     show(profile)

@@ -20,6 +20,7 @@ from ttsbench.cli import campaign
 from ttsbench.errors import ExitCode, TtsbenchError
 from ttsbench.records import runs
 from ttsbench.records.jobs import REFERENCE, TIMED, Job
+from ttsbench.records.journal import Entries
 from ttsbench.running import host, plan, runner, worker
 from ttsbench.running.plan import Plan
 from ttsbench.scenarios import schema
@@ -61,7 +62,7 @@ def serve(asked: Message, questions: Iterator[Message], tell: Tell) -> None:
 
     runner.prepare(planned.jobs, folder, lambda stage: tell({"stage": stage}))
     references = [measured(job) for job in planned.jobs if job.kind == REFERENCE]
-    run = runner.assemble(replace(header, run_id=folder.name), [*planned.refused, *references], "unfinished")
+    run = runner.assemble(Entries(replace(header, run_id=folder.name), [*planned.refused, *references]), "unfinished")
     jobs = first_processes(planned)
     tell({"keys": list(jobs), "run": runs.to_json(run), "code": str(Path(ttsbench.__file__).parents[1])})
     for question in questions:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from browser import Browser
 from ttsbench.cli import calibrate, compare
-from ttsbench.records import profiles, runs
+from ttsbench.records import files, profiles, runs
 from ttsbench.reports.pages import comparison_page, profile_page, report_page
 
 WIDTH = 1200
@@ -31,12 +31,12 @@ def main(run: Path, profile: Path, folder: Path) -> None:
         browser = Browser(Path(scratch) / "chromium")
         try:
             for page, text in pages(run, profile).items():
-                runs.write_text_atomically(Path(scratch) / f"{page}.html", text)
+                files.write(Path(scratch) / f"{page}.html", text)
             for name, (page, selector, height) in PICTURES.items():
                 browser.open(Path(scratch) / f"{page}.html", WIDTH)
                 picture = browser.picture(selector, height)
                 assert len(picture) < BYTES_MAX, f"{name} has {len(picture):,} bytes"
-                runs.write_atomically(folder / f"{name}.png", picture)
+                files.write(folder / f"{name}.png", picture)
         finally:
             browser.close()
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ttsbench.records.kernels import EAGER, TIMINGS, Ceilings, KernelRun, Row
@@ -123,7 +122,7 @@ def to_markdown(run: KernelRun) -> str:
     return "\n\n".join([*parts, machine]) + "\n"
 
 
-def plot(run: KernelRun, path: Path) -> bool:
+def plot(run: KernelRun) -> str | None:
     """Speed-up over eager per shape and contender, a panel per kernel and dtype; nothing where nothing was timed."""
     panels = [
         (kernel, dtype, [row for row in rows if row.dtype == dtype and row.median("graph")])
@@ -132,9 +131,8 @@ def plot(run: KernelRun, path: Path) -> bool:
     ]
     panels = [panel for panel in panels if panel[2]]
     if not panels:
-        return False
-    path.write_text(drawings.svg(lambda: _figure(panels, run)), encoding="utf-8")
-    return True
+        return None
+    return drawings.svg(lambda: _figure(panels, run))
 
 
 def _figure(panels: list[tuple[str, str, list[Row]]], run: KernelRun) -> Figure:

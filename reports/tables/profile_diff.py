@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ttsbench.records import runs
+from ttsbench.records import files
 from ttsbench.records.profiles import Finding, Profile
 from ttsbench.reports.pages import templates
 from ttsbench.reports.tables.listings import Column, Listing, of_field, ratio_of, shown, signed
@@ -225,5 +225,5 @@ def page(found: Difference) -> str:
 
 def write(found: Difference, folder: Path) -> None:
     """Writes profile-diff.html and profile-diff.md, each whole or not at all."""
-    runs.write_text_atomically(folder / FILE, page(found))
-    runs.write_text_atomically(folder / TEXT_FILE, markdown(found))
+    files.write_below(folder, FILE, page(found))
+    files.write_below(folder, TEXT_FILE, markdown(found))

@@ -14,7 +14,7 @@ import pytest
 from ttsbench.cli import app
 from ttsbench.cli import profile as command
 from ttsbench.errors import ExitCode, RecordError
-from ttsbench.records import profiles, runs
+from ttsbench.records import files, profiles, runs
 from ttsbench.records.jobs import Job, Window
 
 SCENARIO = """
@@ -80,14 +80,14 @@ def test_without_room_for_a_table_the_others_and_the_summary_are_there(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = runs.read_run(folder)
-    write: Callable[[Path, bytes], Path] = runs.write_atomically
+    write: Callable[[Path, str, str | bytes], Path] = files.write_below
 
-    def without_room(path: Path, data: bytes) -> Path:
-        if path.name in ("modules.csv", "run.json"):
-            raise OSError(errno.ENOSPC, "No space left on device", str(path))
-        return write(path, data)
+    def without_room(folder: Path, name: str, content: str | bytes) -> Path:
+        if name in ("modules.csv", "run.json"):
+            raise OSError(errno.ENOSPC, "No space left on device", name)
+        return write(folder, name, content)
 
-    monkeypatch.setattr(runs, "write_atomically", without_room)
+    monkeypatch.setattr(files, "write_below", without_room)
     assert command.conclude(tmp_path, run, run.cells[0]) == ExitCode.INTERNAL
     printed = capsys.readouterr().out
     assert "Stages" in printed

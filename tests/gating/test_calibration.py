@@ -18,7 +18,7 @@ import pytest
 from ttsbench.cli import calibrate
 from ttsbench.cli import compare as comparing
 from ttsbench.errors import ExitCode, RecordError
-from ttsbench.records import runs
+from ttsbench.records import files, runs
 from ttsbench.records.measurements import Utterance
 from ttsbench.records.runs import Cell, Run
 from ttsbench.reports import metrics
@@ -148,7 +148,7 @@ def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Calibrati
 
     def keep(found: Calibration, name: str = "pretended-1.json") -> Path:
         (tmp_path / "calibrations").mkdir(exist_ok=True)
-        return runs.write_text_atomically(tmp_path / "calibrations" / name, runs.dump(runs.to_json(found)))
+        return files.write(tmp_path / "calibrations" / name, runs.dump(runs.to_json(found)))
 
     return keep
 

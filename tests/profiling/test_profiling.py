@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -280,13 +281,11 @@ def test_a_trace_that_is_too_large_is_cut_and_says_so(tmp_path: Path) -> None:
 
 
 def test_without_room_no_half_of_a_trace_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Path, "write_bytes", half_written)
+    monkeypatch.setattr(os, "fsync", no_room)
     with pytest.raises(OSError, match="No space left"):
         chrome.write(eager().chrome, tmp_path / "trace.json.gz")
     assert list(tmp_path.iterdir()) == []
 
 
-def half_written(path: Path, data: bytes) -> int:
-    with path.open("wb") as file:
-        file.write(data[: len(data) // 2])
-    raise OSError(28, "No space left on device", str(path))
+def no_room(descriptor: int) -> None:
+    raise OSError(28, "No space left on device")

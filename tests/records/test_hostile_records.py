@@ -117,7 +117,7 @@ def deep(levels: int) -> str:
         ('{"schema_version": 2, "\\u001b[31mred\\r\\n": 1}', r"does not know: \x1b[31mred"),
         ('{"schema_version": 1, "schema_version": 2}', "lacks"),
         ("\ufeff{}", "is not JSON"),
-        ("2", "is not a run record but a int"),
+        ("2", "is no record but a int"),
     ],
 )
 @pytest.mark.parametrize("command", [("show", "."), ("show", ".", "--html", "r.html"), ("compare", ".", ".")])
@@ -143,7 +143,7 @@ def test_100_mb_are_refused_unread(tmp_path: Path, name: str) -> None:
         out.truncate(100_000_000)
     read = {"run.json": runs.read_run, journal.FILE: journal.read, profiles.FILE: profiles.read}[name]
     began = time.process_time()
-    with pytest.raises(RecordError, match=r"has 100 MB; a record has at most 67 MB"):
+    with pytest.raises(RecordError, match=r"(has 100 MB; a record has at most|:1 is longer than the) 67 MB"):
         read(tmp_path)
     assert time.process_time() - began < 0.5
 
@@ -161,7 +161,7 @@ def test_a_profile_without_a_wall_is_refused(
 
 def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "run.json")
-    with pytest.raises(RecordError, match="no file of ours but a device"):
+    with pytest.raises(RecordError, match="no file of ours but a pipe"):
         runs.read_run(tmp_path)
     with pytest.raises(RecordError, match="no file of ours but a device"):
         runs.read_run(Path("/dev/zero"))

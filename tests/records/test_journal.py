@@ -25,7 +25,7 @@ def test_what_was_appended_is_read(tmp_path: Path, make_cell: Callable[..., Cell
     book.append("header", header())
     book.append("cell", make_cell(process=0))
     book.append("cell", make_cell(process=1))
-    assert journal.read(tmp_path) == (header(), [make_cell(process=0), make_cell(process=1)])
+    assert journal.read(tmp_path) == (header(), [make_cell(process=0), make_cell(process=1)], ())
 
 
 def test_each_line_is_on_the_disk_before_the_next(

@@ -12,7 +12,7 @@ import pytest
 from ttsbench.errors import UsageError
 from ttsbench.optimizations import rules
 from ttsbench.optimizations.stacks import complete
-from ttsbench.records import runs
+from ttsbench.records import files
 from ttsbench.records.measurements import Forward
 from ttsbench.records.runs import Run
 from ttsbench.reports.decide.statistics import Estimate
@@ -107,7 +107,7 @@ def ablated(make_run: Make, make_cell: Make, make_utterance: Make) -> Run:
 
 def test_the_page_shows_the_waterfall(ablated: Run, browser: Browser, tmp_path: Path) -> None:
     page = report_page.page(ablated, tmp_path)
-    browser.open(runs.write_text_atomically(tmp_path / "r.html", page))
+    browser.open(files.write(tmp_path / "r.html", page))
     assert browser.run("document.querySelector('#ablation img').naturalWidth") > 300
     assert browser.how_many("#table-ablation tbody tr") == 5
     assert browser.told == []

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ttsbench.records import runs
+from ttsbench.records import files, runs
 from ttsbench.records.jobs import PROFILE, Job, Window
 from ttsbench.records.profile_rows import Flame, Gap, MemoryPoint
 from ttsbench.records.profiles import Profile
@@ -23,7 +23,7 @@ PHONE = 360
 
 def put(profile: Profile, folder: Path) -> Path:
     """As the command writes it."""
-    return runs.write_text_atomically(folder / profile_page.FILE, profile_page.page(profile))
+    return files.write(folder / profile_page.FILE, profile_page.page(profile))
 
 
 @pytest.fixture

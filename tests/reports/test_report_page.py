@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ttsbench.records import measurements, runs
+from ttsbench.records import files, measurements, runs
 from ttsbench.records.measurements import Audio, Quality, StageTime, Utterance
 from ttsbench.records.runs import Cell, Run
 from ttsbench.reports import metrics
@@ -96,7 +96,7 @@ def make_report(make_run: Make, make_cell: Make, make_utterance: Make, tmp_path:
             tone(tmp_path / "audio" / f"{number}.wav")
         run = make_run(cells=named, baseline=rename("upstream"), **changes)
         file: Path = tmp_path / report_page.FILE
-        return runs.write_text_atomically(file, report_page.page(run, tmp_path))
+        return files.write(file, report_page.page(run, tmp_path))
 
     return make
 
@@ -131,7 +131,7 @@ class TestPlots:
         """Of a stream they take more than the wall between them."""
         times = {"decode": StageTime(0.8), "cfm": StageTime(0.7), "residual": StageTime(0.0)}
         run = make_run(cells=(make_cell(utterances=(make_utterance(wall_seconds=1.0, stages=times),)),))
-        file = runs.write_text_atomically(tmp_path / report_page.FILE, report_page.page(run, tmp_path))
+        file = files.write(tmp_path / report_page.FILE, report_page.page(run, tmp_path))
         browser.open(file)
         ends = browser.run("""[...document.querySelectorAll('#stages-0 .part rect')].map(
             bar => bar.getBoundingClientRect().right - bar.closest('svg').getBoundingClientRect().right)""")
@@ -159,7 +159,7 @@ class TestPlots:
         stages = {"decode": StageTime(0.1, 0.3), "cfm": StageTime(0.3, 0.1)}
         cell = make_cell(utterances=(make_utterance(wall_seconds=0.5, stages=stages),) * 3)
         page = report_page.page(make_run(cells=(cell,)), tmp_path)
-        browser.open(runs.write_text_atomically(tmp_path / "r.html", page))
+        browser.open(files.write(tmp_path / "r.html", page))
         widths = "[...document.querySelectorAll('#stages-0 .part rect')].map(bar => bar.getBBox().width)"
         decode, cfm, residual = browser.run(widths)
         assert decode == pytest.approx(3 * cfm, rel=0.05)
@@ -229,7 +229,7 @@ class TestPage:
     def test_records_of_a_gpu_open(self, browser: Browser, tmp_path: Path, name: str) -> None:
         folder = ROOT / "docs" / "results" / name
         page = report_page.page(runs.read_run(folder), folder)
-        browser.open(runs.write_text_atomically(tmp_path / "r.html", page), PHONE)
+        browser.open(files.write(tmp_path / "r.html", page), PHONE)
         assert browser.told == []
         assert not browser.scrolls_sideways()
         sections = browser.run("[...document.querySelectorAll('main > section')].map(section => section.id)")

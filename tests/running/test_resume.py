@@ -523,5 +523,5 @@ def test_ctrl_c_between_cells_keeps_the_one_before(
     book.append("header", header)
     with pytest.raises(runner.Interrupted):
         runner.execute([make_job(), make_job(process=1)], tmp_path, book, StopsWhenTold())
-    run = runner.assemble(*journal.read(tmp_path), "interrupted")
+    run = runner.assemble(journal.read(tmp_path), "interrupted")
     assert [(cell.process, cell.status) for cell in run.cells] == [(0, "ok")]

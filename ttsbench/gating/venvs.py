@@ -56,7 +56,7 @@ def ensure(checkout: Checkout, lock: bytes, space: Workspace, tell: Tell) -> Pat
 def alone(folder: Path) -> Iterator[None]:
     """Two gates may want the same one."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with folder.with_name(f"{folder.name}.lock").open("w") as file:
+    with folder.with_name(f"{folder.name}.lock").open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 

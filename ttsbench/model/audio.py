@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import soundfile
 import torch
 
 from ttsbench.model.spoken import AUDIBLE_LEVEL, SAMPLE_RATE_HZ
-from ttsbench.records import measurements
+from ttsbench.records import files, measurements
 
 CLIP_LEVEL = 0.989  # HiFT clamps at 0.99
 
@@ -19,7 +20,9 @@ def keep(wave: torch.Tensor, text_index: int, folder: Path, name: str) -> measur
     samples = wave.detach().to("cpu", torch.float32).reshape(-1).numpy()
     finite = bool(np.isfinite(samples).all())
     level = np.abs(np.nan_to_num(samples, nan=0.0, posinf=1.0, neginf=1.0))
-    soundfile.write(folder / name, np.nan_to_num(samples), SAMPLE_RATE_HZ, subtype="PCM_16")
+    sound = io.BytesIO()
+    soundfile.write(sound, np.nan_to_num(samples), SAMPLE_RATE_HZ, format="WAV", subtype="PCM_16")
+    files.write_below(folder, name, sound.getvalue())
     return measurements.Audio(
         text_index=text_index,
         path=name,

@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors import torch as safetensors
 
 from ttsbench.errors import CellError
 from ttsbench.instruments.swapping import wrapped
 from ttsbench.model.audio import CLIP_LEVEL
-from ttsbench.records import measurements
+from ttsbench.records import files, measurements
 
 if TYPE_CHECKING:
     from ttsbench.model.pipeline import Pipeline
@@ -32,27 +32,23 @@ SILENT_BELOW = 1e-4
 PARTS = ("tokens", "logits", "mel", "wave")
 
 
-def keep_reference(pipeline: Pipeline, seeds: list[int], file: Path) -> None:
+def keep_reference(pipeline: Pipeline, seeds: list[int], folder: Path, name: str) -> None:
     """What the reference stack says to each text, for others to be compared with."""
     kept: Tensors = {}
     for index, seed in enumerate(seeds):
         tokens = pipeline.speak(index, seed).tokens.flatten()
         for name, tensor in produced(pipeline, index, seed, tokens).items():
             kept[f"{index}.{name}"] = tensor.contiguous().cpu()
-    save(kept, file)
+    save(kept, folder, name)
 
 
-def save(kept: Tensors, file: Path) -> None:
-    """Whole or not at all."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_suffix(".partial")
-    save_file(kept, partial)
-    partial.replace(file)
+def save(kept: Tensors, folder: Path, name: str) -> None:
+    files.write_below(folder, name, safetensors.save(kept))
 
 
 def compare(pipeline: Pipeline, seeds: list[int], file: Path) -> tuple[measurements.Quality, ...]:
     """One record per text."""
-    reference = load_file(file)
+    reference = safetensors.load_file(file)
     found = []
     for index, seed in enumerate(seeds):
         wanted = {name: reference[f"{index}.{name}"] for name in PARTS}
@@ -189,7 +185,7 @@ def beyond(judged: Any, limits: dict[str, float]) -> Iterator[str]:
 
 def compare_hidden(hidden: torch.Tensor, file: Path) -> measurements.ForwardQuality:
     """A forward's last hidden states against the reference's."""
-    wanted, got = load_file(file)["hidden"].double(), hidden.double()
+    wanted, got = safetensors.load_file(file)["hidden"].double(), hidden.double()
     return measurements.ForwardQuality(
         hidden_relative_error=relative_error(got, wanted),
         hidden_max_difference=float((got - wanted).abs().max()),

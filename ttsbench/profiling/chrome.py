@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ttsbench.records import files
+
 BYTES_MAX = 50_000_000
 # Cut a little shorter than the size asks for: compression differs along the trace.
 CAUTION = 0.9
@@ -27,11 +29,7 @@ def write(chrome: Mapping[str, Any], path: Path, bytes_max: int = BYTES_MAX) -> 
             f"{path.name} was cut to {bytes_max / 1e6:g} MB: it ends early, with {len(kept)} of {len(events)} events; "
             "the tables count all"
         )
-    try:
-        path.write_bytes(packed)
-    except OSError:
-        path.unlink(missing_ok=True)  # room for the tables
-        raise
+    files.write_below(path.parent, path.name, packed)
     return note
 
 

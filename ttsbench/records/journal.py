@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from ttsbench.errors import RecordError, UsageError
-from ttsbench.records import runs
+from ttsbench.records import files, runs
 
 FILE = "journal.jsonl"
+BLOCK_BYTES = 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -35,15 +35,24 @@ class Header:
     jobs_sha256: str
 
 
+class Entries(NamedTuple):
+    """What a journal holds; `warnings` names the lines that cannot be read."""
+
+    header: Header
+    cells: list[runs.Cell]
+    warnings: tuple[str, ...] = ()
+
+
 class Journal:
     """Appends, and lets no other process do so; what was written once is never touched again."""
 
     def __init__(self, folder: Path) -> None:
+        self._folder = folder
         self._path = folder / FILE
         try:
-            self._descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+            self._descriptor = files.open_below(folder, FILE, os.O_RDWR | os.O_APPEND | os.O_CREAT)
             _claim(self._descriptor, folder)
-            _drop_torn_line(self._path)
+            _drop_torn_line(self._descriptor)
         except OSError as error:
             raise UsageError(f"the journal {self._path} cannot be written: {error.strerror}") from None
 
@@ -60,6 +69,23 @@ class Journal:
                 f"the journal {self._path} cannot be written: {error.strerror}",
                 mend="The cells before this one are safe; make room and go on with --resume",
             ) from None
+        self._refuse_other_place()
+
+    def _refuse_other_place(self) -> None:
+        """The journal is written wherever it is; logs, waves and results go by the folder's name."""
+        try:
+            if os.path.samestat(os.fstat(self._descriptor), self._path.stat()):
+                return
+        except OSError:
+            pass
+        raise UsageError(f"{self._folder} was moved or removed during the run", mend=self._way_on())
+
+    def _way_on(self) -> str:
+        try:
+            now = Path(f"/proc/self/fd/{self._descriptor}").readlink()
+        except OSError:  # not Linux
+            return "Go on with: ttsbench run --resume and where it is now"
+        return f"Go on with: ttsbench run --resume {now.parent}" if now.exists() else "Start a new run"
 
     def __enter__(self) -> Self:
         return self
@@ -79,40 +105,44 @@ def _claim(descriptor: int, folder: Path) -> None:
         return  # a file system without locks
 
 
-def _drop_torn_line(path: Path) -> None:
+def _drop_torn_line(descriptor: int) -> None:
     """A process killed while writing leaves half a line; without this the next one would be glued to it."""
-    if path.exists() and (data := path.read_bytes()) and not data.endswith(b"\n"):
-        os.truncate(path, data.rfind(b"\n") + 1)
+    end = size = os.fstat(descriptor).st_size
+    while end:
+        begin = max(0, end - BLOCK_BYTES)
+        if (line_end := os.pread(descriptor, end - begin, begin).rfind(b"\n")) >= 0:
+            end = begin + line_end + 1
+            break
+        end = begin
+    if end != size:
+        os.ftruncate(descriptor, end)
 
 
-def read(folder: Path) -> tuple[Header, list[runs.Cell]]:
-    """The header and every finished cell; a torn last line, left by a kill, is passed over."""
-    path = folder / FILE
-    try:
-        lines = runs.read_bytes(path).split(b"\n")
-    except FileNotFoundError:
-        raise RecordError(f"{folder} holds no {FILE}", mend="Name a run folder below runs/") from None
-    except OSError as error:
-        raise RecordError(f"{path} cannot be read: {error.strerror}") from None
-    entries = [_parse(line, path, number) for number, line in enumerate(lines[:-1], start=1) if line]
-    if not entries or not isinstance(entries[0].get("header"), dict):
+def read(folder: Path) -> Entries:
+    """Line by line, so that memory holds the cells alone; a torn last line, left by a kill, is passed over."""
+    path = files.locate(folder, FILE, mend="Name a run folder below runs/")
+    header: Header | None = None
+    cells: list[runs.Cell] = []
+    warnings: list[str] = []
+    with files.errors_of(path):
+        for number, line in enumerate(files.lines(path), start=1):
+            if header is None:
+                header = _header(line, path)
+                continue
+            try:
+                entry = files.parse_json(line, f"{FILE}:{number}")
+                cells.append(runs.from_json(runs.Cell, entry.get("cell"), f"{FILE}:{number}"))
+            except RecordError as error:
+                warnings.append(f"a row is lost: {error}")
+    if header is None:
+        raise RecordError(f"{path} is empty", mend="Nothing was finished; start a new run")
+    return Entries(header, cells, tuple(warnings))
+
+
+def _header(line: bytes, path: Path) -> Header:
+    fields = files.parse_json(line, f"{path}:1").get("header")
+    if not isinstance(fields, dict):
         raise RecordError(f"{path} does not begin with a header", mend="Nothing was finished; start a new run")
-    if entries[0]["header"].get("schema_version") != runs.SCHEMA_VERSION:
+    if fields.get("schema_version") != runs.SCHEMA_VERSION:
         raise RecordError(f"{path} was written by another version of ttsbench", mend="Start a new run")
-    header = runs.from_json(Header, entries[0]["header"], f"{path}:1")
-    cells = [
-        runs.from_json(runs.Cell, entry["cell"], f"{path}:{number}")
-        for number, entry in enumerate(entries, start=1)
-        if "cell" in entry
-    ]
-    return header, cells
-
-
-def _parse(line: bytes, path: Path, number: int) -> dict[str, Any]:
-    try:
-        entry = json.loads(line)
-    except (ValueError, RecursionError):
-        raise RecordError(f"{path}:{number} is not JSON") from None
-    if not isinstance(entry, dict):
-        raise RecordError(f"{path}:{number} is not an object")
-    return entry
+    return runs.from_json(Header, fields, f"{path}:1")

@@ -16,15 +16,14 @@ ops and modules come from an eager twin of the same stack where kernels agree, a
 
 from __future__ import annotations
 
-import json
 import math
 import statistics
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ttsbench.errors import NoRecordError, RecordError
-from ttsbench.records import runs
+from ttsbench.errors import RecordError
+from ttsbench.records import files, runs
 from ttsbench.records.profile_rows import (
     Coverage,
     DecodeSteps,
@@ -139,24 +138,15 @@ class Profile:
 
 def write(folder: Path, profile: Profile) -> Path:
     """Writes profile.json whole or not at all."""
-    return runs.write_text_atomically(folder / FILE, runs.dump(runs.to_json(profile), indent=1) + "\n")
+    return files.write_below(folder, FILE, runs.dump(runs.to_json(profile), indent=1) + "\n")
 
 
 def read(path: Path) -> Profile:
     """The profile of a folder, or of its profile.json."""
-    file = path / FILE if path.is_dir() else path
-    try:
-        data = json.loads(runs.read_bytes(file))
-    except FileNotFoundError:
-        raise NoRecordError(f"{path} holds no {FILE}", mend="Name a folder that `ttsbench profile` wrote") from None
-    except OSError as error:
-        raise RecordError(f"{file} cannot be read: {error.strerror}") from None
-    except (ValueError, RecursionError) as error:
-        raise RecordError(f"{file} is not JSON: {error}") from None
-    version = data.get("schema_version") if isinstance(data, dict) else None
-    if version != SCHEMA_VERSION:
-        raise RecordError(f"{file} has schema version {version!r:.40}; this ttsbench reads {SCHEMA_VERSION}")
-    return decoded(data, str(file))
+    data = files.read_json(path, FILE, mend="Name a folder that `ttsbench profile` wrote")
+    if (version := data.get("schema_version")) != SCHEMA_VERSION:
+        raise RecordError(f"{path} has schema version {version!r:.40}; this ttsbench reads {SCHEMA_VERSION}")
+    return decoded(data, str(path))
 
 
 def decoded(data: Any, where: str) -> Profile:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import math
-import os
-import stat
-import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ttsbench.errors import NoRecordError, RecordError
+from ttsbench.errors import RecordError
+from ttsbench.records import files
 from ttsbench.records.from_json import from_json as from_json
 from ttsbench.records.measurements import (
     Audio,
@@ -30,8 +29,9 @@ from ttsbench.records.measurements import (
 )
 
 SCHEMA_VERSION = 7
-# An utterance takes 1 to 2 kB. What is larger is refused unread: parsed, it would take ten times as much memory.
-RECORD_BYTES_MAX = 64 * 1024 * 1024
+FILE = "run.json"
+# Of run.json: what stands before the cells, each of which is a line, and after them.
+CELLS, END = b' "cells": [\n', b"]}\n"
 
 Json = dict[str, Any]
 
@@ -157,55 +157,72 @@ MIGRATIONS: dict[int, Callable[[Json], Json]] = {
 }
 
 
+def refuse_newer(data: Json, where: str) -> None:
+    version = data.get("schema_version")
+    if isinstance(version, int) and version > SCHEMA_VERSION:
+        raise RecordError(
+            f"{where} was written in schema version {version}; this ttsbench reads up to {SCHEMA_VERSION}",
+            mend="Update ttsbench to read it",
+        )
+
+
 def migrate(data: Json, where: str) -> Json:
     """Brings a record of any version ever written to the present one."""
     version = data.get("schema_version")
     if not isinstance(version, int) or isinstance(version, bool) or version < 1:
         raise RecordError(f"{where} has no schema_version that can be read: {version!r:.40}")
-    if version > SCHEMA_VERSION:
-        raise RecordError(
-            f"{where} was written in schema version {version}; this ttsbench reads up to {SCHEMA_VERSION}",
-            mend="Update ttsbench to read it",
-        )
+    refuse_newer(data, where)
     for step in range(version, SCHEMA_VERSION):
         data = MIGRATIONS[step](data)
     return data
 
 
 def read_run(path: Path) -> Run:
-    """The record of a run folder, or of its run.json."""
-    from pydantic_core import from_json as parsed  # three times as fast as json, which is most of reading a record
-
-    file = path
-    try:
-        file = path / "run.json" if path.is_dir() else path
-        data = parsed(read_bytes(file), allow_inf_nan=False)
-    except FileNotFoundError:
-        raise NoRecordError(f"{path} holds no run.json", mend="Name a folder below runs/, or its run.json") from None
-    except OSError as error:
-        raise RecordError(f"{file} cannot be read: {error.strerror}") from None
-    except (ValueError, RecursionError) as error:  # a number may have too many digits to be read
-        raise RecordError(f"{file} is not JSON: {error}") from None
-    if not isinstance(data, dict):
-        raise RecordError(f"{file} is not a run record but a {type(data).__name__}")
-    return from_json(Run, migrate(data, str(file)), str(file))
+    """The record of a run folder, or of its run.json, however many cells it holds."""
+    file = files.locate(path, FILE, mend="Name a folder below runs/, or its run.json")
+    with files.errors_of(file):
+        lines = files.lines(file)
+        head = _head(lines)
+        first = next(lines, b"")
+        if not first.startswith((b"{", b"]")):  # others wrote it, or we did before a cell was a line
+            return from_json(Run, migrate(files.read_json(file), str(file)), str(file))
+        fields = files.parse_json(head + b' "cells": []}', str(file))
+        run = from_json(Run, migrate(fields, str(file)), str(file))
+        cells = tuple(_cells(itertools.chain([first], lines), fields["schema_version"], str(file)))
+    return dataclasses.replace(run, cells=cells)
 
 
-def read_bytes(file: Path) -> bytes:
-    """The whole of a file that we wrote: refused unread where it is too large, or is a device or a pipe."""
-    found = file.stat()
-    if not stat.S_ISREG(found.st_mode):
-        raise RecordError(f"{file} is no file of ours but a {'folder' if stat.S_ISDIR(found.st_mode) else 'device'}")
-    if found.st_size > RECORD_BYTES_MAX:
-        raise RecordError(
-            f"{file} has {found.st_size / 1e6:.0f} MB; a record has at most {RECORD_BYTES_MAX / 1e6:.0f} MB"
-        )
-    return file.read_bytes()
+def _head(lines: Iterator[bytes]) -> bytes:
+    head = b""
+    for line in lines:
+        if line == CELLS or len(head) > files.RECORD_BYTES_MAX:
+            break
+        head += line
+    return head
+
+
+def _cells(lines: Iterable[bytes], version: int, where: str) -> Iterator[Cell]:
+    for number, line in enumerate(lines):
+        if line == END:
+            return
+        place = f"{where}: cells[{number}]"
+        fields = {"schema_version": version, "cells": [files.parse_json(line.rstrip(b",\n"), place)]}
+        yield from_json(Cell, migrate(fields, where)["cells"][0], place)
+    raise RecordError(f"{where} is not JSON: it is cut off")
 
 
 def write_run(folder: Path, run: Run) -> Path:
     """Writes run.json whole or not at all."""
-    return write_text_atomically(folder / "run.json", dump(to_json(run), indent=1) + "\n")
+    return files.write_below(folder, FILE, _lines(run))
+
+
+def _lines(run: Run) -> Iterator[bytes]:
+    """A line for each cell, so that neither writing nor reading holds them all as text."""
+    head = dump(to_json(dataclasses.replace(run, cells=())), indent=1)
+    yield head.replace(' "cells": [],\n', "").removesuffix("\n}").encode() + b",\n" + CELLS
+    for number, cell in enumerate(run.cells, start=1):
+        yield dump(to_json(cell)).encode() + (b",\n" if number < len(run.cells) else b"\n")
+    yield END
 
 
 def dump(data: Any, *, indent: int | None = None) -> str:
@@ -221,23 +238,3 @@ def _without_nan(data: Any) -> Any:
     if isinstance(data, list | tuple):
         return [_without_nan(v) for v in data]
     return data
-
-
-def write_text_atomically(path: Path, text: str) -> Path:
-    """The same for text."""
-    return write_atomically(path, text.encode())
-
-
-def write_atomically(path: Path, data: bytes) -> Path:
-    """A reader sees the old file or the new one, never half of one; a full disk leaves the old one."""
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).chmod(0o644)
-        Path(name).replace(path)
-    finally:
-        Path(name).unlink(missing_ok=True)  # still there only if it did not get that far
-    return path

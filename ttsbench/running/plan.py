@@ -50,6 +50,11 @@ class Plan:
     refused: tuple[runs.Cell, ...]
     estimated_seconds: float
 
+    @property
+    def job_ids(self) -> set[str]:
+        """Of every row that the run's journal may hold."""
+        return {job.id for job in self.jobs} | {cell.job_id for cell in self.refused}
+
 
 def make(scenario: Scenario, machine: Machine, only: Sequence[str] = ()) -> Plan:
     """Every mistake that can be found without starting anything is found here."""

@@ -9,7 +9,8 @@ import multiprocessing
 import os
 import signal
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection
@@ -19,7 +20,7 @@ from typing import Any, Protocol
 from ttsbench.errors import UsageError
 from ttsbench.records import runs
 from ttsbench.records.jobs import Job
-from ttsbench.records.journal import Header, Journal
+from ttsbench.records.journal import Entries, Journal
 from ttsbench.running import worker
 
 FORKSERVER, BARE = "forkserver", "bare"
@@ -250,13 +251,22 @@ def latest(cells: Iterable[runs.Cell]) -> dict[str, runs.Cell]:
 def second_tries(cells: Sequence[runs.Cell]) -> Iterator[str]:
     """What a reader cannot see from the rows that count: which of them came after others that had failed."""
     counted = latest(cells)
-    for cell in cells:
-        if cell is not counted[cell.job_id] and cell.status != "interrupted":
-            yield f"{cell.key} ({cell.kind} {cell.process + 1}) was tried again after: {cell.status}: {cell.reason}"
+    failures = Counter(
+        f"{cell.key} ({cell.kind} {cell.process + 1}) was tried again after: {cell.status}: {cell.reason}"
+        for cell in cells
+        if cell is not counted[cell.job_id] and cell.status != "interrupted"
+    )
+    for note, times in failures.items():
+        yield f"{note} ({times} times)" if times > 1 else note
 
 
-def assemble(header: Header, cells: Sequence[runs.Cell], status: str) -> runs.Run:
-    """The run's record, from its journal."""
+def assemble(entries: Entries, status: str, planned: Collection[str] | None = None) -> runs.Run:
+    """The run's record, from its journal; where the ids of its jobs are known, of these alone."""
+    header, cells, warnings = entries
+    if planned is not None:
+        foreign = dict.fromkeys(cell.job_id for cell in cells if cell.job_id not in planned)
+        cells = [cell for cell in cells if cell.job_id in planned]
+        warnings += tuple(f"the journal's row of {job_id} does not count: it is not in the plan" for job_id in foreign)
     return runs.Run(
         schema_version=runs.SCHEMA_VERSION,
         ttsbench_version=header.ttsbench_version,
@@ -271,6 +281,6 @@ def assemble(header: Header, cells: Sequence[runs.Cell], status: str) -> runs.Ru
         overrides=header.overrides,
         scenario_understood=header.scenario_understood,
         cells=tuple(sorted(latest(cells).values(), key=lambda cell: cell.order)),
-        warnings=tuple(second_tries(cells)),
+        warnings=(*warnings, *second_tries(cells)),
         ablated=header.ablated,
     )

@@ -22,7 +22,7 @@ def measure(job: Job, folder: Path, tell: Tell, ladder: dict[str, float]) -> Fou
     pipeline = prepare(job, tell, ladder)
     if job.kind == REFERENCE:
         tell("reference")
-        quality.save({"hidden": pipeline.hidden()}, folder / job.reference)
+        quality.save({"hidden": pipeline.hidden()}, folder, job.reference)
         return {"model": describe(pipeline)}
     warmup_seconds = common.warm_up(job, pipeline, tell, lambda _: whole_call(pipeline))
     ladder["first_call"] = warmup_seconds[0]

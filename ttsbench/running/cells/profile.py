@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ttsbench import __version__
-from ttsbench.errors import CellError, TtsbenchError
+from ttsbench.errors import CellError, TtsbenchError, UsageError
 from ttsbench.optimizations import stacks
 from ttsbench.records import profile_rows, profiles, runs
 from ttsbench.records.jobs import Job, Window
@@ -205,8 +205,9 @@ def keep_trace(chrome: Chrome, folder: Path, asked: Window) -> tuple[tuple[str, 
             target.parent.mkdir(parents=True, exist_ok=True)
             notes.append(traces.write(chrome, target, asked.trace_bytes_max or traces.BYTES_MAX))
             files.append(target.name)
-        except OSError as error:
-            notes.append(f"the trace {target.name} could not be written: {error.strerror}; the tables are whole")
+        except (OSError, UsageError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error
+            notes.append(f"the trace {target.name} could not be written: {reason}; the tables are whole")
     return tuple(files[:1] if TRACE in files else ()), tuple(note for note in dict.fromkeys(notes) if note)
 
 

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ttsbench.errors import UsageError
 from ttsbench.optimizations.stacks import complete
 from ttsbench.records import measurements
 from ttsbench.records.jobs import COLD, REFERENCE, Job
@@ -217,7 +218,7 @@ def keep_reference(job: Job, pipeline: Pipeline, folder: Path, tell: Tell) -> No
 
     tell("reference")
     pipeline.speak(0, utterance_seed(job, 0, -1))
-    quality.keep_reference(pipeline, quality_seeds(job), folder / job.reference)
+    quality.keep_reference(pipeline, quality_seeds(job), folder, job.reference)
 
 
 def quality_seeds(job: Job) -> list[int]:
@@ -268,14 +269,11 @@ def climb(job: Job, pipeline: Pipeline, tell: Tell, ladder: dict[str, float]) ->
 
 def keep_audio(job: Job, waves: dict[int, Any], folder: Path) -> Found:
     """Writes each text's first timed wave, and says what can be said of it; a full disk costs the audio, no figure."""
-    import soundfile
-
     from ttsbench.model import audio
 
     try:
-        (folder / "audio").mkdir(exist_ok=True)
         kept = [audio.keep(wave, index, folder, f"audio/{job.file_stem}.{index}.wav") for index, wave in waves.items()]
-    except (OSError, soundfile.SoundFileError) as error:
+    except (OSError, UsageError) as error:
         return {"warnings": (f"the audio was not kept: {error}",)}
     return {"audio": tuple(kept), "faults": no_sound(kept)}
 
