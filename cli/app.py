@@ -22,6 +22,7 @@ from ttsbench.cli.arguments import (
 )
 from ttsbench.cli.endings import drop_what_nobody_takes, foreseen_by_nobody, tell
 from ttsbench.errors import ExitCode, TtsbenchError
+from ttsbench.model.families import SIZES, Family, names
 
 app = typer.Typer(
     name="ttsbench",
@@ -89,7 +90,7 @@ def doctor() -> None:
 @app.command(epilog="Example: ttsbench checkpoint /tmp/model --family turbo --size tiny")
 def checkpoint(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where to write it; made if it is not there.")],
-    family: Annotated[str, typer.Option(help="chatterbox, turbo, nano or multilingual.")] = "chatterbox",
+    family: Annotated[str, typer.Option(help=f"{', '.join(names(Family.speaks))}.")] = "chatterbox",
     size: Annotated[str, typer.Option(help="full (the true architecture) or tiny.")] = "full",
     dtype: Annotated[str, typer.Option(help="fp32, fp16 or bf16.")] = "fp32",
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same bytes.")] = 0,
@@ -97,8 +98,8 @@ def checkpoint(
     """Write a synthetic checkpoint: the files that upstream loads, with seeded random weights."""
     from ttsbench.cli import listing
 
-    listing.require("family", family, ("chatterbox", "turbo", "nano", "multilingual"))
-    listing.require("size", size, ("full", "tiny"))
+    listing.require("family", family, names(Family.speaks))
+    listing.require("size", size, SIZES)
     listing.require("dtype", dtype, ("fp32", "fp16", "bf16"))
     from ttsbench.model import checkpoint as checkpoints
 
@@ -137,7 +138,7 @@ def overhead(
     from ttsbench.cli import campaign, listing
 
     if size:
-        listing.require("size", size, ("full", "tiny"))
+        listing.require("size", size, SIZES)
     sys.exit(campaign.overhead(size, pairs, tokens))
 
 

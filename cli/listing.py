@@ -51,11 +51,14 @@ def options() -> Table:
 
 
 def doctor() -> None:
-    """The machine, then each option with what stands against it."""
+    """The machine, then each family and each option with what stands against it."""
+    from ttsbench.model.families import FAMILIES
     from ttsbench.running import host
 
     machine = host.machine()
     console.lines(host.describe(machine))
+    families = tuple((family.name, family.missing() or "runs here") for family in FAMILIES.values())
+    console.show_table(Table("Families", ("family", "here"), families), of_words=True)
     rows = [
         (f"{slot.name}: {option.name}", host.missing(option, machine) or "runs here")
         for slot in registry.SLOTS

@@ -13,7 +13,7 @@ from ttsbench.gating import remote
 from ttsbench.gating.remote import Side, Work
 from ttsbench.gating.workspace import Workspace
 from ttsbench.gating.worktrees import Checkout
-from ttsbench.optimizations.options import FAKE
+from ttsbench.model.families import FAKE
 from ttsbench.records.runs import Run
 from ttsbench.reports import metrics
 from ttsbench.reports.decide import comparison
@@ -152,4 +152,4 @@ class Arena:
 def another_series(scenario: Scenario, number: int) -> tuple[str, ...]:
     """What the fake engine needs to be told; any other is another by itself."""
     model = scenario.model
-    return (f"model.seed={model.seed + number}",) if model.family == FAKE else ()
+    return (f"model.seed={model.seed + number}",) if model.family == FAKE.name else ()

@@ -1,17 +1,11 @@
-"""What an option and a slot are, and the families of models that an option may be for. No torch."""
+"""What an option and a slot are. No torch."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
-UTTERANCE_FAMILIES = ("chatterbox", "turbo", "nano", "multilingual")
-LLAMA_FAMILIES = ("chatterbox", "multilingual")
-# Backbones without a pipeline around them, and those whose layers are Llama's.
-SPARK_TTS = "spark-tts"
-# No model at all: figures with known noise, to test what is made of them. It has upstream's options and no others.
-FAKE = "fake"
-FAMILIES = (*UTTERANCE_FAMILIES, SPARK_TTS, FAKE)
-LLAMA_LAYERS = (*LLAMA_FAMILIES, SPARK_TTS)
+from ttsbench.model.families import Family
 
 
 @dataclass(frozen=True)
@@ -21,7 +15,8 @@ class Option:
     name: str
     summary: str
     changes_output: str = ""
-    families: tuple[str, ...] = FAMILIES
+    # Which families it is for; all of them without.
+    fits: Callable[[Family], bool] | None = None
     needs_cuda: bool = False
     needs_package: str = ""
     needs_capability: tuple[int, int] = (0, 0)

@@ -9,18 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ttsbench.optimizations.options import LLAMA_FAMILIES, LLAMA_LAYERS, UTTERANCE_FAMILIES, Option, Slot
+from ttsbench.model.families import Family
+from ttsbench.optimizations.options import Option, Slot
 
 AMPERE, ADA = (8, 0), (8, 9)
 FLASH_ATTN = "pip install 'ttsbench[flash-attn]' (or a wheel for your torch and CUDA from its releases page)"
 ON_MISSING = "on_missing"
-MEAN_FLOW_FAMILIES = ("turbo", "nano")
 FEWER_STEPS = "fewer Euler steps make another sound"
 
 
 def _for_llama(name: str, summary: str) -> Option:
     """A kernel in the layers of Llama and its like."""
-    return Option(name, summary, families=LLAMA_LAYERS, needs_cuda=True)
+    return Option(name, summary, fits=Family.llama_layers, needs_cuda=True)
 
 
 def _flash_attention_2(summary: str) -> Option:
@@ -117,7 +117,7 @@ SLOTS: tuple[Slot, ...] = (
         "query, key and value of a Llama layer",
         (
             Option("separate", "three products, as transformers writes it"),
-            Option("fused", "one product over all their weights", families=LLAMA_LAYERS),
+            Option("fused", "one product over all their weights", fits=Family.llama_layers),
         ),
     ),
     Slot(
@@ -125,7 +125,7 @@ SLOTS: tuple[Slot, ...] = (
         "the products of a step with T3's weights",
         (
             Option("eager", "as PyTorch does, by cuBLAS"),
-            Option("triton", "our kernel for few rows", families=LLAMA_LAYERS, needs_cuda=True),
+            Option("triton", "our kernel for few rows", fits=Family.llama_layers, needs_cuda=True),
         ),
     ),
     Slot(
@@ -138,7 +138,7 @@ SLOTS: tuple[Slot, ...] = (
                     name,
                     summary,
                     changes_output=f"T3's weights are rounded to {name}",
-                    families=LLAMA_LAYERS,
+                    fits=Family.llama_layers,
                     needs_cuda=name != "int8",
                     needs_capability={"int4": AMPERE, "fp8": ADA}.get(name, (0, 0)),
                     needs_package="torchao",
@@ -183,7 +183,7 @@ SLOTS: tuple[Slot, ...] = (
         "how requests that come at once are answered",
         (
             Option("in_turn", "one after the other, each by itself"),
-            Option("batched", "in one batch, which they join and leave between steps", families=UTTERANCE_FAMILIES),
+            Option("batched", "in one batch, which they join and leave between steps", fits=Family.speaks),
         ),
     ),
     Slot(
@@ -213,7 +213,7 @@ SLOTS: tuple[Slot, ...] = (
                 "off",
                 "no attention maps are copied to the host, no token is forced",
                 changes_output="without the alignment analyzer other tokens may be chosen",
-                families=("multilingual",),
+                fits=Family.watched,
             ),
         ),
     ),
@@ -268,10 +268,10 @@ SLOTS: tuple[Slot, ...] = (
         (
             Option("upstream", "10 with guidance, 2 for mean flows"),
             *(
-                Option(steps, f"{steps} steps", changes_output=FEWER_STEPS, families=LLAMA_FAMILIES)
+                Option(steps, f"{steps} steps", changes_output=FEWER_STEPS, fits=Family.guided)
                 for steps in ("8", "6", "5", "4", "2")
             ),
-            Option("1", "one step", changes_output=FEWER_STEPS, families=MEAN_FLOW_FAMILIES),
+            Option("1", "one step", changes_output=FEWER_STEPS, fits=lambda family: family.mean_flow),
         ),
     ),
     Slot(
@@ -325,13 +325,13 @@ SLOTS: tuple[Slot, ...] = (
                 "revocode",
                 "everything so far anew for each chunk, as public forks do",
                 changes_output="each chunk is made from other noise, and without what follows it",
-                families=UTTERANCE_FAMILIES,
+                fits=Family.speaks,
             ),
             Option(
                 "windowed",
                 "each chunk from a window of tokens, with one noise for all windows",
                 changes_output="each chunk is made from a window, and not from the whole utterance",
-                families=UTTERANCE_FAMILIES,
+                fits=Family.speaks,
             ),
         ),
     ),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ttsbench.optimizations.options import FAKE, LLAMA_FAMILIES
+from ttsbench.model.families import FAKE, FAMILIES, names
 from ttsbench.optimizations.registry import BY_NAME, OF_A_FORWARD, OF_STEPS, ON_MISSING, SLOTS
 from ttsbench.optimizations.stacks import AMP, HALF, complete
 
@@ -20,17 +20,17 @@ def conflict(
     """Why this combination makes no sense for this model, or for forwards of so many steps; empty when it does."""
     chosen = complete(slots)
     for name, option in chosen.items():
-        if family not in BY_NAME[name].option(option).families:
-            allowed = ", ".join(BY_NAME[name].option(option).families)
-            return f"{name}: {option} is for {allowed}, not for {family}"
-        if family == FAKE and option != BY_NAME[name].default and name != ON_MISSING:
+        fits = BY_NAME[name].option(option).fits
+        if fits is not None and not fits(FAMILIES[family]):
+            return f"{name}: {option} is for {', '.join(names(fits))}, not for {family}"
+        if family == FAKE.name and option != BY_NAME[name].default and name != ON_MISSING:
             return f"{name}: {option} has no part in the fake engine, which has no model; plant a change instead"
     if forward_steps is not None:
         rules = (*_forward_rules(chosen, forward_steps), *_loop_rules(chosen, watches=False), *_precision_rules(chosen))
         return next((reason for broken, reason in rules if broken), "")
-    if cfg_weight == 0 and family in LLAMA_FAMILIES and chosen["decode"] == "upstream":
+    if cfg_weight == 0 and FAMILIES[family].guided() and chosen["decode"] == "upstream":
         return "the package's own loop crashes at cfg_weight 0; decode: lean runs it"
-    watches = family == "multilingual" and chosen["analyzer"] == "upstream"
+    watches = FAMILIES[family].watched() and chosen["analyzer"] == "upstream"
     rules = (
         *_loop_rules(chosen, watches=watches),
         *_precision_rules(chosen),

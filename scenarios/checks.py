@@ -14,8 +14,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from ttsbench.errors import suggest
+from ttsbench.model.families import FAKE
 from ttsbench.optimizations import registry
-from ttsbench.optimizations.options import FAKE
 from ttsbench.scenarios.cells import (
     CELLS_MAX,
     MAPPING_AXES,
@@ -122,8 +122,12 @@ def _check_fakes(data: Mapping[str, Any], matrix: Mapping[str, Sequence[Any]], f
     """The fake engine speaks nothing that could be judged, and has nothing to load."""
     families = (_mapping(data.get("model")).get("family"), *matrix.get("model.family", ()))
     passes = _mapping(data.get("measure")).get("passes", DEFAULT_PASSES)
-    if FAKE in families and isinstance(passes, list | tuple) and (unfit := {QUALITY, "cold"} & {*map(str, passes)}):
-        problem = f"the family {FAKE} has no {' and no '.join(sorted(unfit))} pass"
+    if (
+        FAKE.name in families
+        and isinstance(passes, list | tuple)
+        and (unfit := {QUALITY, "cold"} & {*map(str, passes)})
+    ):
+        problem = f"the family fake has no {' and no '.join(sorted(unfit))} pass"
         findings.add(("measure", "passes"), problem)
     planted = _mapping(_mapping(_mapping(data.get("model")).get("fake")).get("planted"))
     for stack in planted:

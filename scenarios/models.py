@@ -16,8 +16,8 @@ from pydantic import (
     model_validator,
 )
 
+from ttsbench.model.families import FAMILIES, LANGUAGES, SIZES
 from ttsbench.optimizations import rules
-from ttsbench.optimizations.options import FAMILIES
 from ttsbench.records.chunk_schedule import LOOKAHEAD_TOKENS_MIN, Streaming
 from ttsbench.scenarios import files
 from ttsbench.scenarios.expectations import Claim, Limits, QualityLimits
@@ -42,9 +42,8 @@ from ttsbench.scenarios.kinds import (
     refused,
 )
 from ttsbench.scenarios.loads import Load, Targets
-from ttsbench.scenarios.texts import DEFAULT_SET, LANGUAGES, SETS
+from ttsbench.scenarios.texts import DEFAULT_SET, SETS
 
-SIZES = ("full", "tiny")
 DTYPES = ("fp32", "fp16", "bf16")
 QUALITY = "quality"
 PASSES = ("time", "memory", "energy", QUALITY, "cold")
@@ -74,7 +73,7 @@ def _passes(given: tuple[str, ...]) -> tuple[str, ...]:
 class Model(Section):
     """Which checkpoint is loaded."""
 
-    family: Annotated[str, OneOf(FAMILIES)] = Field(default="chatterbox", description="which of upstream's models")
+    family: Annotated[str, OneOf(tuple(FAMILIES))] = Field(default="chatterbox", description="which model")
     weights: Annotated[str, Field(min_length=1), AfterValidator(_weights)] = Field(
         default=SYNTHETIC, description="synthetic (random, seeded), hub, or a folder relative to this file"
     )

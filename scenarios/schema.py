@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import Field
 
 from ttsbench.errors import ScenarioError, UsageError, suggest
+from ttsbench.model.families import FAMILIES
 from ttsbench.optimizations.stacks import complete, precision
 from ttsbench.scenarios import checks, files, yaml_source
 from ttsbench.scenarios.cells import SLOTS, CellPlan, Point, Sheet, Variant, at_point
@@ -70,7 +71,7 @@ class Scenario(ScenarioFile):
             placed = at_point(given, point)
             model = Model.model_validate(placed.get("model", {}), context={"base": self.base})
             workload = Workload.model_validate(placed.get("workload", {}), context={"base": self.base})
-            if model.family == "multilingual" and workload.language is None:
+            if FAMILIES[model.family].languages and workload.language is None:
                 workload = workload.model_copy(update={"language": DEFAULT_LANGUAGE})
             device = placed.get("device", self.device)
             cells += [self._plan(variant, point, model, workload, device) for variant in variants]

@@ -11,18 +11,13 @@ from pydantic import ValidationError
 from pydantic_core import PydanticCustomError
 
 from ttsbench.errors import UsageError
-from ttsbench.optimizations.options import FAKE, LLAMA_FAMILIES, SPARK_TTS
+from ttsbench.model.families import FAKE, FAMILIES, names
 from ttsbench.scenarios import files
 from ttsbench.scenarios.cells import Point, at_point, value_text
 from ttsbench.scenarios.kinds import Section, check_device
 from ttsbench.scenarios.mistakes import Findings, shown, told
 from ttsbench.scenarios.models import HUB, SECTIONS, TEXT_SOURCES, Length, Model, Voice, Workload
 from ttsbench.scenarios.yaml_source import Keys
-
-# Turbo's conditioning asserts that the reference is longer.
-VOICE_SECONDS_MIN = {"turbo": 5.0, "nano": 5.0}
-LLAMA_SAMPLING = ("temperature", "top_p", "min_p", "repetition_penalty", "cfg_weight", "exaggeration")
-GPT2_SAMPLING = ("temperature", "top_p", "top_k", "repetition_penalty")
 
 _T = TypeVar("_T")
 _SectionT = TypeVar("_SectionT", bound=Section)
@@ -146,26 +141,27 @@ def _weights_told(model: Model) -> str:
 
 def _backbones_only_run_forwards(setting: _Setting) -> Complaints:
     model, forward = setting.model, setting.workload.forward
-    if model.family != SPARK_TTS or not setting.sure_of("model.family", "workload.forward"):
+    family = FAMILIES[model.family]
+    if family.speaks() or family is FAKE or not setting.sure_of("model.family", "workload.forward"):
         return
     if forward is None:
-        yield ("model", "family"), f"{SPARK_TTS} is a backbone without the rest; it needs workload.forward"
+        yield ("model", "family"), f"{family.name} is a backbone without the rest; it needs workload.forward"
     if not model.synthetic and setting.sure_of("model.weights"):
-        yield ("model", "weights"), f"of {SPARK_TTS} there are synthetic ones only"
+        yield ("model", "weights"), f"of {family.name} there are synthetic ones only"
 
 
 def _fakes_have_no_model(setting: _Setting) -> Complaints:
     model = setting.model
     if not setting.sure_of("model.family", "workload.forward", "model.weights"):
         return
-    if model.family != FAKE:
+    if model.family != FAKE.name:
         if model.fake is not None:
-            yield ("model", "fake"), f"is for the family {FAKE} only; this is {model.family}"
+            yield ("model", "fake"), f"is for the family {FAKE.name} only; this is {model.family}"
         return
     if setting.workload.forward is not None:
-        yield ("workload", "forward"), f"runs a backbone, and the family {FAKE} has none"
+        yield ("workload", "forward"), f"runs a backbone, and the family {FAKE.name} has none"
     if not model.synthetic:
-        yield ("model", "weights"), f"of {FAKE} there are none; leave them out"
+        yield ("model", "weights"), f"of {FAKE.name} there are none; leave them out"
 
 
 def _forwards_stand_alone(setting: _Setting) -> Complaints:
@@ -188,19 +184,20 @@ def _forwards_stand_alone(setting: _Setting) -> Complaints:
 
 
 def _language_fits(setting: _Setting) -> Complaints:
-    family, language = setting.model.family, setting.workload.language
-    if language and family != "multilingual" and setting.sure_of("model.family", "workload.language"):
-        yield ("workload", "language"), f"only the multilingual family takes a language; this is {family}"
+    family, language = FAMILIES[setting.model.family], setting.workload.language
+    if language and language not in family.languages and setting.sure_of("model.family", "workload.language"):
+        takers = " and ".join(names(lambda other: language in other.languages))
+        yield ("workload", "language"), f"only the {takers} family takes a language; this is {family.name}"
 
 
 def _sampling_fits(setting: _Setting) -> Complaints:
-    family = setting.model.family
-    allowed = LLAMA_SAMPLING if family in LLAMA_FAMILIES else GPT2_SAMPLING
+    family = FAMILIES[setting.model.family]
     if not setting.sure_of("model.family", "workload.sampling"):
         return
     for key in setting.workload.sampling.given():
-        if key not in allowed:
-            yield ("workload", "sampling", key), f"{family} does not take it; allowed: {', '.join(allowed)}"
+        if key not in family.sampling:
+            allowed = ", ".join(family.sampling)
+            yield ("workload", "sampling", key), f"{family.name} does not take it; allowed: {allowed}"
 
 
 def _texts_can_be_read(setting: _Setting) -> Complaints:
@@ -223,7 +220,7 @@ def _voice_can_be_used(setting: _Setting) -> Complaints:
         except UsageError as error:
             yield ("workload", "voice", "wav"), error.problem
             return
-    needed = VOICE_SECONDS_MIN.get(setting.model.family, 0.0)
+    needed = FAMILIES[setting.model.family].voice_seconds_min
     if seconds is not None and needed and seconds <= needed and setting.sure_of("model.family"):
         problem = f"{setting.model.family} needs a voice of more than {needed:g} s; this one has {seconds:.3g} s"
         yield ("workload", "voice", key), problem

@@ -1,4 +1,4 @@
-"""The texts that ship, and the languages of the multilingual model."""
+"""The texts that ship."""
 
 from __future__ import annotations
 
@@ -40,31 +40,4 @@ SETS: Mapping[str, tuple[str, ...]] = {
     ),
 }
 DEFAULT_SET = "10s"
-
-# By the code that upstream takes.
-LANGUAGES: Mapping[str, str] = {
-    "ar": "Arabic",
-    "da": "Danish",
-    "de": "German",
-    "el": "Greek",
-    "en": "English",
-    "es": "Spanish",
-    "fi": "Finnish",
-    "fr": "French",
-    "he": "Hebrew",
-    "hi": "Hindi",
-    "it": "Italian",
-    "ja": "Japanese",
-    "ko": "Korean",
-    "ms": "Malay",
-    "nl": "Dutch",
-    "no": "Norwegian",
-    "pl": "Polish",
-    "pt": "Portuguese",
-    "ru": "Russian",
-    "sv": "Swedish",
-    "sw": "Swahili",
-    "tr": "Turkish",
-    "zh": "Chinese",
-}
 DEFAULT_LANGUAGE = "en"

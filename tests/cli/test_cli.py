@@ -17,7 +17,7 @@ import pytest
 from ttsbench import __version__
 from ttsbench.cli import app, arguments
 from ttsbench.errors import ExitCode
-from ttsbench.model import checkpoint_files
+from ttsbench.model.families import files_of
 from ttsbench.records import measurements, runs
 from ttsbench.reports import metrics
 from ttsbench.reports.tables import run_tables
@@ -193,7 +193,7 @@ def write_weights(folder: Path) -> None:
     """Whole by their headers, with nothing in them."""
     folder.mkdir()
     header = json.dumps({"a": {"dtype": "U8", "shape": [64], "data_offsets": [0, 64]}}).encode()
-    for name in checkpoint_files.files_of("chatterbox"):
+    for name in files_of("chatterbox").names:
         if name.endswith(".safetensors"):
             (folder / name).write_bytes(len(header).to_bytes(8, "little") + header + bytes(64))
         elif name.endswith(".pt"):

@@ -26,14 +26,15 @@ from transformers import AutoTokenizer
 from ttsbench.errors import CheckpointError
 from ttsbench.model import architecture, checkpoint, synthetic
 from ttsbench.model import checkpoint_files as files
+from ttsbench.model.families import CONDITIONALS, SIZES, Family, files_of, names
 
-FAMILIES = tuple(files.T3_FILES)
+FAMILIES = names(Family.speaks)
 TOKENS = 6
 SAMPLES_PER_TOKEN = 960
 SILENT_TOKENS = {"turbo": 3, "nano": 3}  # that upstream adds at the end
 WRITE_ALL = (
-    "import sys; from pathlib import Path; from ttsbench.model import checkpoint, checkpoint_files\n"
-    "for family in checkpoint_files.T3_FILES: checkpoint.write(Path(sys.argv[1], family), family, 'tiny')"
+    "import sys; from pathlib import Path; from ttsbench.model import checkpoint, families\n"
+    "for family in families.names(families.Family.speaks): checkpoint.write(Path(sys.argv[1], family), family, 'tiny')"
 )
 
 
@@ -89,7 +90,7 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 def copied(folder: Path, to: Path) -> Path:
     """The same files by hard links; whoever changes one removes it first."""
     to.mkdir()
-    for name in (*files.files_of(str(folder.name).partition("-")[0]), files.MANIFEST):
+    for name in (*files_of(str(folder.name).partition("-")[0]).names, files.MANIFEST):
         os.link(folder / name, to / name)
     return to
 
@@ -121,7 +122,7 @@ def tensors_of(path: Path) -> dict[str, Any]:
     if path.suffix == ".safetensors":
         return load_file(path)
     loaded: dict[str, Any] = torch.load(path, weights_only=True)
-    return {**loaded["t3"], **loaded["gen"]} if path.name == files.CONDITIONALS else loaded
+    return {**loaded["t3"], **loaded["gen"]} if path.name == CONDITIONALS else loaded
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -130,7 +131,7 @@ def test_each_family_loads_and_speaks(
     family: str, written: Callable[..., Path], capfd: pytest.CaptureFixture[str]
 ) -> None:
     model = checkpoint.load(written(family), family, "cpu")
-    assert type(model) is architecture.CLASSES[family]
+    assert type(model) is architecture.upstream_class(family)
     wave = speak(model, family)
     assert wave.shape == (1, (TOKENS + SILENT_TOKENS.get(family, 0)) * SAMPLES_PER_TOKEN)
     assert torch.isfinite(wave).all()
@@ -141,7 +142,7 @@ def test_each_family_loads_and_speaks(
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_weights_are_finite_and_none_is_left_constant(family: str, written: Callable[..., Path]) -> None:
-    for name in (files.VE_FILES[family], files.T3_FILES[family], files.S3GEN_FILES[family], files.CONDITIONALS):
+    for name in (name for name in files_of(family).names if not name.endswith((".json", ".txt"))):
         for key, tensor in tensors_of(written(family) / name).items():
             if isinstance(tensor, torch.Tensor) and tensor.is_floating_point():
                 assert torch.isfinite(tensor).all(), key
@@ -151,7 +152,7 @@ def test_weights_are_finite_and_none_is_left_constant(family: str, written: Call
 def test_the_built_in_voice_has_upstream_s_types_and_shapes(written: Callable[..., Path]) -> None:
     prompts = {"chatterbox": 150, "turbo": 375, "nano": 375, "multilingual": 150}
     for family, prompt in prompts.items():
-        voice = torch.load(written(family) / files.CONDITIONALS, weights_only=True)
+        voice = torch.load(written(family) / CONDITIONALS, weights_only=True)
         ids, tokens = voice["t3"]["cond_prompt_speech_tokens"], voice["gen"]["prompt_token"]
         assert ids.shape == (1, prompt)
         assert ids.dtype == tokens.dtype == torch.int64
@@ -192,7 +193,7 @@ def test_a_half_precision_checkpoint_keeps_its_dtype_and_its_ids(
     rest = (parameter for parameter in model.s3gen.parameters() if id(parameter) not in inside)
     assert {parameter.dtype for parameter in (*rest, *model.ve.parameters())} == {torch.float32}
     assert {buffer.dtype for buffer in model.t3.buffers() if buffer.is_floating_point()} <= {torch.float32}
-    voice = torch.load(folder / files.CONDITIONALS, weights_only=True)
+    voice = torch.load(folder / CONDITIONALS, weights_only=True)
     assert torch.equal(model.conds.t3.cond_prompt_speech_tokens, voice["t3"]["cond_prompt_speech_tokens"])
     assert torch.equal(model.conds.gen["prompt_token"], voice["gen"]["prompt_token"])
     assert model.conds.t3.speaker_emb.dtype == model.conds.t3.emotion_adv.dtype == half
@@ -264,7 +265,7 @@ def upstream_s_state() -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("size", files.SIZES)
+@pytest.mark.parametrize("size", SIZES)
 def test_upstream_is_as_before_after_a_load(family: str, size: str) -> None:
     before = upstream_s_state()
     with architecture.registered(family, size):

@@ -19,13 +19,14 @@ import pytest
 from ttsbench.errors import CheckpointError
 from ttsbench.model import checkpoint, synthetic
 from ttsbench.model import checkpoint_files as files
+from ttsbench.model.families import CANGJIE, Family, files_of, names
 
-FAMILIES = tuple(files.T3_FILES)
+FAMILIES = names(Family.speaks)
 Fill = Callable[[Path, str, str, str, int], None]
 
 
 def fill(folder: Path, family: str, size: str = "tiny", dtype: str = "fp32", seed: int = 0) -> None:
-    for name in files.files_of(family):
+    for name in files_of(family).names:
         write_file(folder / name)
 
 
@@ -58,7 +59,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def snapshot(hub: Path, family: str) -> Path:
-    repository = hub / f"models--{files.REPOSITORIES[family].replace('/', '--')}"
+    repository = hub / f"models--{files_of(family).repository.replace('/', '--')}"
     commit = "1" * 40
     folder = repository / "snapshots" / commit
     folder.mkdir(parents=True)
@@ -83,7 +84,7 @@ def test_a_foreign_folder_with_the_family_s_files_is_taken(family: str, tmp_path
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_missing_file_is_named(family: str, tmp_path: Path) -> None:
     message = refusal(tmp_path, family)
-    required = set(files.files_of(family)) - {"conds.pt", files.CANGJIE, "special_tokens_map.json", "added_tokens.json"}
+    required = set(files_of(family).names) - {"conds.pt", CANGJIE, "special_tokens_map.json", "added_tokens.json"}
     missing = message.partition(" lacks ")[2].partition(". Put ")[0].split(", ")
     assert set(missing) == required
 
@@ -115,7 +116,7 @@ def test_all_damage_is_told_at_once(tmp_path: Path) -> None:
 def test_another_family_s_folder_is_told_apart(tmp_path: Path) -> None:
     fill(tmp_path, "turbo")
     assert "it looks like a checkpoint for turbo, not for nano" in refusal(tmp_path, "nano")
-    (tmp_path / files.T3_FILES["nano"]).write_bytes((tmp_path / files.T3_FILES["turbo"]).read_bytes())
+    (tmp_path / files_of("nano").t3).write_bytes((tmp_path / files_of("turbo").t3).read_bytes())
     files.write_manifest(tmp_path, "turbo", "tiny", "fp32", 0, "")
     assert "holds a checkpoint for turbo, not for nano" in refusal(tmp_path, "nano")
 

@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
 from ttsbench.errors import ScenarioError, UsageError
+from ttsbench.model.families import FAMILIES
 from ttsbench.optimizations import registry
-from ttsbench.optimizations.options import FAMILIES
 from ttsbench.scenarios.cells import POINT_AXES, SLOT_AXES
 from ttsbench.scenarios.models import SECTIONS
 from ttsbench.scenarios.schema import Scenario, parse
@@ -110,7 +110,7 @@ slots = st.fixed_dictionaries(
     {}, optional={slot.name: st.sampled_from([option.name for option in slot.options]) for slot in registry.SLOTS}
 )
 AXES: dict[str, st.SearchStrategy[Any]] = {
-    "model.family": st.sampled_from(FAMILIES),
+    "model.family": st.sampled_from(tuple(FAMILIES)),
     "model.size": st.sampled_from(["full", "tiny"]),
     "model.seed": st.integers(0, 9),
     "device": st.sampled_from(["auto", "cpu", "cuda:0"]),

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 import yaml
 
+from ttsbench.model.families import FAMILIES, LANGUAGES
 from ttsbench.optimizations import registry
-from ttsbench.optimizations.options import FAMILIES
 from ttsbench.scenarios.cells import holds_at
 from ttsbench.scenarios.json_schema import json_schema
 from ttsbench.scenarios.models import SECTIONS
 from ttsbench.scenarios.schema import load, shipped
-from ttsbench.scenarios.texts import DEFAULT_LANGUAGE, DEFAULT_SET, LANGUAGES, SETS
+from ttsbench.scenarios.texts import DEFAULT_LANGUAGE, DEFAULT_SET, SETS
 
 SHIPPED = shipped()
 SPEECH_CHARACTERS_PER_SECOND = 14

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -10,42 +11,13 @@ from typing import Any
 import chatterbox.models.s3gen.s3gen as s3gen_module
 import chatterbox.models.s3gen.transformer.upsample_encoder as encoder_module
 import chatterbox.models.t3.modules.cond_enc as cond_enc_module
-from chatterbox import mtl_tts, tts, tts_turbo
 from chatterbox.models.t3.llama_configs import LLAMA_CONFIGS
 from s3tokenizer.model_v2 import ModelConfig, S3TokenizerV2
 
 from ttsbench.instruments.swapping import swapped
-from ttsbench.model.checkpoint_files import T3_FILES
+from ttsbench.model.families import FAMILIES, files_of
 
 Swap = tuple[Any, str, Any]
-
-CLASSES: dict[str, Any] = {
-    "chatterbox": tts.ChatterboxTTS,
-    "turbo": tts_turbo.ChatterboxTurboTTS,
-    "nano": tts_turbo.ChatterboxTurboTTS,
-    "multilingual": mtl_tts.ChatterboxMultilingualTTS,
-}
-
-BACKBONES = {"chatterbox": "Llama_520M", "turbo": "GPT2_medium", "nano": "GPT2_medium", "multilingual": "Llama_520M"}
-
-_TINY_GPT2 = {"n_embd": 128, "hidden_size": 128, "n_layer": 4, "n_head": 2}
-_TINY_LLAMA = {
-    "hidden_size": 128,
-    "intermediate_size": 512,
-    "num_hidden_layers": 4,
-    "num_attention_heads": 2,
-    "num_key_value_heads": 2,
-}
-# The multilingual alignment analyzer reads layers up to 13 and heads up to 15.
-_TINY_MULTILINGUAL = {**_TINY_LLAMA, "num_hidden_layers": 14, "num_attention_heads": 16, "num_key_value_heads": 16}
-
-BACKBONE_CHANGES: dict[tuple[str, str], dict[str, int]] = {
-    ("nano", "full"): {"n_embd": 768, "hidden_size": 768, "n_layer": 12, "n_head": 12},
-    ("chatterbox", "tiny"): _TINY_LLAMA,
-    ("turbo", "tiny"): _TINY_GPT2,
-    ("nano", "tiny"): {**_TINY_GPT2, "n_layer": 3},
-    ("multilingual", "tiny"): _TINY_MULTILINGUAL,
-}
 
 # A head has 64 dimensions everywhere, as at full size, so that the same attention kernels can be chosen.
 _TINY_MODULES: tuple[tuple[Any, str, dict[str, Any]], ...] = (
@@ -64,6 +36,13 @@ _TINY_MODULES: tuple[tuple[Any, str, dict[str, Any]], ...] = (
     (s3gen_module, "HiFTGenerator", {"base_channels": 64}),
 )
 _TINY_SPEECH_TOKENIZER = ModelConfig(n_audio_state=128, n_audio_head=2, n_audio_layer=2)
+# By these names upstream's modules read safetensors files.
+_FILE_READERS = ("load_file", "load_safetensors")
+
+
+def upstream_class(family: str) -> Any:
+    module, _, name = FAMILIES[family].upstream.partition(":")
+    return getattr(importlib.import_module(module), name)
 
 
 @contextmanager
@@ -75,16 +54,17 @@ def registered(family: str, size: str) -> Iterator[None]:
         yield
 
 
-def _swaps(family: str, size: str) -> list[Swap]:
-    backbone = BACKBONES[family]
-    changes = BACKBONE_CHANGES.get((family, size), {})
-    swaps: list[Swap] = [(LLAMA_CONFIGS, backbone, {**LLAMA_CONFIGS[backbone], **changes})]
-    if family == "nano":
-        swaps.append((tts_turbo, "load_file", _reading_nano_for_turbo(tts_turbo.load_file)))
+def _swaps(family: str, size: str) -> Iterator[Swap]:
+    declared = FAMILIES[family]
+    yield LLAMA_CONFIGS, declared.backbone, {**LLAMA_CONFIGS[declared.backbone], **declared.sizes.get(size, {})}
+    if files_of(family).t3_in_upstream:
+        module = importlib.import_module(declared.upstream.partition(":")[0])
+        for reader in (reader for reader in _FILE_READERS if hasattr(module, reader)):
+            yield module, reader, _reading_t3_of(family, getattr(module, reader))
     if size == "tiny":
-        swaps += [(owner, name, _with(getattr(owner, name), sizes)) for owner, name, sizes in _TINY_MODULES]
-        swaps.append((S3TokenizerV2.__init__, "__defaults__", (_TINY_SPEECH_TOKENIZER,)))
-    return swaps
+        for owner, name, sizes in _TINY_MODULES:
+            yield owner, name, _with(getattr(owner, name), sizes)
+        yield S3TokenizerV2.__init__, "__defaults__", (_TINY_SPEECH_TOKENIZER,)
 
 
 def _with(constructor: Callable[..., Any], sizes: dict[str, Any]) -> Callable[..., Any]:
@@ -94,11 +74,12 @@ def _with(constructor: Callable[..., Any], sizes: dict[str, Any]) -> Callable[..
     return construct
 
 
-def _reading_nano_for_turbo(load_file: Callable[..., Any]) -> Callable[..., Any]:
-    """Nano is loaded by Turbo's class, which names its own T3 file."""
+def _reading_t3_of(family: str, read: Callable[..., Any]) -> Callable[..., Any]:
+    """For a family that is loaded by another's class, which names its own T3 file."""
+    files = files_of(family)
 
     def load(path: Path, *args: Any, **kwargs: Any) -> Any:
-        nano = Path(path).with_name(T3_FILES["nano"])
-        return load_file(nano if Path(path).name == T3_FILES["turbo"] else path, *args, **kwargs)
+        own = Path(path).with_name(files.t3)
+        return read(own if Path(path).name == files.t3_in_upstream else path, *args, **kwargs)
 
     return load

@@ -20,6 +20,7 @@ import platformdirs
 from ttsbench.errors import CheckpointError, suggest
 from ttsbench.model import checkpoint_files as files
 from ttsbench.model.checkpoint_files import weights_digest
+from ttsbench.model.families import FAMILIES, SIZES, Family, files_of, names
 
 __all__ = ["ensure", "fit_conditionals", "is_cached", "load", "locate", "weights_digest", "write"]
 
@@ -41,7 +42,7 @@ def write(folder: Path, family: str, size: str = "full", dtype: str = "fp32", se
             from ttsbench.model import synthetic
 
             synthetic.fill(partial, family, size, dtype, seed)
-            files.write_manifest(partial, family, size, dtype, seed, recipe())
+            files.write_manifest(partial, family, size, dtype, seed, recipe(family))
             partial.replace(folder)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
@@ -72,7 +73,7 @@ def is_cached(family: str, size: str, dtype: str, seed: int) -> bool:
 
 
 def _cached(family: str, size: str, dtype: str, seed: int) -> Path:
-    return cache_root() / "checkpoints" / f"{family}-{size}-{dtype}-{seed}-{recipe()}"
+    return cache_root() / "checkpoints" / f"{family}-{size}-{dtype}-{seed}-{recipe(family)}"
 
 
 def locate(weights: str, family: str, size: str = "full", dtype: str = "fp32", seed: int = 0) -> Path:
@@ -98,7 +99,7 @@ def load(folder: Path, family: str, device: str, *, draw_first: bool = False) ->
     size = manifest.size if manifest else "full"
     drawing = nullcontext() if draw_first else no_init_weights()
     with architecture.registered(family, size), _nothing_fetched(folder), drawing:
-        model = _from_local(architecture.CLASSES[family], folder, device)
+        model = _from_local(architecture.upstream_class(family), folder, device)
     _refuse_unset_weights(model, folder, family)
     _restore_dtypes(model, *_stored_dtypes(folder, family, manifest))
     return model
@@ -116,9 +117,9 @@ def cache_root() -> Path:
     return Path(given).expanduser() if given else Path(platformdirs.user_cache_dir("ttsbench"))
 
 
-def recipe() -> str:
-    """Stands for all the code that decides a synthetic checkpoint's bytes."""
-    digest = hashlib.sha256(f"format {files.FORMAT_VERSION}\n".encode())
+def recipe(family: str) -> str:
+    """Stands for all that decides a synthetic checkpoint's bytes."""
+    digest = hashlib.sha256(f"format {files.FORMAT_VERSION}\n{FAMILIES[family]}\n".encode())
     for package in ("torch", "transformers", "s3tokenizer"):
         digest.update(f"{package} {importlib.metadata.version(package)}\n".encode())
     sources = [Path(__file__).with_name(f"{name}.py") for name in ("architecture", "synthetic", "tokenizer_files")]
@@ -135,13 +136,13 @@ def _sources_of(package: str) -> list[Path]:
 
 def _require(family: str, size: str, dtype: str, seed: int) -> None:
     allowed: Sequence[tuple[str, str, Sequence[str]]] = (
-        ("family", family, tuple(files.T3_FILES)),
-        ("size", size, files.SIZES),
+        ("family", family, names(Family.speaks)),
+        ("size", size, SIZES),
         ("dtype", dtype, files.DTYPES),
     )
-    for what, given, names in allowed:
-        if given not in names:
-            raise CheckpointError(f"no checkpoint has the {what} '{given}': {suggest(given, names)}")
+    for key, value, choices in allowed:
+        if value not in choices:
+            raise CheckpointError(f"no checkpoint has the {key} '{value}': {suggest(value, choices)}")
     if not 0 <= seed < 2**63:
         raise CheckpointError(f"a checkpoint's seed is a number from 0 to 2^63 - 1, not {seed}")
 
@@ -155,7 +156,7 @@ def _holds_already(folder: Path, family: str, size: str, dtype: str, seed: int) 
         raise CheckpointError(f"{folder} cannot be read: {error.strerror}") from None
     if folder.is_dir() and files.is_whole(folder, family):
         manifest = files.read_manifest(folder)
-        given = (family, size, dtype, seed, recipe())
+        given = (family, size, dtype, seed, recipe(family))
         if manifest and (manifest.family, manifest.size, manifest.dtype, manifest.seed, manifest.recipe) == given:
             return True
     what = "is not empty" if folder.is_dir() else "is a file"
@@ -209,19 +210,19 @@ def _from_hub(family: str) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
 
-    repository, wanted = files.REPOSITORIES[family], list(files.files_of(family))
+    repository, patterns = files_of(family).repository, list(files_of(family).names)
     try:
-        folder = Path(snapshot_download(repository, allow_patterns=wanted, local_files_only=True))
+        folder = Path(snapshot_download(repository, allow_patterns=patterns, local_files_only=True))
         files.check(folder, family)
         return folder
     except (LocalEntryNotFoundError, CheckpointError):
         pass
     try:
-        return Path(snapshot_download(repository, allow_patterns=wanted))
+        return Path(snapshot_download(repository, allow_patterns=patterns))
     except (HTTPError, OSError) as error:
         raise CheckpointError(
             f"{repository} is not in the hub's cache, and cannot be fetched: {str(error).splitlines()[0]}",
-            mend=f"Where there is a network: hf download {repository} {' '.join(wanted)}",
+            mend=f"Where there is a network: hf download {repository} {' '.join(patterns)}",
         ) from None
 
 
@@ -266,14 +267,15 @@ def _first_lines(error: Exception) -> str:
 
 def _refuse_unset_weights(model: Any, folder: Path, family: str) -> None:
     """Upstream loads Chatterbox's S3Gen leniently: a key that the file lacks would stay random without a word."""
-    if family != "chatterbox":
+    path = folder / files_of(family).s3gen
+    if path.suffix != ".safetensors":
         return
-    given = files.safetensors_header(folder / files.S3GEN_FILES[family])
-    unset = sorted(set(model.s3gen.state_dict()) - set(given) - set(model.s3gen.ignore_state_dict_missing))
+    stored = files.safetensors_header(path)
+    unset = sorted(set(model.s3gen.state_dict()) - set(stored) - set(model.s3gen.ignore_state_dict_missing))
     if unset:
         named = ", ".join(unset[:_KEYS_NAMED])
         rest = f" and {len(unset) - _KEYS_NAMED} more" if len(unset) > _KEYS_NAMED else ""
-        raise CheckpointError(f"{folder / files.S3GEN_FILES[family]} lacks {named}{rest}")
+        raise CheckpointError(f"{path} lacks {named}{rest}")
 
 
 def _restore_dtypes(model: Any, t3: Any, estimator: Any) -> None:
@@ -295,7 +297,7 @@ def _stored_dtypes(folder: Path, family: str, manifest: files.Manifest | None) -
 
     if manifest is not None:
         return TORCH_DTYPES[manifest.dtype], TORCH_DTYPES[manifest.dtype]
-    t3, s3gen = folder / files.T3_FILES[family], folder / files.S3GEN_FILES[family]
+    t3, s3gen = folder / files_of(family).t3, folder / files_of(family).s3gen
     return (
         _stored_dtype(t3, "speech_head.weight"),
         _stored_dtype(s3gen, "flow.decoder.estimator.final_proj.weight"),

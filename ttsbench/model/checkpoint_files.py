@@ -11,43 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from ttsbench.errors import CheckpointError, RecordError
+from ttsbench.model.families import CANGJIE, CONDITIONALS, Family, files_of, names
 from ttsbench.records import runs
 
 FORMAT_VERSION = 1
 MANIFEST = "ttsbench.json"
-SIZES = ("full", "tiny")
 DTYPES = ("fp32", "fp16", "bf16")
 SAFETENSORS_HEADER_BYTES_MAX = 100_000_000
-
-T3_FILES = {
-    "chatterbox": "t3_cfg.safetensors",
-    "turbo": "t3_turbo_v1.safetensors",
-    "nano": "t3_nano_v1.safetensors",
-    "multilingual": "t3_mtl23ls_v2.safetensors",
-}
-S3GEN_FILES = {
-    "chatterbox": "s3gen.safetensors",
-    "turbo": "s3gen_meanflow.safetensors",
-    "nano": "s3gen_meanflow.safetensors",
-    "multilingual": "s3gen.pt",
-}
-VE_FILES = {family: "ve.pt" if family == "multilingual" else "ve.safetensors" for family in T3_FILES}
-CONDITIONALS = "conds.pt"
-CANGJIE = "Cangjie5_TC.json"
-
-_GPT2_TOKENIZER = ("vocab.json", "merges.txt", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
-TOKENIZER_FILES: dict[str, tuple[str, ...]] = {
-    "chatterbox": ("tokenizer.json",),
-    "turbo": _GPT2_TOKENIZER,
-    "nano": _GPT2_TOKENIZER,
-    "multilingual": ("grapheme_mtl_merged_expanded_v1.json", CANGJIE),
-}
-REPOSITORIES = {
-    "chatterbox": "ResembleAI/chatterbox",
-    "turbo": "ResembleAI/chatterbox-turbo",
-    "nano": "ResembleAI/chatterbox-nano",
-    "multilingual": "ResembleAI/chatterbox",
-}
 
 # Upstream loads without these: then there is no built-in voice, no Cangjie, or tokenizer.json says it all.
 _OPTIONAL = (CONDITIONALS, CANGJIE, "special_tokens_map.json", "added_tokens.json")
@@ -75,11 +45,6 @@ class Manifest:
     seed: int
     recipe: str
     files: dict[str, FileFacts]
-
-
-def files_of(family: str) -> tuple[str, ...]:
-    """The files that upstream fetches for this family."""
-    return (VE_FILES[family], T3_FILES[family], S3GEN_FILES[family], *TOKENIZER_FILES[family], CONDITIONALS)
 
 
 def write_manifest(folder: Path, family: str, size: str, dtype: str, seed: int, recipe: str) -> Manifest:
@@ -112,7 +77,9 @@ def check(folder: Path, family: str) -> Manifest | None:
     """Refuses a folder that does not hold this family's files whole, with all that is wrong; gives its manifest."""
     if not folder.is_dir():
         what = "is a file, not a folder" if folder.exists() else "is not there"
-        raise CheckpointError(f"checkpoint {folder} {what}", mend=f"Name a folder with {', '.join(files_of(family))}")
+        raise CheckpointError(
+            f"checkpoint {folder} {what}", mend=f"Name a folder with {', '.join(files_of(family).names)}"
+        )
     manifest = read_manifest(folder)
     if manifest is not None and manifest.family != family:
         raise CheckpointError(
@@ -167,7 +134,7 @@ def weights_digest(folder: Path) -> str:
         told = "".join(f"{name}\0{facts.sha256}\n" for name, facts in sorted(manifest.files.items()))
         return hashlib.sha256(told.encode()).hexdigest()
     digest = hashlib.sha256()
-    known = sorted({name for family in T3_FILES for name in files_of(family)} | {"tokenizer.json"})
+    known = sorted({name for family in names(Family.speaks) for name in files_of(family).names} | {"tokenizer.json"})
     for path in (folder / name for name in known if (folder / name).is_file()):
         digest.update(f"{path.name}\0{path.stat().st_size}\n".encode())
         digest.update(_sample(path))
@@ -175,16 +142,16 @@ def weights_digest(folder: Path) -> str:
 
 
 def _missing(folder: Path, family: str, manifest: Manifest | None) -> Iterator[str]:
-    wanted = files_of(family) if manifest is None else (*files_of(family), *manifest.files)
+    expected = (*files_of(family).names, *(manifest.files if manifest is not None else ()))
     spared = _SPARED_BY_TOKENIZER_JSON if (folder / "tokenizer.json").is_file() else ()
-    for name in dict.fromkeys(wanted):
+    for name in dict.fromkeys(expected):
         needed = manifest is not None or (name not in _OPTIONAL and name not in spared)
         if needed and not (folder / name).is_file():
             yield name
 
 
 def _faults(folder: Path, family: str, manifest: Manifest | None) -> Iterator[str]:
-    for name in (name for name in files_of(family) if (folder / name).is_file()):
+    for name in (name for name in files_of(family).names if (folder / name).is_file()):
         try:
             _READERS.get(Path(name).suffix, _read_nothing)(folder / name)
         except (OSError, ValueError, RecursionError, zipfile.BadZipFile) as error:
@@ -196,14 +163,14 @@ def _faults(folder: Path, family: str, manifest: Manifest | None) -> Iterator[st
 
 
 def _other_family(folder: Path, family: str) -> str:
-    if (folder / T3_FILES[family]).is_file():
+    if (folder / files_of(family).t3).is_file():
         return ""
-    others = [other for other, name in T3_FILES.items() if other != family and (folder / name).is_file()]
+    others = [other for other in names(Family.speaks) if (folder / files_of(other).t3).is_file()]
     return f"; it looks like a checkpoint for {' or '.join(others)}, not for {family}" if others else ""
 
 
 def _mend(family: str) -> str:
-    return f"Put {', '.join(files_of(family))} there, as {REPOSITORIES[family]} has them"
+    return f"Put {', '.join(files_of(family).names)} there, as {files_of(family).repository} has them"
 
 
 def _read_nothing(path: Path) -> object:

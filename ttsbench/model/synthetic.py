@@ -21,7 +21,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ttsbench.model import architecture, tokenizer_files
-from ttsbench.model.checkpoint_files import CONDITIONALS, S3GEN_FILES, T3_FILES, VE_FILES
+from ttsbench.model.families import CONDITIONALS, ENGLISH, FAMILIES, GPT2, MULTILINGUAL, files_of
 
 TORCH_DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 REFERENCE_TOKENS = {"full": 250, "tiny": 50}  # 25 a second
@@ -31,20 +31,19 @@ SPEAKER_CHANNELS = 256
 XVECTOR_CHANNELS = 192
 
 _VOCABULARIES: dict[str, Callable[[Path], None]] = {
-    "chatterbox": tokenizer_files.write_english,
-    "turbo": tokenizer_files.write_gpt2,
-    "nano": tokenizer_files.write_gpt2,
-    "multilingual": tokenizer_files.write_multilingual,
+    ENGLISH: tokenizer_files.write_english,
+    GPT2: tokenizer_files.write_gpt2,
+    MULTILINGUAL: tokenizer_files.write_multilingual,
 }
 
 
 def fill(folder: Path, family: str, size: str, dtype: str, seed: int) -> None:
     """Writes the weights, the tokenizer and the built-in voice of a checkpoint into an empty folder."""
-    files = {"ve": VE_FILES[family], "t3": T3_FILES[family], "s3gen": S3GEN_FILES[family]}
-    for part, file in files.items():
+    files = files_of(family)
+    for part, file in (("ve", files.voice_encoder), ("t3", files.t3), ("s3gen", files.s3gen)):
         with seeded(seed, part), architecture.registered(family, size):
             _save(stored(build(part, family), dtype), folder / file)
-    _VOCABULARIES[family](folder)
+    _VOCABULARIES[FAMILIES[family].t3](folder)
     with seeded(seed, "voice"):
         _save(_voice(family, size), folder / CONDITIONALS)
 
@@ -67,12 +66,13 @@ def stored(module: nn.Module, dtype: str) -> dict[str, Tensor]:
 
 def t3_config(family: str) -> Any:
     """T3's settings, which upstream's from_local sets for itself."""
-    if family == "chatterbox":
+    declared = FAMILIES[family]
+    if declared.t3 == ENGLISH:
         return T3Config.english_only()
-    if family == "multilingual":
+    if declared.t3 == MULTILINGUAL:
         return T3Config.multilingual()
     config = T3Config(text_tokens_dict_size=tokenizer_files.GPT2_TOKENS)
-    config.llama_config_name = architecture.BACKBONES[family]
+    config.llama_config_name = declared.backbone
     config.speech_tokens_dict_size = 6563
     config.input_pos_emb = None
     config.speech_cond_prompt_len = 375
@@ -93,7 +93,7 @@ def seeded(seed: int, part: str) -> Iterator[None]:
 _BUILDERS: dict[str, Callable[[str], Any]] = {
     "ve": lambda family: VoiceEncoder(),
     "t3": lambda family: T3(t3_config(family)),
-    "s3gen": lambda family: S3Gen(meanflow=family in ("turbo", "nano")),
+    "s3gen": lambda family: S3Gen(meanflow=FAMILIES[family].mean_flow),
 }
 
 

@@ -8,7 +8,7 @@ from itertools import chain, islice, product
 from pathlib import Path
 from typing import Any
 
-from ttsbench.model.checkpoint_files import CANGJIE
+from ttsbench.model.families import CANGJIE, LANGUAGES
 
 ENGLISH_TOKENS = 704
 MULTILINGUAL_TOKENS = 2454
@@ -18,10 +18,6 @@ GPT2_TOKENS = 50_276
 # The ids that T3's configuration names; upstream's tokenizers look for the rest by name.
 _FIXED = {0: "[STOP]", 1: "[UNK]", 2: "[SPACE]", 3: "[PAD]", 4: "[SEP]", 5: "[CLS]", 6: "[MASK]", 255: "[START]"}
 _LETTERS_BY_FREQUENCY = "etaoinshrdlcumwfgypbvkjxqz"
-_LANGUAGES = (
-    "ar", "da", "de", "el", "en", "es", "fi", "fr", "he", "hi", "it", "ja", "ko", "ms", "nl", "no", "pl", "pt", "ru",
-    "sv", "sw", "tr", "zh",
-)  # fmt: skip
 _END_OF_TEXT = "<|endoftext|>"
 _EVENTS = (
     "breath", "chuckle", "clap", "clear_throat", "cough", "cry", "gasp", "groan", "growl", "hum", "laugh", "mumble",
@@ -49,7 +45,7 @@ def write_english(folder: Path) -> None:
 
 def write_multilingual(folder: Path) -> None:
     """The grapheme tokenizer with 2454 tokens, and Cangjie both where the hub has it and where its cache would."""
-    tags = [f"[{name}]" for name in (*_LANGUAGES, *(f"cj_{key}" for key in "abcdefghijklmnopqrstuvwxyz.0123456789"))]
+    tags = [f"[{name}]" for name in (*LANGUAGES, *(f"cj_{key}" for key in "abcdefghijklmnopqrstuvwxyz.0123456789"))]
     tokenizer = _grapheme_tokenizer(_characters(_SCRIPTS), tags, MULTILINGUAL_TOKENS)
     write_json(folder / "grapheme_mtl_merged_expanded_v1.json", tokenizer)
     # Upstream asks for this file with the checkpoint's folder as the hub's cache: laid out so, it is found offline.

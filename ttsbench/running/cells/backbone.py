@@ -17,9 +17,9 @@ from ttsbench.errors import CheckpointError
 from ttsbench.instruments import attest
 from ttsbench.instruments.attest import Seen
 from ttsbench.model import checkpoint
+from ttsbench.model.families import FAMILIES, files_of
 from ttsbench.model.pipeline import parameter_bytes
 from ttsbench.optimizations import registry
-from ttsbench.optimizations.options import SPARK_TTS
 from ttsbench.optimizations.stacks import complete
 
 if TYPE_CHECKING:
@@ -27,24 +27,6 @@ if TYPE_CHECKING:
 
     from ttsbench.records.jobs import Job, Shape
 
-# Spark-TTS-0.5B's Qwen2; of its vocabulary nothing is needed, since embeddings are given and no logits are made.
-QWEN2: dict[str, Any] = {
-    "hidden_size": 896,
-    "intermediate_size": 4864,
-    "num_hidden_layers": 24,
-    "num_attention_heads": 14,
-    "num_key_value_heads": 2,
-    "max_position_embeddings": 32_768,
-    "rms_norm_eps": 1e-6,
-    "vocab_size": 1,
-}
-QWEN2_TINY: dict[str, Any] = {
-    "hidden_size": 128,
-    "intermediate_size": 512,
-    "num_hidden_layers": 4,
-    "num_attention_heads": 2,
-    "num_key_value_heads": 1,
-}
 # As large as the rows of an embedding table when training begins.
 EMBEDDING_STD = 0.02
 
@@ -160,17 +142,17 @@ def _backbone_of(decode: str) -> Callable[[Any], Any]:
 
 def load(job: Job) -> Any:
     """The job's backbone on its device, in the dtype it is stored in."""
-    tfmr = _spark_tts(job) if job.family == SPARK_TTS else _of_checkpoint(job)
+    tfmr = _of_checkpoint(job) if FAMILIES[job.family].speaks() else _qwen2(job)
     return tfmr.to(job.device).eval().requires_grad_(requires_grad=False)
 
 
-def _spark_tts(job: Job) -> Any:
+def _qwen2(job: Job) -> Any:
     from transformers import Qwen2Config, Qwen2Model
 
     from ttsbench.model import synthetic
 
-    changes = QWEN2_TINY if job.size == "tiny" else {}
-    config = Qwen2Config(**QWEN2 | changes, rope_parameters={"rope_type": "default", "rope_theta": 1e6})
+    sizes: Any = FAMILIES[job.family].sizes[job.size]
+    config = Qwen2Config(**sizes, rope_parameters={"rope_type": "default", "rope_theta": 1e6})
     with synthetic.seeded(job.model_seed, "qwen2"):
         model = Qwen2Model(config)
         synthetic.roughen(model)
@@ -186,19 +168,20 @@ def _of_checkpoint(job: Job) -> Any:
     from transformers.initialization import no_init_weights
 
     from ttsbench.model import architecture, synthetic
-    from ttsbench.model.checkpoint_files import T3_FILES, read_manifest
+    from ttsbench.model.checkpoint_files import read_manifest
 
     folder = checkpoint.locate(*job.checkpoint)
     manifest = read_manifest(folder)
     with architecture.registered(job.family, manifest.size if manifest else "full"), no_init_weights():
         tfmr: Any = T3(synthetic.t3_config(job.family)).tfmr
-    stored = load_file(folder / T3_FILES[job.family], device=job.device)
+    file = folder / files_of(job.family).t3
+    stored = load_file(file, device=job.device)
     own = {name.removeprefix("tfmr."): tensor for name, tensor in stored.items() if name.startswith("tfmr.")}
     try:
         # Assigned, not copied: so each keeps the dtype it is stored in.
         tfmr.load_state_dict(own, assign=True)
     except RuntimeError as error:
-        raise CheckpointError(f"{folder / T3_FILES[job.family]} does not fit: {str(error).splitlines()[-1]}") from None
+        raise CheckpointError(f"{file} does not fit: {str(error).splitlines()[-1]}") from None
     if hasattr(tfmr, "wte"):
         del tfmr.wte  # as upstream does: 50,000 rows that nothing reads
     return tfmr
