@@ -12,7 +12,7 @@ from typing import Any
 from ttsbench.errors import CellError
 from ttsbench.model.pipeline import Pipeline
 from ttsbench.streaming.designs import DESIGNS
-from ttsbench.streaming.streamer import Streamer
+from ttsbench.streaming.streamer import Streamer, streamer_of
 
 SLOT = "stream"
 ONESHOT = "oneshot"
@@ -21,12 +21,12 @@ ONESHOT = "oneshot"
 def apply(pipeline: Pipeline, option: str) -> None:
     """Puts a streamer in the place of the package's `generate`."""
     if option != ONESHOT:
-        pipeline.streamer = Streamer(pipeline, option, DESIGNS[option])
+        pipeline.generator = Streamer(pipeline, option, DESIGNS[option])
 
 
 def attest(pipeline: Pipeline, option: str) -> dict[str, Any]:
     """Which design spoke, in how many chunks, and whether T3 decoded on meanwhile; one that never spoke is an error."""
-    streamer = pipeline.streamer
+    streamer = streamer_of(pipeline)
     ran = streamer.design if streamer is not None and streamer.chunks else ONESHOT
     if ran != option:
         raise CellError(f"{SLOT}: {option} was asked for, and {ran} is what ran")

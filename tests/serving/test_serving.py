@@ -38,6 +38,7 @@ from ttsbench.serving.voicing import Chunked, Drawn
 from ttsbench.serving.windows import WindowsTogether
 from ttsbench.streaming.listener import Listener
 from ttsbench.streaming.stream import Stream
+from ttsbench.streaming.streamer import streamer_of
 
 ON_GPU = torch.cuda.is_available()
 DEVICE = "cuda" if ON_GPU else "cpu"
@@ -264,7 +265,7 @@ class TestWindows:
     def test_each_stream_sounds_as_it_does_alone(self, make: Make, family: str) -> None:
         """Whoever shares the flow and the vocoder with it, and however long the others' windows are."""
         pipeline = make(family, **STREAMED)
-        streamer = pipeline.streamer
+        streamer = streamer_of(pipeline)
         assert streamer is not None
         spoken = [speech(length, length).tolist() for length in (40, 23, 75)]
 
@@ -277,7 +278,7 @@ class TestWindows:
             ]
 
         heard, together = streams()
-        windows, sizes = WindowsTogether(pipeline), []
+        windows, sizes = WindowsTogether(pipeline, streamer.synthesis), []
         for stream, tokens in zip(together, spoken, strict=True):
             stream.end(tokens)
         while dues := {stream: due for stream in together if (due := stream.due())}:

@@ -30,6 +30,7 @@ from ttsbench.streaming.listener import Listener
 from ttsbench.streaming.marking import Marking
 from ttsbench.streaming.noise import FrameNoise
 from ttsbench.streaming.stream import Stream
+from ttsbench.streaming.streamer import streamer_of
 from ttsbench.streaming.synthesis import Synthesis, bounded
 
 TEXTS = ("One short sentence.", "Another one.")
@@ -45,8 +46,9 @@ def make(make_pipeline: Make) -> Make:
 
 def beside(pipeline: Pipeline) -> Pipeline:
     """With S3Gen in a thread of its own, as on a GPU."""
-    assert pipeline.streamer is not None
-    pipeline.streamer._desk, pipeline.streamer.in_turn = desks.Beside(pipeline.device), ""
+    streamer = streamer_of(pipeline)
+    assert streamer is not None
+    streamer._desk, streamer.in_turn = desks.Beside(pipeline.device), ""
     return pipeline
 
 
@@ -350,12 +352,13 @@ def test_a_natural_end_is_heard_as_one_shot_has_it(make: Make, make_stop_likely:
 
 def test_an_error_in_the_other_thread_reaches_the_caller(make: Make) -> None:
     pipeline = beside(make(stream="windowed"))
-    assert pipeline.streamer is not None
+    streamer = streamer_of(pipeline)
+    assert streamer is not None
 
     def broken(*_: Any, **__: Any) -> Any:
         raise RuntimeError("the flow is broken")
 
-    with swapped(pipeline.streamer.synthesis, "mel", broken), pytest.raises(RuntimeError, match="the flow is broken"):
+    with swapped(streamer.synthesis, "mel", broken), pytest.raises(RuntimeError, match="the flow is broken"):
         pipeline.speak(0, 0)
     assert pipeline.speak(0, 0).audible
 
@@ -426,7 +429,7 @@ def test_a_sliced_wave_is_shown_for_what_it_is(
     make: Make, monkeypatch: pytest.MonkeyPatch, make_utterance: Callable[..., Any]
 ) -> None:
     pipeline = make(stream="windowed")
-    streamer = pipeline.streamer
+    streamer = streamer_of(pipeline)
     assert streamer is not None
     take = Listener.take
 
@@ -470,7 +473,7 @@ def test_two_voices_at_once_never_mix(model: Any) -> None:
 
 def test_two_listeners_at_once_hear_what_each_hears_alone(make: Make) -> None:
     pipeline = beside(make(stream="windowed", length=Length(40)))
-    streamer = pipeline.streamer
+    streamer = streamer_of(pipeline)
     assert streamer is not None
     own = pipeline.tts.conds
     other = voice.copied(own)

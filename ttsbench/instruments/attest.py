@@ -10,14 +10,11 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
 
 from ttsbench.instruments.driver import is_graph_launch, is_launch, is_wait
-
-if TYPE_CHECKING:
-    from ttsbench.model.pipeline import Pipeline
 
 SHORT, LONG = 1, 9
 
@@ -81,7 +78,24 @@ class Seen:
         }
 
 
-def watch(pipeline: Pipeline, text_index: int, seed: int) -> Seen:
+class Attested(Protocol):
+    """A pipeline whose parts can be called one by one."""
+
+    tts: Any
+    # Has a captured part of T3 captured anew, since its layers are called only then.
+    before_layers_are_noted: list[Callable[[], None]]
+
+    @property
+    def device(self) -> torch.device: ...
+
+    def decode_only(self, text_index: int, seed: int, tokens: int) -> int: ...
+
+    def embed_again(self) -> int: ...
+
+    def vocode(self, seed: int) -> torch.Tensor: ...
+
+
+def watch(pipeline: Attested, text_index: int, seed: int) -> Seen:
     """A warm call of each part under the profiler; what layers work in is noted in a call before."""
     layers, tokens = Layers(pipeline.tts.t3.tfmr), dict.fromkeys((SHORT, LONG), 0)
     for capture_again in pipeline.before_layers_are_noted:

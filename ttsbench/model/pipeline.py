@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
 
@@ -26,12 +26,9 @@ from ttsbench.model.length_control import (
     forced_draws,
 )
 from ttsbench.model.spoken import SPEECH_TOKENS, FirstAudio, Spoken
+from ttsbench.model.voice import Reference
 from ttsbench.optimizations.stacks import complete
 from ttsbench.records.chunk_schedule import Streaming
-
-if TYPE_CHECKING:
-    from ttsbench.model.voice import Reference
-    from ttsbench.streaming.streamer import Streamer
 
 Asked = dict[str, Any]
 TokenTaker = Callable[[torch.Tensor], None]
@@ -39,6 +36,14 @@ TokenTaker = Callable[[torch.Tensor], None]
 
 class _EnoughDecoded(Exception):
     """Ends `generate` before S3Gen."""
+
+
+class Generator(Protocol):
+    """What a slot puts in the place of the package's `generate`."""
+
+    def speak(self, text_index: int, seed: int, limit: int) -> Spoken: ...
+
+    def speak_timed(self, text_index: int, seed: int, limit: int, timeline: Timeline) -> tuple[Spoken, float]: ...
 
 
 class Pipeline:
@@ -59,8 +64,7 @@ class Pipeline:
         self.tts = tts
         self.streaming = streaming or Streaming()
         self.reference = reference
-        # In the place of `generate`, where a slot put it.
-        self.streamer: Streamer | None = None
+        self.generator: Generator | None = None
         self.slots = complete(slots or {})
         self.texts = tuple(texts)
         self.length = length
@@ -140,8 +144,8 @@ class Pipeline:
     def speak(self, text_index: int, seed: int, *, more_tokens: int = 0) -> Spoken:
         """The whole utterance by the package's `generate`, or as a stream, from a seeded random stream."""
         limit = self.length.limit(text_index) + more_tokens
-        if self.streamer is not None:
-            return self.streamer.speak(text_index, seed, limit)
+        if self.generator is not None:
+            return self.generator.speak(text_index, seed, limit)
         self._begin(seed, limit)
         with self._controlled(text_index):
             wave = self.tts.generate(self.texts[text_index], **self._arguments)
@@ -150,8 +154,8 @@ class Pipeline:
     def speak_timed(self, text_index: int, seed: int, timeline: Timeline) -> tuple[Spoken, float]:
         """The same, with its stages marked; returns the wall seconds beside it."""
         limit = self.length.limit(text_index)
-        if self.streamer is not None:
-            return self.streamer.speak_timed(text_index, seed, limit, timeline)
+        if self.generator is not None:
+            return self.generator.speak_timed(text_index, seed, limit, timeline)
         self._begin(seed, limit)
         with self._controlled(text_index), staged(self.tts, timeline, self.backbone):
             timeline.start()

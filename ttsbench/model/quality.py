@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from safetensors import torch as safetensors
@@ -19,10 +19,8 @@ from safetensors import torch as safetensors
 from ttsbench.errors import CellError
 from ttsbench.instruments.swapping import wrapped
 from ttsbench.model.audio import CLIP_LEVEL
+from ttsbench.model.pipeline import Pipeline
 from ttsbench.records import files, measurements
-
-if TYPE_CHECKING:
-    from ttsbench.model.pipeline import Pipeline
 
 Tensors = dict[str, torch.Tensor]
 

@@ -28,6 +28,7 @@ from ttsbench.serving.loop import BatchLoop
 from ttsbench.serving.randomness import RandomStream
 from ttsbench.serving.voicing import Chunked, Drawn, Whole
 from ttsbench.streaming.listener import Listener
+from ttsbench.streaming.streamer import streamer_of
 
 # Of natural length, as long as most.
 WARM_UP_TOKENS = 250
@@ -89,7 +90,8 @@ class InTurn(_Clocked):
     def __init__(self, pipeline: Pipeline) -> None:
         super().__init__()
         self._pipeline = pipeline
-        self.streams = pipeline.streamer is not None
+        self._streamer = streamer_of(pipeline)
+        self.streams = self._streamer is not None
 
     def warm_up(self) -> None:
         """Single utterances were spoken before."""
@@ -100,10 +102,10 @@ class InTurn(_Clocked):
             return False
         call, pipeline = self._waiting.popleft(), self._pipeline
         call.started = self.now()
-        if pipeline.streamer is not None:
+        if self._streamer is not None:
             listener = Listener(lambda samples: self.hold(call, samples.numel() / SAMPLE_RATE_HZ))
             limit = pipeline.length.limit(call.text_index)
-            spoken = pipeline.streamer.speak(call.text_index, call.seed, limit, listener=listener)
+            spoken = self._streamer.speak(call.text_index, call.seed, limit, listener=listener)
         else:
             spoken = pipeline.speak(call.text_index, call.seed)
             self.hold(call, spoken.audio_seconds)
@@ -141,7 +143,7 @@ class Batch(_Clocked):
         self._decoder.reserve(self.slots, self._positions)
 
     def _voicing(self, load: Load) -> Whole | Chunked:
-        if self._pipeline.streamer is not None:
+        if streamer_of(self._pipeline) is not None:
             return Chunked(self._pipeline, self, load.ttfa_seconds)
         return Whole(self._pipeline, self)
 

@@ -24,6 +24,7 @@ from ttsbench.streaming.designs import Windowed
 from ttsbench.streaming.listener import Listener
 from ttsbench.streaming.marking import Marking
 from ttsbench.streaming.stream import Due, Stream
+from ttsbench.streaming.streamer import streamer_of
 
 # Four windows take twice as long as one on an H200; from eight on S3Gen's time grows with their number.
 TOGETHER = 8
@@ -128,12 +129,13 @@ class Chunked:
     early = True
 
     def __init__(self, pipeline: Pipeline, receiver: Receiver, patience_seconds: float) -> None:
-        assert pipeline.streamer is not None
+        streamer = streamer_of(pipeline)
+        assert streamer is not None
         self._pipeline = pipeline
-        self._streamer = pipeline.streamer
+        self._streamer = streamer
         self._receiver = receiver
         self._patience_seconds = patience_seconds
-        self._windows = WindowsTogether(pipeline)
+        self._windows = WindowsTogether(pipeline, streamer.synthesis)
         self._streams: dict[Call, Stream] = {}
         self._due: dict[Call, Due] = {}
         self._chunks = self._ended = 0

@@ -18,9 +18,8 @@ from ttsbench.streaming.synthesis import Synthesis
 class WindowsTogether:
     """All streams speak with one voice, as those of a workload do."""
 
-    def __init__(self, pipeline: Pipeline) -> None:
-        assert pipeline.streamer is not None
-        self._synthesis: Synthesis = pipeline.streamer.synthesis
+    def __init__(self, pipeline: Pipeline, synthesis: Synthesis) -> None:
+        self._synthesis = synthesis
         self.s3gen = BatchedS3Gen(pipeline)
 
     @torch.inference_mode()

@@ -17,6 +17,7 @@ from ttsbench.model.voice import copied
 from ttsbench.records import measurements
 from ttsbench.records.chunk_schedule import SAMPLES_PER_FRAME, Cutter, Streaming
 from ttsbench.streaming.designs import Design
+from ttsbench.streaming.streamer import streamer_of
 from ttsbench.streaming.synthesis import Conditions, Synthesis, bounded
 
 # The transform of a mel frame spans 80 ms, four frames.
@@ -30,7 +31,7 @@ SEAMS_MIN = 4
 
 def judge(pipeline: Pipeline, seeds: Sequence[int]) -> tuple[measurements.Seams, ...]:
     """One record per text."""
-    streamer = pipeline.streamer
+    streamer = streamer_of(pipeline)
     assert streamer is not None
     found = []
     for index, seed in enumerate(seeds):

@@ -29,6 +29,11 @@ from ttsbench.streaming.stream import Stream
 from ttsbench.streaming.synthesis import Conditions, Synthesis
 
 
+def streamer_of(pipeline: Pipeline) -> Streamer | None:
+    """The one that the stack put in the place of `generate`, if it streams."""
+    return pipeline.generator if isinstance(pipeline.generator, Streamer) else None
+
+
 class Streamer:
     """In the place of a pipeline's `generate`."""
 

@@ -37,7 +37,7 @@ def measure(job: Job, folder: Path, tell: Tell, ladder: dict[str, float]) -> Fou
     assert job.window is not None
     asked, job = job.window, bounded(job, job.window.steps)
     pipeline = utterance.prepare(job, tell, ladder)
-    if pipeline.streamer is not None:
+    if pipeline.generator is not None:
         raise CellError("a profile is of a whole utterance; profile the stack with stream: oneshot in its place")
     warmup_seconds = common.warm_up(job, pipeline, tell, lambda number: utterance.warming(job, pipeline, number))
     plain = without_profiler(job, pipeline, tell)

@@ -172,7 +172,7 @@ def time_pass(job: Job, pipeline: Pipeline, tell: Tell, waves: dict[int, Any]) -
                 )
             )
             before = after
-    return {"utterances": tuple(utterances), "streams": pipeline.streamer is not None, "guard": guard.result()}
+    return {"utterances": tuple(utterances), "streams": pipeline.generator is not None, "guard": guard.result()}
 
 
 def stream_of(
@@ -239,7 +239,7 @@ def quality_pass(job: Job, pipeline: Pipeline, folder: Path) -> Found:
 
 def seams_pass(job: Job, pipeline: Pipeline) -> Found:
     """Of a stack that streams, each text beside the same tokens and noise at once."""
-    if pipeline.streamer is None:
+    if pipeline.generator is None:
         return {}
     from ttsbench.streaming import seams
 
