@@ -8,8 +8,9 @@ from pathlib import Path
 
 from ttsbench.cli import console, listing
 from ttsbench.errors import ExitCode, UsageError
-from ttsbench.records import files, kernels, runs
-from ttsbench.records.kernels import OURS, KernelRun, Row
+from ttsbench.optimizations.kernels import catalog
+from ttsbench.records import files, runs
+from ttsbench.records.kernels import DTYPES, OURS, KernelRun, Row
 from ttsbench.reports.tables import kernels as report
 from ttsbench.running import host, runner
 
@@ -19,10 +20,11 @@ def compare(
     names: Sequence[str], dtypes: Sequence[str], *, output: Path | None, quick: bool, quiet: bool
 ) -> ExitCode:  # fmt: skip
     """Checks and times the kernels of these names, or all; what was measured before a signal is shown and kept."""
+    known = catalog.case_names()
     for name in names:
-        listing.require("kernel", name, kernels.KERNELS)
+        listing.require("kernel", name, known)
     for name in dtypes:
-        listing.require("dtype", name, kernels.DTYPES)
+        listing.require("dtype", name, DTYPES)
     if output is not None:
         make_folder(output)
     interpreted = bool(host.machine().cuda_problem)
@@ -30,9 +32,11 @@ def compare(
         os.environ.setdefault("TRITON_INTERPRET", "1")  # read when triton is imported
     from ttsbench.running import kernel_bench
 
-    chosen = [name for name in kernels.KERNELS if name in names or not names]
-    in_these = tuple(dtypes) or (("bf16",) if quick and not interpreted else kernels.DTYPES)
-    found = kernel_bench.run(chosen, dtypes=in_these, quick=quick, told=(lambda row: None) if quiet else tell)
+    chosen = [name for name in known if name in names or not names]
+    in_these = tuple(dtypes) or (("bf16",) if quick and not interpreted else DTYPES)
+    found = kernel_bench.run(
+        chosen, dtypes=in_these, quick=quick, report_row=(lambda row: None) if quiet else report_row
+    )
     for table in report.tables(found):
         console.show_table(table)
     console.lines(list(found.notes))
@@ -41,16 +45,15 @@ def compare(
     return verdict(found) if found.complete else ExitCode.INTERRUPTED
 
 
-def tell(row: Row) -> None:
-    """A line of progress."""
+def report_row(row: Row) -> None:
     graph = row.median("graph") or row.median("eager")
-    told = row.reason or (f"{graph:.2f} µs" if graph else "right")
-    console.progress_line(f"{row.kernel} {row.shape} {row.dtype} {row.contender}: {told}")
+    result = row.reason or (f"{graph:.2f} µs" if graph else "right")
+    console.progress_line(f"{row.kernel} {row.shape} {row.dtype} {row.contender}: {result}")
 
 
-def verdict(found: KernelRun) -> ExitCode:
-    """Ours must be right and must run; what others do wrong is their row's business."""
-    states = {row.status for row in found.rows if row.contender == OURS}
+def verdict(run: KernelRun) -> ExitCode:
+    """Only our kernels decide: each must run and be right."""
+    states = {row.status for row in run.rows if row.contender == OURS}
     if "wrong" in states:
         return ExitCode.QUALITY
     return ExitCode.CELL_FAILED if "failed" in states else ExitCode.OK
@@ -64,11 +67,11 @@ def make_folder(folder: Path) -> None:
         raise UsageError(f"{folder} cannot be made: {error.strerror}", mend="Give --output another folder") from None
 
 
-def write(found: KernelRun, folder: Path) -> None:
+def write(run: KernelRun, folder: Path) -> None:
     """table.md, kernels.csv, kernels.json and, where something was timed, kernels.svg."""
-    files.write_below(folder, "table.md", report.to_markdown(found))
-    files.write_below(folder, "kernels.csv", report.to_csv(found))
-    files.write_below(folder, "kernels.json", runs.dump(runs.to_json(found), indent=1) + "\n")
-    if (plot := report.plot(found)) is not None:
+    files.write_below(folder, "table.md", report.to_markdown(run))
+    files.write_below(folder, "kernels.csv", report.to_csv(run))
+    files.write_below(folder, "kernels.json", runs.dump(runs.to_json(run), indent=1) + "\n")
+    if (plot := report.plot(run)) is not None:
         files.write_below(folder, "kernels.svg", plot)
     console.lines([f"written to {folder}"])

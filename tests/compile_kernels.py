@@ -15,8 +15,7 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 from triton.runtime.jit import JITFunction
 
-from ttsbench.records.kernels import OURS
-from ttsbench.running.kernel_cases import CASES
+from ttsbench.optimizations.kernels import catalog
 
 HOPPER = GPUTarget("cuda", 90, 32)
 OPTIONS = ("num_warps", "num_stages")
@@ -29,7 +28,7 @@ def main() -> None:
     JITFunction.run = lambda self, *args, grid, warmup, **named: launches.append(
         (self, dict(zip(self.arg_names, args, strict=False)) | named)
     )
-    for case in CASES.values():
+    for case in catalog.cases().values():
         for dtype in (torch.float32, torch.bfloat16):
             for shape in case.small:
                 call(case, shape, dtype)
@@ -50,10 +49,10 @@ def call(case: Any, shape: Any, dtype: torch.dtype) -> None:
     inputs = case.inputs(shape.dims, dtype, torch.Generator().manual_seed(0))
     if not case.gradient:
         with torch.inference_mode():
-            case.contenders[OURS](*inputs)
+            case.ours(*inputs)
         return
     inputs = [tensor.requires_grad_() for tensor in inputs]
-    result = case.contenders[OURS](*inputs)
+    result = case.ours(*inputs)
     torch.autograd.grad(result.sum(), inputs)
 
 

@@ -11,6 +11,7 @@ import triton
 import triton.language as tl
 from torch.nn import functional
 
+from ttsbench.optimizations.kernels.kernel import Case, Kernel, Shape, Tensors, in_float64, normal
 from ttsbench.optimizations.kernels.tensors import as_rows, refuse_gradient, require
 
 FEW_ROWS = 8
@@ -64,3 +65,35 @@ def _few_rows_kernel(  # type: ignore[no-untyped-def]
     for row in tl.static_range(ROWS):
         values = tl.load(x + row * x_stride + k, mask=k < depth, other=0.0).to(tl.float32)[None, :]
         tl.store(result + row * width + output, tl.sum(weights * values, axis=1) + shift, mask=output < width)
+
+
+def _inputs(dims: tuple[int, ...], dtype: torch.dtype, generator: torch.Generator) -> Tensors:
+    """Of as many rows, as wide as they are and as wide as the result is."""
+    rows, depth, width = dims
+    weight = normal(generator, width, depth, dtype=dtype, scale=depth**-0.5)
+    return normal(generator, rows, depth, dtype=dtype), weight, normal(generator, width, dtype=dtype)
+
+
+KERNEL = Kernel(
+    device_names=("^_few_rows_kernel",),
+    is_product=True,
+    cases=(
+        Case(
+            name="few_rows",
+            inputs=_inputs,
+            reference=few_rows_reference,
+            ours=few_rows,
+            exact=in_float64(few_rows_reference),
+            shapes=(
+                Shape("T3 query", (2, 1024, 1024)),
+                Shape("T3 down", (2, 4096, 1024)),
+                Shape("T3 head", (2, 1024, 8194)),
+                Shape("T3 query", (1, 1024, 1024)),
+                Shape("Spark down", (1, 4864, 896)),
+                Shape("beyond L2", (2, 4096, 32768)),
+            ),
+            small=(Shape("small", (2, 70, 33)), Shape("small", (5, 130, 7))),
+            flops=lambda dims: 2 * dims[0] * dims[1] * dims[2],
+        ),
+    ),
+)

@@ -14,6 +14,7 @@ import triton
 import triton.language as tl
 from torch.nn import functional
 
+from ttsbench.optimizations.kernels.kernel import Case, Forward, Kernel, Shape, Tensors, in_float64, normal
 from ttsbench.optimizations.kernels.tensors import as_rows, refuse_gradient, require
 
 FEW_ROWS = 8
@@ -134,3 +135,43 @@ def _gate_up_many_rows_kernel(  # type: ignore[no-untyped-def]
     joined = (gate * tl.sigmoid(gate) * up).to(result.dtype.element_ty)
     place = row.to(tl.int64)[:, None] * width + output[None, :]
     tl.store(result + place, joined, mask=(row < rows)[:, None] & (output < width)[None, :])
+
+
+def _inputs(dims: tuple[int, ...], dtype: torch.dtype, generator: torch.Generator) -> Tensors:
+    """Of as many rows, as wide as they are and as wide as the result is."""
+    rows, depth, width = dims
+    weights = (normal(generator, width, depth, dtype=dtype, scale=depth**-0.5) for _ in range(2))
+    return (normal(generator, rows, depth, dtype=dtype), *weights)
+
+
+def _load_liger() -> Forward:
+    from liger_kernel.ops.swiglu import LigerSiLUMulFunction
+
+    return lambda x, gate, up: LigerSiLUMulFunction.apply(functional.linear(x, gate), functional.linear(x, up))
+
+
+KERNEL = Kernel(
+    device_names=(r"gate_up_\w+_rows_kernel",),
+    is_product=True,
+    cases=(
+        Case(
+            name="gate_up",
+            inputs=_inputs,
+            reference=gate_up_reference,
+            ours=gate_up,
+            exact=in_float64(gate_up_reference),
+            load_liger=_load_liger,
+            shapes=(
+                Shape("T3 decode", (2, 1024, 4096)),
+                Shape("T3 decode", (1, 1024, 4096)),
+                Shape("T3 prefill", (600, 1024, 4096)),
+                Shape("T3 prefill", (4096, 1024, 4096)),
+                Shape("Spark decode", (1, 896, 4864)),
+                Shape("Spark", (512, 896, 4864)),
+                Shape("Spark", (2048, 896, 4864)),
+            ),
+            small=(Shape("small", (2, 70, 33)), Shape("small", (19, 70, 67))),
+            flops=lambda dims: 4 * dims[0] * dims[1] * dims[2],
+        ),
+    ),
+)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
 import triton
 import triton.language as tl
 
+from ttsbench.optimizations.kernels.kernel import Case, Forward, Kernel, Shape, Tensors, normal
 from ttsbench.optimizations.kernels.tensors import as_rows, require, wants_gradient
 
 COLUMNS_MAX = 16384
@@ -167,3 +169,70 @@ def _rms_norm_backward_kernel(  # type: ignore[no-untyped-def]
         tl.store(x_gradient + row * columns + column, (d * w - normed * along) * row_scale, mask=inside)
         row += programs
     tl.store(partial + program * columns + column, weight_gradient, mask=inside)
+
+
+EPS = 1e-6
+
+
+def _rows(dims: tuple[int, ...], dtype: torch.dtype, generator: torch.Generator) -> Tensors:
+    return normal(generator, *dims, dtype=dtype), normal(generator, dims[-1], dtype=dtype)
+
+
+def _rows_and_residual(dims: tuple[int, ...], dtype: torch.dtype, generator: torch.Generator) -> Tensors:
+    return (normal(generator, *dims, dtype=dtype), *_rows(dims, dtype, generator))
+
+
+def _exact(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """Without Llama's detour through fp32."""
+    x, weight = x.double(), weight.double()
+    return weight * x * torch.rsqrt(x.square().mean(-1, keepdim=True) + EPS)
+
+
+def _exact_of_sum(x: torch.Tensor, residual: torch.Tensor, weight: torch.Tensor) -> Tensors:
+    """Of the sum as it is rounded to its dtype, which is what is normed."""
+    total = x + residual
+    return _exact(total, weight), total.double()
+
+
+def _load_liger() -> Forward:
+    from liger_kernel.ops.rms_norm import LigerRMSNormFunction
+
+    return lambda x, weight: LigerRMSNormFunction.apply(x, weight, EPS, 0.0, "llama", False)
+
+
+def _load_liger_of_sum() -> Forward:
+    from liger_kernel.ops.fused_add_rms_norm import LigerFusedAddRMSNormFunction
+
+    return lambda x, residual, weight: LigerFusedAddRMSNormFunction.apply(x, residual, weight, EPS)
+
+
+CASE = Case(
+    name="rms_norm",
+    inputs=_rows,
+    reference=rms_norm_reference,
+    ours=rms_norm,
+    exact=_exact,
+    load_liger=_load_liger,
+    shapes=(
+        Shape("T3 decode", (2, 1024)),
+        Shape("T3 prefill", (600, 1024)),
+        Shape("T3 prefill", (4096, 1024)),
+        Shape("Spark", (512, 896)),
+        Shape("Spark", (4096, 896)),
+        Shape("beyond L2", (65536, 1024)),
+    ),
+    small=(Shape("small", (3, 257)),),
+)
+OF_SUM = replace(
+    CASE,
+    name="add_rms_norm",
+    inputs=_rows_and_residual,
+    reference=add_rms_norm_reference,
+    ours=add_rms_norm,
+    exact=_exact_of_sum,
+    load_liger=_load_liger_of_sum,
+)
+KERNEL = Kernel(
+    device_names=("rms_norm_(forward|backward)_kernel",),
+    cases=(CASE, OF_SUM, replace(CASE, name="rms_norm_grad", gradient=True)),
+)

@@ -6,6 +6,7 @@ import torch
 import triton
 import triton.language as tl
 
+from ttsbench.optimizations.kernels.kernel import Case, Forward, Kernel, Shape, Tensors, in_float64, normal
 from ttsbench.optimizations.kernels.tensors import refuse_gradient, require
 
 
@@ -80,3 +81,46 @@ def _turn(source, target, cos_first, cos_second, sin_first, sin_second, half, in
     second = tl.load(source + half, mask=inside, other=0.0).to(tl.float32)
     tl.store(target, first * cos_first - second * sin_first, mask=inside)
     tl.store(target + half, second * cos_second + first * sin_second, mask=inside)
+
+
+def _inputs(dims: tuple[int, ...], dtype: torch.dtype, generator: torch.Generator) -> Tensors:
+    """Laid out as attention has them: a projection seen as heads."""
+    batch, q_heads, k_heads, length, head = dims
+    q, k = (normal(generator, batch, length, n, head, dtype=dtype).transpose(1, 2) for n in (q_heads, k_heads))
+    angles = torch.arange(length, device=generator.device)[:, None] * frequencies(head, generator.device)
+    return q, k, angles.cos()[None].to(dtype), angles.sin()[None].to(dtype)
+
+
+def frequencies(head: int, device: torch.device) -> torch.Tensor:
+    """Of each value of a head, as Llama has them."""
+    return (1e4 ** -torch.linspace(0, 1, head // 2, device=device)).repeat(2)
+
+
+def _load_liger() -> Forward:
+    from liger_kernel.transformers.rope import liger_rotary_pos_emb
+
+    return liger_rotary_pos_emb  # type: ignore[no-any-return]
+
+
+KERNEL = Kernel(
+    device_names=("^_rope_kernel", "^_?triton_rope"),
+    cases=(
+        Case(
+            name="rope",
+            inputs=_inputs,
+            reference=rope_reference,
+            ours=rope,
+            exact=in_float64(rope_reference),
+            load_liger=_load_liger,
+            shapes=(
+                Shape("T3 decode", (2, 16, 16, 1, 64)),
+                Shape("T3 prefill", (2, 16, 16, 300, 64)),
+                Shape("T3 prefill", (2, 16, 16, 2048, 64)),
+                Shape("Spark", (1, 14, 2, 512, 64)),
+                Shape("Spark", (1, 14, 2, 2500, 64)),
+                Shape("beyond L2", (2, 16, 16, 32768, 64)),
+            ),
+            small=(Shape("small", (2, 3, 1, 5, 6)),),
+        ),
+    ),
+)

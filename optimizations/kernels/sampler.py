@@ -11,10 +11,13 @@ the lowest index first, and always leaves the last. All is fp32, whatever the lo
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import triton
 import triton.language as tl
 
+from ttsbench.optimizations.kernels.kernel import DTYPES, Case, Kernel, Shape, Tensors, normal
 from ttsbench.optimizations.kernels.tensors import require
 
 VOCABULARY_MAX = 16384
@@ -207,3 +210,47 @@ def _in_top_p(key, mass, largest, top_p):  # type: ignore[no-untyped-def]
         room = tl.minimum(room, tl.sum(equal, axis=0) - 1)
         kept = kept & ((key != high) | (tl.cumsum(equal, axis=0) > room))
     return kept
+
+
+def _case(order: str, **values: float) -> dict[str, Any]:
+    """With upstream's settings, which the kernel reads from the device and the reference knows when it is launched."""
+    known = settings("cpu", **values).tolist()  # type: ignore[arg-type]
+
+    def inputs(dims: tuple[int, ...], dtype: torch.dtype, generator: torch.Generator) -> Tensors:
+        device = generator.device
+        logits = normal(generator, *dims, dtype=dtype, scale=3.0)
+        seen = torch.rand(dims, generator=generator, device=device) < 0.02
+        race = torch.empty(dims, device=device).exponential_(generator=generator)
+        no_token = torch.full(dims[:1], -1, dtype=torch.int64, device=device)
+        return logits, seen, torch.tensor(known, device=device), race, no_token
+
+    def reference(
+        logits: torch.Tensor, seen: torch.Tensor, _: torch.Tensor, race: torch.Tensor, __: torch.Tensor
+    ) -> torch.Tensor:
+        return sample_reference(logits, seen, known, race, order=order)
+
+    return {
+        "inputs": inputs,
+        "reference": reference,
+        "ours": lambda *inputs: sample(*inputs, order=order),
+        "exact": reference,
+        "small": (Shape("small", (3, 131)),),
+        "tolerances": dict.fromkeys(DTYPES, 0.0),  # the very same tokens
+    }
+
+
+KERNEL = Kernel(
+    device_names=("^_sampler_kernel",),
+    cases=(
+        Case(
+            name="sampler_llama",
+            shapes=(Shape("T3", (1, 8194)), Shape("T3 batch", (64, 8194))),
+            **_case("llama", temperature=0.8, repetition_penalty=1.2, min_p=0.05),
+        ),
+        Case(
+            name="sampler_gpt2",
+            shapes=(Shape("Turbo", (1, 6563)), Shape("Turbo batch", (64, 6563))),
+            **_case("gpt2", temperature=0.8, repetition_penalty=1.2, top_k=1000, top_p=0.95),
+        ),
+    ),
+)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -9,6 +10,7 @@ import triton
 import triton.language as tl
 from torch.nn import functional
 
+from ttsbench.optimizations.kernels.kernel import Case, Forward, Kernel, Shape, Tensors, in_float64, normal
 from ttsbench.optimizations.kernels.tensors import as_rows, require, wants_gradient
 
 BLOCK = 2048
@@ -96,3 +98,36 @@ def _silu_mul_backward_kernel(  # type: ignore[no-untyped-def]
     silu = g * sigmoid
     tl.store(gate_gradient + row * columns + column, d * u * (sigmoid + silu * (1.0 - sigmoid)), mask=inside)
     tl.store(up_gradient + row * columns + column, d * silu, mask=inside)
+
+
+def _inputs(dims: tuple[int, ...], dtype: torch.dtype, generator: torch.Generator) -> Tensors:
+    return normal(generator, *dims, dtype=dtype), normal(generator, *dims, dtype=dtype)
+
+
+def _load_liger() -> Forward:
+    from liger_kernel.ops.swiglu import LigerSiLUMulFunction
+
+    return LigerSiLUMulFunction.apply  # type: ignore[no-any-return]
+
+
+CASE = Case(
+    name="silu_mul",
+    inputs=_inputs,
+    reference=silu_mul_reference,
+    ours=silu_mul,
+    exact=in_float64(silu_mul_reference),
+    load_liger=_load_liger,
+    shapes=(
+        Shape("T3 decode", (2, 4096)),
+        Shape("T3 prefill", (600, 4096)),
+        Shape("T3 prefill", (4096, 4096)),
+        Shape("Spark", (512, 4864)),
+        Shape("Spark", (2048, 4864)),
+        Shape("beyond L2", (16384, 4096)),
+    ),
+    small=(Shape("small", (3, 257)),),
+)
+KERNEL = Kernel(
+    device_names=(r"silu_mul_\w+_kernel", r"swiglu_\w*kernel"),
+    cases=(CASE, replace(CASE, name="silu_mul_grad", gradient=True)),
+)

@@ -8,12 +8,15 @@ for another.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import triton
 import triton.language as tl
 from torch.nn import functional
 
-from ttsbench.optimizations.kernels.rope import rope_reference
+from ttsbench.optimizations.kernels.kernel import Case, Forward, Kernel, Shape, Tensors, normal
+from ttsbench.optimizations.kernels.rope import frequencies, rope_reference
 from ttsbench.optimizations.kernels.tensors import refuse_gradient, require
 
 Turn = tuple[torch.Tensor, torch.Tensor]
@@ -143,3 +146,51 @@ def _step_attention_kernel(  # type: ignore[no-untyped-def]
         highest = higher
         start += TILE
     tl.store(result + (row * heads + head) * width + at, mixed / total, mask=here)
+
+
+def _inputs(dims: tuple[int, ...], dtype: torch.dtype, generator: torch.Generator) -> Tensors:
+    """A projection seen as heads, a cache filled up to a position, and the position's angles."""
+    rows, heads, groups, now, width = dims
+    projected = normal(generator, rows, heads + 2 * groups, 1, width, dtype=dtype)
+    keys, values = (normal(generator, rows, groups, now + 1, width, dtype=dtype) for _ in range(2))
+    angles = (now * frequencies(width, generator.device))[None, None]
+    position = torch.tensor([now], device=generator.device)
+    parts = torch.split(projected, [heads, groups, groups], dim=1)
+    return (*parts, keys, values, position, angles.cos().to(dtype), angles.sin().to(dtype))
+
+
+def _with_turn_and_scale(step: Forward) -> Forward:
+    def attend(*inputs: torch.Tensor) -> Any:
+        *tensors, cos, sin = inputs
+        return step(*tensors, (cos, sin), inputs[0].shape[-1] ** -0.5)
+
+    return attend
+
+
+def _exact(*inputs: torch.Tensor) -> Any:
+    """A position is no number to widen."""
+    wide = (tensor.double() if tensor.is_floating_point() else tensor for tensor in inputs)
+    return _with_turn_and_scale(step_attention_reference)(*wide)
+
+
+KERNEL = Kernel(
+    device_names=("^_step_attention_kernel",),
+    is_product=True,
+    cases=(
+        Case(
+            name="step_attention",
+            inputs=_inputs,
+            reference=_with_turn_and_scale(step_attention_reference),
+            ours=_with_turn_and_scale(step_attention),
+            exact=_exact,
+            shapes=(
+                Shape("T3 decode", (2, 16, 16, 100, 64)),
+                Shape("T3 decode", (2, 16, 16, 400, 64)),
+                Shape("T3 decode", (2, 16, 16, 1000, 64)),
+                Shape("Turbo decode", (1, 16, 16, 400, 64)),
+                Shape("Spark decode", (1, 14, 2, 2500, 64)),
+            ),
+            small=(Shape("small", (2, 4, 2, 13, 6)),),
+        ),
+    ),
+)

@@ -18,9 +18,10 @@ import torch
 
 from ttsbench.cli import app
 from ttsbench.errors import ExitCode
-from ttsbench.records.kernels import DTYPES, KERNELS, Ceilings, KernelRun, Row
+from ttsbench.optimizations.kernels import catalog, kernel
+from ttsbench.records.kernels import DTYPES, Ceilings, KernelRun, Row
 from ttsbench.reports.tables import kernels as report
-from ttsbench.running import host, kernel_bench, kernel_cases
+from ttsbench.running import host, kernel_bench
 
 ON_CPU = pytest.mark.skipif(host.machine().has_cuda, reason="this is about machines without a GPU")
 Kernels = Callable[..., tuple[int, str, str]]
@@ -42,14 +43,15 @@ def kernels(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
 
 def plant(monkeypatch: pytest.MonkeyPatch, name: str, contender: str, forward: Callable[..., Any]) -> None:
     """Puts a contender into the place of another."""
-    case = kernel_cases.CASES[name]
-    planted = replace(case, contenders={**case.contenders, contender: forward})
-    monkeypatch.setattr(kernel_bench, "CASES", {**kernel_cases.CASES, name: planted})
+    cases = catalog.cases()
+    change: dict[str, Any] = {{"triton": "ours", "eager": "reference"}[contender]: forward}
+    planted = replace(cases[name], **change)
+    monkeypatch.setattr(catalog, "cases", lambda: {**cases, name: planted})
 
 
-def test_the_names_are_those_of_the_cases() -> None:
-    assert tuple(kernel_cases.CASES) == KERNELS
-    assert tuple(kernel_cases.DTYPES) == DTYPES
+def test_the_names_that_are_read_from_the_files_are_those_of_the_cases() -> None:
+    assert tuple(catalog.cases()) == catalog.case_names()
+    assert tuple(kernel.DTYPES) == DTYPES
 
 
 def test_an_unknown_name_is_refused_with_the_nearest_before_anything_heavy_is_imported(tmp_path: Path) -> None:
@@ -110,10 +112,10 @@ def test_without_a_gpu_all_are_checked_and_nothing_is_timed(kernels: Kernels, tm
     assert "timing needs a GPU" in out
     written = json.loads((tmp_path / "out" / "kernels.json").read_text())
     rows = written["rows"]
-    assert {row["kernel"] for row in rows} == set(KERNELS)
+    assert {row["kernel"] for row in rows} == set(catalog.case_names())
     assert {(row["kernel"], row["dtype"], row["contender"]) for row in rows} == {
         (kernel, dtype, contender)
-        for kernel in KERNELS
+        for kernel in catalog.case_names()
         for dtype in ("fp32", "fp16", "bf16")
         for contender in ("eager", "triton")
     }
@@ -198,10 +200,10 @@ def test_a_twin_that_is_wrong_is_told_and_does_not_fail_ours(
 def test_bytes_are_those_of_inputs_and_outputs_and_twice_with_a_gradient() -> None:
     inputs = (torch.empty(2, 8), torch.empty(2, 8))
     outputs = (torch.empty(2, 8),)
-    assert kernel_bench.bytes_of(kernel_cases.CASES["silu_mul"], inputs, outputs) == 3 * 64
+    assert kernel_bench.bytes_of(catalog.cases()["silu_mul"], inputs, outputs) == 3 * 64
     with_gradients = (*outputs, *inputs)
     # gate and up twice, the gradient of the output; the output and two gradients written.
-    assert kernel_bench.bytes_of(kernel_cases.CASES["silu_mul_grad"], inputs, with_gradients) == (4 + 1 + 3) * 64
+    assert kernel_bench.bytes_of(catalog.cases()["silu_mul_grad"], inputs, with_gradients) == (4 + 1 + 3) * 64
 
 
 @pytest.fixture

@@ -5,13 +5,14 @@ from __future__ import annotations
 import functools
 import re
 
+from ttsbench.optimizations.kernels import catalog
+
 # The first pattern that is found in the kernel's name decides. Convolutions are products by name too, and attention
 # kernels come out of the same libraries, so the special ones stand before the general ones.
 PATTERNS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("copy", (r"^mem(cpy|set)\b", "copy_kernel", "copy_device", "CatArrayBatchedCopy", r"fused_cat_\d", "nchwToNhwc",
               "nhwcToNchw")),
-    ("triton", ("rms_norm_(forward|backward)_kernel", r"swiglu_\w*kernel", "^_?triton_rope", r"silu_mul_\w+_kernel",
-                r"gate_up_\w+_rows_kernel", "^_(few_rows|rope|sampler|step_attention)_kernel")),
+    ("triton", tuple(name for kernel in catalog.kernels() for name in kernel.device_names)),
     # Inductor names a kernel after all that it stands between, products and attention too; its kind says what it does.
     ("elementwise", ("^triton_poi_",)),
     ("normalization", (r"^triton_(red|per)_\w*rsqrt", r"^triton_(red|per)_\w*softmax")),
@@ -29,6 +30,9 @@ PATTERNS: tuple[tuple[str, tuple[str, ...]], ...] = (
 )  # fmt: skip
 _COMPILED = tuple((family, re.compile("|".join(patterns), re.IGNORECASE)) for family, patterns in PATTERNS)
 OTHER = "other"
+_OUR_PRODUCTS = tuple(
+    re.compile(name) for kernel in catalog.kernels() if kernel.is_product for name in kernel.device_names
+)
 
 # Names of what Inductor fuses that hold an underscore themselves.
 _INDUCTOR = re.compile(r"^triton_(poi|red|per|tem|for)_fused_(.*?)_?\d*$")
@@ -77,6 +81,11 @@ LENGTH_MAX = 60
 def family(name: str) -> str:
     """One of `profile_rows.FAMILIES`."""
     return next((family for family, pattern in _COMPILED if pattern.search(name)), OTHER)
+
+
+@functools.cache
+def is_our_product(name: str) -> bool:
+    return any(pattern.search(name) for pattern in _OUR_PRODUCTS)
 
 
 @functools.cache

@@ -20,7 +20,6 @@ LAUNCH_SECONDS = 5e-6
 FALL_BACK = "fp32"
 UNTOLD_SHARE_MAX = 0.02
 PRODUCTS = ("gemm", "attention", "convolution")
-OUR_PRODUCTS = ("gate_up", "few_rows", "step_attention")
 HOST_BOUND_SHARE_MIN = BUSY_SHARE_MAX = 0.5
 
 
@@ -72,7 +71,7 @@ def without_costs(ran: Sequence[Ran]) -> dict[str, float]:
 
 def is_product(kernel: str) -> bool:
     """By its name."""
-    return families.family(kernel) in PRODUCTS or any(part in kernel for part in OUR_PRODUCTS)
+    return families.family(kernel) in PRODUCTS or families.is_our_product(kernel)
 
 
 def main_dtype(costs: Mapping[str, Sequence[Cost]]) -> str:

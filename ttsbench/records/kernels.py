@@ -8,20 +8,6 @@ from typing import Any
 
 SCHEMA_VERSION = 1
 
-# In the order in which they are measured. Named here, since names are checked before torch is imported.
-KERNELS = (
-    "silu_mul",
-    "silu_mul_grad",
-    "gate_up",
-    "few_rows",
-    "rms_norm",
-    "rms_norm_grad",
-    "add_rms_norm",
-    "rope",
-    "step_attention",
-    "sampler_llama",
-    "sampler_gpt2",
-)
 DTYPES = ("fp32", "fp16", "bf16")
 EAGER, OURS = "eager", "triton"
 

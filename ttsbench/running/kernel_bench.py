@@ -1,9 +1,9 @@
-"""Kernels against their twins: right first, then timed.
+"""Kernels against PyTorch, its compiler and Liger: checked first, then timed.
 
-A call is checked on fresh inputs, over memory poisoned with NaN, against float64. One that is wrong is a row that says
-so and is never timed. Times are of the device, out of CUDA graphs of many launches, where the host has no part: with
-the L2 as the launch before left it, and with the L2 flushed by a write larger than it. `eager` is what a caller sees
-who launches one after the other.
+A call is checked on fresh inputs, over memory poisoned with NaN, against float64. One that is wrong is a row with the
+reason and is never timed. Times are the device's, from CUDA graphs of many launches, without the host: with the L2 as
+the previous launch left it, and with the L2 flushed by a write larger than it. `eager` is what a caller who launches
+one after the other sees.
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ from triton import TritonError
 
 from ttsbench import __version__
 from ttsbench.instruments.swapping import swapped
+from ttsbench.optimizations.kernels import catalog
+from ttsbench.optimizations.kernels.kernel import DTYPES, Case, Forward, Shape, Tensors
 from ttsbench.records.kernels import EAGER, OURS, SCHEMA_VERSION, Ceilings, KernelRun, Row
 from ttsbench.running import host
-from ttsbench.running.kernel_cases import CASES, DTYPES, Case, Forward, Shape, Tensors
 
 CHECKS = 3
 LAUNCHES = 20
@@ -31,20 +32,20 @@ COPY_BYTES = 2**30
 MATMUL_SIZE = {"fp32": 4096, "tf32": 8192, "fp16": 8192, "bf16": 8192}
 QUICK_SHAPES = 2
 
+COMPILED, LIGER = "compiled", "liger"
+
 Call = Callable[[], Any]
 
 
-def run(
-    names: Sequence[str], *, dtypes: Sequence[str], quick: bool, told: Callable[[Row], None]
-) -> KernelRun:  # fmt: skip
-    """All rows of these kernels, each told as soon as it is there; those that there are, where somebody stops it."""
-    machine = host.machine()
+def run(names: Sequence[str], *, dtypes: Sequence[str], quick: bool, report_row: Callable[[Row], None]) -> KernelRun:
+    """All rows of these cases, each reported as soon as it is measured; Ctrl-C keeps those before it."""
+    cases, machine = catalog.cases(), host.machine()
     device = host.resolve_device("auto", machine)
     ceilings = measure_ceilings() if machine.has_cuda else None
     rows, complete = [], True
     try:
-        for row in measure([CASES[name] for name in names], device, dtypes, quick=quick):
-            told(row)
+        for row in measure([cases[name] for name in names], device, dtypes, quick=quick):
+            report_row(row)
             rows.append(row)
     except KeyboardInterrupt:
         complete = False
@@ -62,15 +63,14 @@ def run(
 
 
 def without_gpu(problem: str) -> tuple[str, ...]:
-    """What a run on the CPU leaves out."""
     return (
         f"timing needs a GPU, and there is none to use: {problem}",
-        "checked under Triton's interpreter on small shapes; compiled and liger twins are compared on a GPU",
+        "checked under Triton's interpreter on small shapes; a GPU also compares compiled and liger",
     )
 
 
 def measure(cases: Sequence[Case], device: str, dtypes: Sequence[str], *, quick: bool) -> Iterator[Row]:
-    """Kernel by kernel, shape by shape; contenders of one shape and dtype follow each other."""
+    """Case by case, shape by shape; contenders of one shape and dtype follow each other."""
     on_gpu = device != "cpu"
     for case in cases:
         shapes = (case.shapes[:QUICK_SHAPES] if quick else case.shapes) if on_gpu else case.small
@@ -82,11 +82,11 @@ def measure(cases: Sequence[Case], device: str, dtypes: Sequence[str], *, quick:
 
 def contenders(case: Case, *, on_gpu: bool) -> tuple[str, ...]:
     """Eager first, ours last."""
-    return (EAGER, "compiled", *(["liger"] if "liger" in case.contenders else []), OURS) if on_gpu else (EAGER, OURS)
+    return (EAGER, COMPILED, *([LIGER] if case.load_liger else []), OURS) if on_gpu else (EAGER, OURS)
 
 
 def row_of(case: Case, shape: Shape, dtype: str, contender: str, device: str, *, quick: bool) -> Row:
-    """One contender, checked and then timed. What it raises is its row's reason; the others go on."""
+    """One contender, checked and then timed. An error is its row's reason; the others go on."""
     row = Row(case.name, str(shape), dtype, contender, "ok", tolerance=case.tolerances[dtype])
     generator = torch.Generator(device)
     try:
@@ -101,11 +101,14 @@ def row_of(case: Case, shape: Shape, dtype: str, contender: str, device: str, *,
 
 
 def prepared(case: Case, contender: str) -> Forward:
-    """The contender, or the eager twin compiled whole: a graph break is an error, as is a fall-back to eager."""
-    if contender != "compiled":
-        return case.contenders[contender]
+    """The contender. Compiled is the reference, whole: a graph break is an error, as is a fall-back to eager."""
+    if contender == LIGER:
+        assert case.load_liger is not None
+        return case.load_liger()
+    if contender != COMPILED:
+        return case.ours if contender == OURS else case.reference
     torch.compiler.reset()
-    compiled: Forward = torch.compile(case.contenders[EAGER], fullgraph=True, dynamic=False)
+    compiled: Forward = torch.compile(case.reference, fullgraph=True, dynamic=False)
     return compiled
 
 
@@ -123,12 +126,10 @@ def call_of(case: Case, forward: Forward, inputs: Tensors, upstream: Tensors) ->
 
 
 def gradient_mode(case: Case) -> AbstractContextManager[Any]:
-    """Inference mode, where no gradient is asked for."""
     return nullcontext() if case.gradient else torch.inference_mode()
 
 
 def as_tuple(outputs: Any) -> Tensors:
-    """One output or several."""
     return tuple(outputs) if isinstance(outputs, tuple | list) else (outputs,)
 
 
@@ -140,12 +141,13 @@ def checked(row: Row, case: Case, shape: Shape, forward: Forward, generator: tor
         with gradient_mode(case):
             exact = as_tuple(call_of(case, case.exact, wide(inputs) if case.gradient else inputs, wide(upstream))())
             poison(exact, inputs[0].dtype)
-            found = as_tuple(call_of(case, forward, inputs, upstream)())
-        moved = bytes_of(case, inputs, found)
-        for one, other in zip(found, exact, strict=True):
-            if one.shape != other.shape:
-                return replace(row, status="wrong", reason=f"shape {tuple(one.shape)}, not {tuple(other.shape)}")
-            errors = errors_of(one.detach().double(), other.detach().double())
+            outputs = as_tuple(call_of(case, forward, inputs, upstream)())
+        moved = bytes_of(case, inputs, outputs)
+        for output, expected in zip(outputs, exact, strict=True):
+            if output.shape != expected.shape:
+                reason = f"shape {tuple(output.shape)}, not {tuple(expected.shape)}"
+                return replace(row, status="wrong", reason=reason)
+            errors = errors_of(output.detach().double(), expected.detach().double())
             if not all(map(math.isfinite, errors)):
                 return replace(row, status="wrong", reason="values that are not finite")
             relative, largest = max(relative, errors[0]), max(largest, errors[1])
@@ -156,9 +158,9 @@ def checked(row: Row, case: Case, shape: Shape, forward: Forward, generator: tor
     return row
 
 
-def errors_of(found: torch.Tensor, exact: torch.Tensor) -> tuple[float, float]:
-    """‖found − exact‖ over ‖exact‖, and the largest difference."""
-    difference = (found - exact).abs()
+def errors_of(output: torch.Tensor, exact: torch.Tensor) -> tuple[float, float]:
+    """‖output − exact‖ over ‖exact‖, and the largest difference."""
+    difference = (output - exact).abs()
     return float(difference.norm() / exact.norm().clamp_min(1e-300)), float(difference.amax())
 
 
@@ -170,7 +172,6 @@ def fresh(case: Case, shape: Shape, dtype: str, generator: torch.Generator) -> t
 
 
 def wide(tensors: Tensors) -> Tensors:
-    """In float64."""
     return tuple(tensor.double() for tensor in tensors)
 
 
@@ -253,7 +254,6 @@ def captured(call: Call) -> torch.cuda.CUDAGraph:
 
 
 def between_events(work: Call) -> float:
-    """Microseconds between two events on the stream."""
     begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
     begin.record()
     work()
@@ -263,7 +263,6 @@ def between_events(work: Call) -> float:
 
 
 def l2_bytes() -> int:
-    """Of the card in use."""
     properties: Any = torch.cuda.get_device_properties(torch.cuda.current_device())
     return int(properties.L2_cache_size)
 

@@ -1,0 +1,58 @@
+"""Every kernel there is: one for each file of this folder that declares `KERNEL`, and those of other packages.
+
+Another package names the module of its kernel in the entry-point group `ttsbench.kernels`. The cases' names are read
+from the files' text, because the code beside them imports torch and Triton.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import importlib
+import pkgutil
+from collections.abc import Mapping
+from importlib.metadata import entry_points
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ttsbench.optimizations.kernels.kernel import Case, Kernel
+
+GROUP = "ttsbench.kernels"
+NO_KERNEL = ("catalog", "kernel", "tensors")
+
+
+def modules() -> tuple[str, ...]:
+    own = sorted(file.name for file in pkgutil.iter_modules([str(Path(__file__).parent)]) if file.name not in NO_KERNEL)
+    return (*(f"{__package__}.{name}" for name in own), *(entry.module for entry in entry_points(group=GROUP)))
+
+
+def case_names() -> tuple[str, ...]:
+    """In the order in which they are measured."""
+    return tuple(name for module in modules() for name in _names_in(_source_of(module)))
+
+
+@functools.cache
+def kernels() -> tuple[Kernel, ...]:
+    return tuple(importlib.import_module(module).KERNEL for module in modules())
+
+
+def cases() -> Mapping[str, Case]:
+    return {case.name: case for kernel in kernels() for case in kernel.cases}
+
+
+def _source_of(module: str) -> str:
+    spec = find_spec(module)
+    if spec is None or spec.origin is None:
+        raise ModuleNotFoundError(f"the entry point of a kernel names {module}, and there is no such module")
+    return Path(spec.origin).read_text(encoding="utf-8")
+
+
+def _names_in(source: str) -> list[str]:
+    """Of each `Case(name="…")`, and of each `replace(case, name="…")`."""
+    calls = (node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call))
+    makers = (call for call in calls if isinstance(call.func, ast.Name) and call.func.id in ("Case", "replace"))
+    names = (keyword.value for call in makers for keyword in call.keywords if keyword.arg == "name")
+    texts = (name for name in names if isinstance(name, ast.Constant))
+    return [str(text.value) for text in sorted(texts, key=lambda text: text.lineno)]
