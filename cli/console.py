@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from contextlib import contextmanager, suppress
 from typing import IO, TYPE_CHECKING, Any, cast
 
-from rich.console import Console
+from rich.console import Console, JustifyMethod
 from rich.live import Live
 from rich.table import Table as RichTable
 from rich.text import Text
@@ -19,7 +19,7 @@ from ttsbench.records.runs import Cell, Run
 from ttsbench.reports import metrics
 from ttsbench.reports.escaping import printable
 from ttsbench.reports.tables import ablation, claims, forwards, loads, run_tables, streaming
-from ttsbench.reports.tables.run_tables import Table
+from ttsbench.reports.tables.table import Table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -64,7 +64,7 @@ def show_run(run: Run) -> None:
         for table in build(run):
             show_table(table)
     if (found := ablation.ablation(run)) is not None:
-        show_table(ablation.table(found), of_words=True)
+        show_table(ablation.table(found))
     for where, status, reason in run_tables.failures(run):
         OUT.print(Text.assemble((printable(f"{status}: "), "bold red"), printable(f"{where}: {reason}")))
     for fault in run_tables.faults(run):
@@ -78,25 +78,25 @@ def note(text: str) -> None:
     OUT.print(Text.assemble(("note: ", "yellow"), printable(text)), soft_wrap=True)
 
 
-def show_table(table: Table, *, of_words: bool = False) -> None:
+def show_table(table: Table) -> None:
     """One table, its notes below it, dimmed. Figures are never broken or cut and stand right; words are what wraps."""
     if table.title:
         OUT.print(words(table.title))
-    for part in [table] if of_words else fitting.fitted(table, OUT.width):
-        console = OUT if of_words else Out(highlight=False, width=max(OUT.width, fitting.width_needed(part)))
-        console.print(_drawn(part, of_words=of_words))
+    for part in [table] if table.is_prose else fitting.fitted(table, OUT.width):
+        console = OUT if table.is_prose else Out(highlight=False, width=max(OUT.width, fitting.width_needed(part)))
+        console.print(_drawn(part))
     for note in table.notes:
         OUT.print(words(note, "dim"))
 
 
-def _drawn(table: Table, *, of_words: bool) -> RichTable:
+def _drawn(table: Table) -> RichTable:
     rich = RichTable(pad_edge=False, box=None, padding=(0, 1, 0, 0))
+    wrapping = len(table.columns) - 1 if table.is_prose else 0
     for number, column in enumerate(table.columns):
-        left = of_words or number == 0
-        wraps = number == len(table.columns) - 1 if of_words else number == 0
-        rich.add_column(words(column), justify="left" if left else "right", overflow="fold", no_wrap=not wraps)
-    for row in table.rows:
-        rich.add_row(*map(words, row), style="bold" if "baseline" in row else None)
+        side: JustifyMethod = "left" if column.is_text else "right"
+        rich.add_column(words(column.name), justify=side, overflow="fold", no_wrap=number != wrapping)
+    for texts, emphasized in zip(table.texts, (*map(table.emphasized, table.rows), False), strict=False):
+        rich.add_row(*map(words, texts), style="bold" if emphasized else None)
     return rich
 
 

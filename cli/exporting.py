@@ -12,7 +12,7 @@ from ttsbench.errors import RecordError, UsageError
 from ttsbench.records import files
 from ttsbench.reports.figures import figures
 from ttsbench.reports.formats import registry
-from ttsbench.reports.formats.rows import can_write_parquet
+from ttsbench.reports.formats.values import can_write_parquet
 
 
 def check(formats: Sequence[str], allowed: Collection[str], output: Path | None) -> None:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from rich.cells import cell_len, chop_cells
 
 from ttsbench.reports.escaping import printable
-from ttsbench.reports.tables.run_tables import Table
+from ttsbench.reports.tables.table import TEXT, Column, Table
 
 # A column of labels may be folded down to this; what is wider than a figure can be is folded too.
 LABEL_WIDTH_MIN = 18
@@ -19,7 +19,7 @@ FIGURE_WIDTH_MAX = 30
 def fitted(table: Table, width: int) -> list[Table]:
     """The table, or several with the same labels where its columns do not fit beside each other."""
     table = _spelled_out(table)
-    widths = [_width(texts) for texts in zip(table.columns, *table.rows, strict=True)]
+    widths = _widths(table)
     parts: list[list[int]] = [[]]
     room = width - min(widths[0], LABEL_WIDTH_MIN) - sum(wide + 1 for wide in widths[1 : table.labels])
     for number, wide in enumerate(widths[table.labels :], start=table.labels):
@@ -31,8 +31,12 @@ def fitted(table: Table, width: int) -> list[Table]:
 
 def width_needed(table: Table) -> int:
     """What the figures take beside labels that are folded as far as may be."""
-    labels, *figures = [_width(texts) for texts in zip(table.columns, *table.rows, strict=True)]
+    labels, *figures = _widths(table)
     return min(labels, LABEL_WIDTH_MIN) + sum(width + 1 for width in figures)
+
+
+def _widths(table: Table) -> list[int]:
+    return [_width(texts) for texts in zip(table.header, *table.texts, strict=True)]
 
 
 def _width(texts: Iterable[str]) -> int:
@@ -41,12 +45,15 @@ def _width(texts: Iterable[str]) -> int:
 
 def _spelled_out(table: Table) -> Table:
     """What would move the cursor is written out, and what is no figure but a name is folded."""
-    columns = tuple(_folded(printable(text)) for text in table.columns)
-    rows = tuple(
-        tuple(_folded(printable(text)) if number else printable(text) for number, text in enumerate(row))
-        for row in table.rows
+    return replace(
+        table, columns=tuple(_spelled_out_column(column, number) for number, column in enumerate(table.columns))
     )
-    return replace(table, columns=columns, rows=rows)
+
+
+def _spelled_out_column(column: Column, number: int) -> Column:
+    fold = _folded if number else str
+    unit = TEXT if column.is_text else "figure"
+    return Column(_folded(printable(column.name)), lambda row: fold(printable(column.text(row))), unit)
 
 
 def _folded(text: str) -> str:
@@ -70,5 +77,4 @@ def _lines(text: str) -> list[str]:
 def _only(table: Table, columns: list[int]) -> Table:
     """The labels and these columns."""
     kept = (*range(table.labels), *columns)
-    rows = tuple(tuple(row[number] for number in kept) for row in table.rows)
-    return Table(table.title, tuple(table.columns[number] for number in kept), rows, labels=table.labels)
+    return replace(table, columns=tuple(table.columns[number] for number in kept), notes=())

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from ttsbench.cli import console
 from ttsbench.errors import UsageError, suggest
 from ttsbench.optimizations import registry
-from ttsbench.reports.tables.run_tables import Table
+from ttsbench.reports.tables.table import TEXT, Table
 
 
 def require(what: str, given: str, allowed: Sequence[str]) -> None:
@@ -23,7 +23,7 @@ def show(what: str) -> None:
         require("listing", what, tuple(listings))
     for name, listing in listings.items():
         if what in ("", name):
-            console.show_table(listing(), of_words=True)
+            console.show_table(listing())
 
 
 def scenarios() -> Table:
@@ -31,13 +31,13 @@ def scenarios() -> Table:
     from ttsbench.scenarios import schema
 
     rows = tuple((name, schema.load(path).description) for name, path in schema.shipped().items())
-    return Table("Scenarios", ("name", "what it answers"), rows)
+    return Table.of("Scenarios", ("name", "what it answers"), rows, unit=TEXT)
 
 
 def slots() -> Table:
     """The slots, with upstream's own option."""
     rows = tuple((slot.name, slot.default, slot.summary) for slot in registry.SLOTS)
-    return Table("Slots", ("slot", "default", "what it decides"), rows)
+    return Table.of("Slots", ("slot", "default", "what it decides"), rows, unit=TEXT)
 
 
 def options() -> Table:
@@ -47,7 +47,7 @@ def options() -> Table:
         for slot in registry.SLOTS
         for option in slot.options
     )
-    return Table("Options", ("option", "what it does"), rows)
+    return Table.of("Options", ("option", "what it does"), rows, unit=TEXT)
 
 
 def doctor() -> None:
@@ -64,4 +64,4 @@ def doctor() -> None:
         for slot in registry.SLOTS
         for option in slot.options
     ]
-    console.show_table(Table("Options", ("option", "here"), tuple(rows)), of_words=True)
+    console.show_table(Table.of("Options", ("option", "here"), tuple(rows), unit=TEXT))

@@ -126,8 +126,8 @@ def difference(before: Path, after: Path) -> ExitCode:
     """Prints what changes from one profile to another, and writes it beside the second."""
     found = profile_diff.difference(profiles.read(before), profiles.read(after))
     console.lines([f"{found.before} → {found.after}", profile_diff.explanation(found)])
-    for listing in profile_diff.listings(found):
-        console.show_table(listing.table(DIFFERENCES_MAX))
+    for table in profile_diff.tables(found):
+        console.show_table(table.first(DIFFERENCES_MAX))
     console.lines([f"no longer found: {headline}" for _, headline in found.gone])
     console.lines([f"found anew: {headline}" for _, headline in found.new])
     for note in found.notes:

@@ -17,7 +17,7 @@ from ttsbench.reports.decide import comparison
 from ttsbench.reports.decide.decision import Verdict
 from ttsbench.reports.decide.pairing import Pair, beside
 from ttsbench.reports.metrics import Metric
-from ttsbench.reports.tables.run_tables import Table
+from ttsbench.reports.tables.table import Table
 from ttsbench.running import fake_engine
 from ttsbench.running.fake_engine import WALL
 
@@ -222,4 +222,4 @@ def table(outcomes: Sequence[Outcome], comparisons: int) -> Table:
     )
     columns = ("machine", "truth", *(str(verdict) for verdict in Verdict), "wrong", "pairs", "as promised")
     notes = tuple(f"{setting.name}: {setting.told}" for setting in SETTINGS)
-    return Table(f"{comparisons:,} simulated comparisons per row", columns, rows, notes)
+    return Table.of(f"{comparisons:,} simulated comparisons per row", columns, rows, notes)

@@ -13,10 +13,10 @@ from ttsbench.reports.decide import statistics
 from ttsbench.reports.decide.comparison import FIGURES, gating
 from ttsbench.reports.decide.pairing import spoiled_by
 from ttsbench.reports.decide.sides import timed
-from ttsbench.reports.formats.rows import Rows
 from ttsbench.reports.metrics import Metric
 from ttsbench.reports.tables import loads
 from ttsbench.reports.tables.run_tables import point_name
+from ttsbench.reports.tables.table import Table
 
 # Beside what every verdict looks at: the two parts that most of the time goes to, S3Gen's in seconds.
 ALSO_SHOWN = (metrics.DECODE, metrics.S3GEN)
@@ -83,6 +83,6 @@ def _over_processes(metric: Metric, cells: Sequence[Cell]) -> statistics.Estimat
 COLUMNS = tuple(field.name for field in dataclasses.fields(Figure))
 
 
-def rows(found: Sequence[Figure]) -> Rows:
+def rows(found: Sequence[Figure]) -> Table:
     """As a table."""
-    return Rows(COLUMNS, tuple(dataclasses.astuple(figure) for figure in found))
+    return Table.of("", COLUMNS, tuple(dataclasses.astuple(figure) for figure in found))

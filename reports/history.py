@@ -19,8 +19,9 @@ from ttsbench.reports.decide import change_points, sides
 from ttsbench.reports.decide.change_points import Change, Trend
 from ttsbench.reports.decide.comparison import FIGURES
 from ttsbench.reports.figures import METRICS, Figure, figures
-from ttsbench.reports.formats.rows import Rows, as_parquet
+from ttsbench.reports.formats.values import as_parquet
 from ttsbench.reports.metrics import Metric
+from ttsbench.reports.tables.table import Table
 
 COMMIT_DIGITS = 7
 # What lies beyond was measured by no machine, and cannot be drawn.
@@ -159,7 +160,7 @@ def _value(value: Any) -> Any:
 
 def as_file(found: Sequence[Entry]) -> bytes:
     """The store, to be written."""
-    return as_parquet(Rows(COLUMNS, tuple(dataclasses.astuple(entry) for entry in found)))
+    return as_parquet(Table.of("", COLUMNS, tuple(dataclasses.astuple(entry) for entry in found)))
 
 
 def series(found: Iterable[Entry]) -> list[Series]:

@@ -14,7 +14,7 @@ from ttsbench.reports import metrics
 from ttsbench.reports.decide import comparison, decision, sides, statistics
 from ttsbench.reports.decide.pairing import Pair, Pairing
 from ttsbench.reports.metrics import Metric
-from ttsbench.reports.tables.run_tables import Table
+from ttsbench.reports.tables.table import Table
 
 SCHEMA_VERSION = 1
 SERIES_MIN = 20
@@ -146,7 +146,7 @@ def series_of(attempts: Sequence[Pair], seconds: float) -> Series:
 def table(found: Calibration) -> Table:
     """A row for each figure of each stack."""
     rows = tuple(row for one in found.stacks for row in _rows(one))
-    return Table(f"{found.scenario}, {found.made_utc[:10]}", COLUMNS, rows, tuple(_notes(found)))
+    return Table.of(f"{found.scenario}, {found.made_utc[:10]}", COLUMNS, rows, tuple(_notes(found)))
 
 
 def _rows(one: Calibrated) -> Iterator[tuple[str, ...]]:

@@ -9,7 +9,8 @@ from typing import Any
 from ttsbench.records import profile_rows
 from ttsbench.records.profile_rows import Flame
 from ttsbench.records.profiles import Profile
-from ttsbench.reports.formats.rows import Rows, as_csv, as_parquet, can_write_parquet
+from ttsbench.reports.formats.values import as_csv, as_parquet, can_write_parquet
+from ttsbench.reports.tables.table import Table
 
 # Figures that follow from others and stand beside them.
 DERIVED = {
@@ -41,7 +42,7 @@ BY_SHAPE = "ops_by_shape"
 
 def files(profile: Profile) -> dict[str, bytes]:
     """Every file by its name: each table that has rows as CSV and, where pyarrow is installed, as Parquet."""
-    tables = {name: rows for name in TABLES if (rows := table(profile, name)).values}
+    tables = {name: rows for name in TABLES if (rows := table(profile, name)).rows}
     tables[BY_SHAPE] = by_shape(profile)
     found = {f"{name}.csv": as_csv(rows) for name, rows in tables.items()}
     if can_write_parquet():
@@ -50,18 +51,18 @@ def files(profile: Profile) -> dict[str, bytes]:
     return found | {name: text.encode() for name, text in stacks.items() if text.strip()}
 
 
-def table(profile: Profile, name: str) -> Rows:
+def table(profile: Profile, name: str) -> Table:
     """One of them."""
     kind, rows = TABLES[name]
     columns = (*(f.name for f in dataclasses.fields(kind) if f.name not in NESTED), *DERIVED.get(kind, ()))
-    return Rows(columns, tuple(tuple(getattr(row, column) for column in columns) for row in rows(profile)))
+    return Table.of("", columns, tuple(tuple(getattr(row, column) for column in columns) for row in rows(profile)))
 
 
-def by_shape(profile: Profile) -> Rows:
+def by_shape(profile: Profile) -> Table:
     """Ops with arguments of the same shapes, the dearest of each op."""
     columns = tuple(f.name for f in dataclasses.fields(profile_rows.ShapeCost))
     costs = ((op.name, cost) for op in profile.ops for cost in op.shapes)
-    return Rows(("op", *columns), tuple((op, *(getattr(cost, c) for c in columns)) for op, cost in costs))
+    return Table.of("", ("op", *columns), tuple((op, *(getattr(cost, c) for c in columns)) for op, cost in costs))
 
 
 def collapsed(found: Sequence[Flame], kind: str) -> str:

@@ -10,7 +10,7 @@ from ttsbench.records.runs import Run
 from ttsbench.reports import figures
 from ttsbench.reports.figures import Figure
 from ttsbench.reports.formats import action_benchmark, bencher, github, junit, table
-from ttsbench.reports.formats.rows import as_csv, as_parquet
+from ttsbench.reports.formats.values import as_csv, as_parquet
 from ttsbench.reports.pages import comparison_page
 from ttsbench.reports.tables import verdicts
 from ttsbench.reports.tables.verdicts import Report

@@ -8,9 +8,10 @@ from typing import Any
 from ttsbench.records.measurements import Call, Utterance
 from ttsbench.records.runs import Cell, Run
 from ttsbench.reports import continuity
-from ttsbench.reports.formats.rows import Rows, as_csv
+from ttsbench.reports.formats.values import as_csv
 from ttsbench.reports.metrics import STAGES
 from ttsbench.reports.tables import loads
+from ttsbench.reports.tables.table import Table
 
 UTTERANCE_FIELDS = (
     "text_index", "repeat", "seed", "wall_seconds", "audio_seconds", "rtf", "tokens", "tokens_sha256",
@@ -41,7 +42,7 @@ def samples(run: Run) -> str:
             for cell in run.cells
             for forward in cell.forwards
         )
-        return as_csv(Rows((*CELL_FIELDS, *FORWARD_FIELDS), tuple(forwards))).decode()
+        return as_csv(Table.of("", (*CELL_FIELDS, *FORWARD_FIELDS), tuple(forwards))).decode()
     if any(cell.load for cell in run.cells):
         return _of_loads(run)
     stage_columns = (f"{stage}_{clock}_seconds" for stage in STAGES for clock in ("host", "device"))
@@ -53,7 +54,7 @@ def samples(run: Run) -> str:
         for cell in run.cells
         for utterance in cell.utterances
     )
-    return as_csv(Rows(columns, tuple(utterances))).decode()
+    return as_csv(Table.of("", columns, tuple(utterances))).decode()
 
 
 def _of_loads(run: Run) -> str:
@@ -64,7 +65,7 @@ def _of_loads(run: Run) -> str:
         for level in (cell.load.levels if cell.load else ())
         for call in level.calls
     )
-    return as_csv(Rows((*CELL_FIELDS, "load", "size", *CALL_FIELDS, *derived), tuple(calls))).decode()
+    return as_csv(Table.of("", (*CELL_FIELDS, "load", "size", *CALL_FIELDS, *derived), tuple(calls))).decode()
 
 
 def _of_call(call: Call) -> tuple[Any, ...]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from ttsbench.reports.decide import comparison
 from ttsbench.reports.figures import UNITS
-from ttsbench.reports.formats.rows import Rows
+from ttsbench.reports.tables.table import Table
 from ttsbench.reports.tables.verdicts import Compared, Report
 
 COLUMNS = (
@@ -17,11 +17,11 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def rows(report: Report) -> Rows:
+def rows(report: Report) -> Table:
     """Of all candidates."""
     mismatch = "; ".join(report.mismatches)
     found = ((*row, "; ".join(one.faults), mismatch) for one in report.compared for row in _rows(one))
-    return Rows(COLUMNS, tuple(found))
+    return Table.of("", COLUMNS, tuple(found))
 
 
 def _rows(one: Compared) -> Iterator[tuple[Any, ...]]:

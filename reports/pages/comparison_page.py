@@ -26,7 +26,7 @@ class Cause:
     title: str
     explained: str
     notes: tuple[str, ...]
-    listings: tuple[dict[str, Any], ...]
+    tables: tuple[dict[str, Any], ...]
 
 
 def page(report: Report) -> str:
@@ -37,11 +37,12 @@ def page(report: Report) -> str:
         "report": report,
         "cards": [verdict_cards.card(one) for one in report.compared],
         "tables": [
-            templates.table(table, f"verdicts-{number}") for number, table in enumerate(verdicts.tables(report))
+            templates.table(replace(table, id=f"verdicts-{number}"), titled=True)
+            for number, table in enumerate(verdicts.tables(report))
         ],
-        "costs": templates.table(costs, "beside") if costs else None,
+        "costs": templates.table(replace(costs, id="costs")) if costs else None,
         "causes": [cause for number, one in enumerate(report.compared) for cause in _causes(one, number)],
-        "environments": templates.table(verdicts.environments(report), "environments", words=True),
+        "environments": templates.table(replace(verdicts.environments(report), id="environments")),
     }  # fmt: skip
     context["contents"] = _contents(context)
     return templates.render("comparison.html", SCRIPTS, {"rows": forest(report), "colours": {}}, style=STYLE, **context)
@@ -79,9 +80,9 @@ def _causes(one: Compared, number: int) -> Iterator[Cause]:
 
 
 def _cause(one: Compared, title: str, found: Difference, id_: str) -> Cause:
-    shown = [replace(listing, id=f"{listing.id}-{id_}") for listing in profile_diff.listings(found)]
-    listings = tuple(templates.listing(listing, ROWS_MAX) for listing in shown)
-    return Cause(title, profile_diff.explanation(found), found.notes, listings)
+    named = (replace(table, id=f"{table.id}-{id_}") for table in profile_diff.tables(found))
+    tables = tuple(templates.table(table, ROWS_MAX) for table in named)
+    return Cause(title, profile_diff.explanation(found), found.notes, tables)
 
 
 def _contents(context: dict[str, Any]) -> list[tuple[str, str]]:

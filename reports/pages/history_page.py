@@ -9,7 +9,7 @@ from ttsbench.reports import history
 from ttsbench.reports.history import Entry, Series, Step, signed
 from ttsbench.reports.pages import drawings
 from ttsbench.reports.tables import markdown
-from ttsbench.reports.tables.run_tables import Table
+from ttsbench.reports.tables.table import Table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -25,7 +25,7 @@ Groups = Mapping[tuple[str, ...], Sequence[Series]]
 def tables(found: Iterable[Series]) -> list[Table]:
     """One per scenario, machine and work."""
     groups = grouped(found, "scenario", "machine", "work")
-    return [Table(_title(group, groups), COLUMNS, tuple(_row(one) for one in group)) for group in groups.values()]
+    return [Table.of(_title(group, groups), COLUMNS, tuple(_row(one) for one in group)) for group in groups.values()]
 
 
 def grouped(found: Iterable[Series], *fields: str) -> dict[tuple[str, ...], list[Series]]:

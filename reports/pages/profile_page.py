@@ -7,9 +7,9 @@ from typing import Any
 
 from ttsbench.records.profiles import Finding, Profile
 from ttsbench.reports.pages import profile_plots, templates
-from ttsbench.reports.tables import listings, profile_answers, profile_tables, profile_text
-from ttsbench.reports.tables.listings import FORMS
+from ttsbench.reports.tables import profile_answers, profile_tables, profile_text
 from ttsbench.reports.tables.markdown import flatten
+from ttsbench.reports.tables.table import FORMS, with_rows
 
 FILE = "profile.html"
 BYTES_MAX = 5_000_000
@@ -102,11 +102,11 @@ def _tables(profile: Profile, rows_max: int) -> dict[str, Any]:
     builds = (profile_tables.ops, profile_tables.kernels, profile_tables.modules, profile_tables.families)
     decode, memory = profile_tables.decode(profile), profile_tables.memory(profile)
     return {
-        "stages": templates.listing(profile_tables.stages(profile), rows_max),
+        "stages": templates.table(profile_tables.stages(profile), rows_max),
         "decode": {"title": decode.title, "steps": decode.rows} if decode.rows else None,
-        "tables": [templates.listing(found, rows_max) for found in listings.shown(build(profile) for build in builds)],
-        "roofline": templates.listing(profile_tables.roofline(profile), rows_max) if profile.roofline else None,
-        "gaps": templates.listing(profile_tables.gaps(profile), rows_max) if profile.gaps else None,
-        "memory": templates.listing(replace(memory, notes=()), rows_max) if profile.memory else None,
-        "trust": [templates.listing(found, rows_max) for found in profile_text.trust(profile)],
+        "tables": [templates.table(found, rows_max) for found in with_rows(build(profile) for build in builds)],
+        "roofline": templates.table(profile_tables.roofline(profile), rows_max) if profile.roofline else None,
+        "gaps": templates.table(profile_tables.gaps(profile), rows_max) if profile.gaps else None,
+        "memory": templates.table(replace(memory, notes=()), rows_max) if profile.memory else None,
+        "trust": [templates.table(found, rows_max) for found in profile_text.trust(profile)],
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from ttsbench.reports.escaping import printable
 from ttsbench.reports.pages import load_plot, players, report_plots, stream_plot, templates, verdict_cards
 from ttsbench.reports.pages.players import Player
 from ttsbench.reports.tables import ablation, claims, forwards, loads, markdown, run_tables, streaming
-from ttsbench.reports.tables.run_tables import Table
+from ttsbench.reports.tables.table import Table
 from ttsbench.reports.tables.verdicts import Compared
 
 FILE = "report.html"
@@ -127,7 +127,11 @@ def _picture(svg: str) -> str:
 
 
 def _listed(name: str, found: Sequence[Table]) -> list[dict[str, Any]]:
-    return [templates.table(table, f"{name}-{number}") for number, table in enumerate(found) if table.rows]
+    return [
+        templates.table(replace(table, id=f"{name}-{number}"), titled=True)
+        for number, table in enumerate(found)
+        if table.rows
+    ]
 
 
 def _claims(run: Run) -> list[dict[str, Any]]:
@@ -149,7 +153,7 @@ def _ablation(run: Run) -> dict[str, Any] | None:
     if found is None:
         return None
     return {
-        "table": templates.table(ablation.table(found), "ablation", words=True),
+        "table": templates.table(replace(ablation.table(found), id="ablation")),
         "picture": _picture(ablation.waterfall(found)),
     }
 

@@ -90,10 +90,9 @@ def _distance(texts: Sequence[Quality]) -> str:
     if not texts:
         return "not measured"
     worst = min(texts, key=lambda text: text.same_tokens)
-    fields = (field for _, field, *_ in run_tables.QUALITY)
-    told = dict(zip(fields, run_tables.quality_figures(texts), strict=True))
-    drawn = f"{worst.same_tokens} of {worst.tokens} tokens as the reference's, top-1 {told['top1_agreement']}"
-    return f"{drawn}, mel distance {told['mel_distance']}, {told['wave_snr_db']} dB from its wave"
+    figures = {figure.name: figure.column(lambda row: row).text(texts) for figure in run_tables.QUALITY}
+    tokens = f"{worst.same_tokens} of {worst.tokens} tokens as the reference's, top-1 {figures['top1_agreement']}"
+    return f"{tokens}, mel distance {figures['mel_distance']}, {figures['wave_snr_db']} dB from its wave"
 
 
 def data(run: Run) -> dict[str, Any]:

@@ -7,24 +7,22 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import re
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ttsbench.records import runs
 from ttsbench.reports.escaping import printable
-from ttsbench.reports.tables.listings import Column, Listing
-from ttsbench.reports.tables.run_tables import Table
+from ttsbench.reports.tables.table import Column, Table
 
 NAME_MAX = 240
-FIGURE = re.compile(r"[-+−]?\d+(\.\d+)?(e[-+]?\d{1,2})?")
 STYLE = "page.css"
 
 
 @dataclass(frozen=True)
-class Cell:
-    """`value` is what figures sort by."""
+class HtmlCell:
+    """`value` is what figures sort by, `kind` the element's classes."""
 
     text: str
     value: float | None
@@ -82,64 +80,32 @@ def clipped(text: str, letters_max: int = NAME_MAX) -> str:
     return text if len(text) <= letters_max else text[: letters_max - 1] + "…"
 
 
-def listing(found: Listing, rows_max: int) -> dict[str, Any]:
-    """A table as the templates draw it; where rows are left out, its caption says how many there are."""
-    rows, whole = found.rows[:rows_max], len(found.rows)
-    capped = len(rows) < whole
+def table(shown: Table, rows_max: int | None = None, *, titled: bool = False) -> dict[str, Any]:
+    """A table as the templates draw it; `titled` shows its title, which else only a screen reader says."""
+    cut = shown if rows_max is None else shown.first(rows_max)
     return {
-        "id": found.id,
-        "title": found.title,
-        "caption": f"{found.title}: the first {len(rows):,} of {whole:,} rows" if capped else found.title,
-        "capped": capped,
-        "columns": [
-            {"label": column.label, "hint": column.hint, "number": column.unit != "text"} for column in found.columns
-        ],
+        "id": cut.id,
+        "title": cut.title,
+        "titled": titled and bool(cut.title),
+        "columns": cut.columns,
         "rows": [
-            {"cells": _cells(found, row), "detail": [clipped(line) for line in found.detail(row)]} for row in rows
+            {"cells": _cells(cut, row), "detail": [clipped(line) for line in cut.detail(row)]} for row in cut.rows
         ],
-        "total": _cells(found, found.total) if found.total is not None else None,
-        "notes": found.notes,
+        "total": None if cut.total is None else _cells(cut, cut.total),
+        "notes": cut.notes,
     }
 
 
-def table(found: Table, id_: str, *, words: bool = False) -> dict[str, Any]:
-    """A table of texts as the templates draw it; columns that hold figures stand right, unless all are words."""
-    numbers = [number for number in range(1, len(found.columns)) if not words and _holds_figures(found, number)]
-    return {
-        "id": id_,
-        "title": found.title,
-        "caption": found.title,
-        "capped": bool(found.title),
-        "columns": [
-            {"label": label, "hint": "", "number": number in numbers} for number, label in enumerate(found.columns)
-        ],
-        "rows": [
-            {"cells": [_plain(text, number in numbers) for number, text in enumerate(row)], "detail": []}
-            for row in found.rows
-        ],
-        "total": None,
-        "notes": found.notes,
-    }
+def _cells(shown: Table, row: Any) -> list[HtmlCell]:
+    return [_cell(column, row) for column in shown.columns]
 
 
-def _holds_figures(found: Table, number: int) -> bool:
-    return any(re.match(FIGURE, row[number]) for row in found.rows)
-
-
-def _plain(text: str, number: bool) -> Cell:
-    if not number:
-        return Cell(clipped(text), None, "")
-    leading = re.match(FIGURE, text.replace(",", ""))
-    return Cell(clipped(text), float(leading[0].replace("−", "-")) if leading else None, "number")
-
-
-def _cells(found: Listing, row: Any) -> list[Cell]:
-    return [_cell(column, row) for column in found.columns]
-
-
-def _cell(column: Column, row: Any) -> Cell:
-    text, value = clipped(column.text(row)), column.of(row)
-    if column.unit == "text":
-        return Cell(text, None, "")
-    kind = {"share": "number share", "delta ms": "number delta"}.get(column.unit, "number")
-    return Cell(text, value if isinstance(value, int | float) else None, kind)
+def _cell(column: Column, row: Any) -> HtmlCell:
+    text = clipped(column.text(row))
+    if column.is_text:
+        return HtmlCell(text, None, "")
+    value = column.value(row)
+    kind = "number"
+    if column.unit in ("share", "delta ms"):
+        kind = f"number {str(column.unit).removesuffix(' ms')}"
+    return HtmlCell(text, value if isinstance(value, int | float) and math.isfinite(value) else None, kind)

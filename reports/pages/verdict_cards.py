@@ -10,7 +10,7 @@ from ttsbench.reports.decide.comparison import FIGURES
 from ttsbench.reports.decide.decision import Verdict
 from ttsbench.reports.pages import report_plots
 from ttsbench.reports.tables import verdicts, words
-from ttsbench.reports.tables.listings import signed
+from ttsbench.reports.tables.table import signed
 from ttsbench.reports.tables.verdicts import Compared
 
 NO_DIFFERENCE, UNDECIDED = "no difference that counts", "undecided"

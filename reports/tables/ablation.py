@@ -11,7 +11,7 @@ from ttsbench.reports.decide.statistics import Estimate
 from ttsbench.reports.metrics import Metric
 from ttsbench.reports.pages import drawings
 from ttsbench.reports.tables import run_tables
-from ttsbench.reports.tables.run_tables import Table
+from ttsbench.reports.tables.table import Column, Table, of_field
 from ttsbench.scenarios.ablation import ONLY, WITHOUT
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ NOTICEABLE = 1.02
 
 
 @dataclass(frozen=True)
-class Part:
+class SlotEffect:
     """One slot; alone it may need others, and others may have to go with it. Lower is better."""
 
     slot: str
@@ -40,7 +40,7 @@ class Ablation:
     metric: Metric
     baseline: Estimate
     full: Estimate
-    parts: tuple[Part, ...]
+    effects: tuple[SlotEffect, ...]
 
 
 def ablation(run: Run) -> Ablation | None:
@@ -49,61 +49,60 @@ def ablation(run: Run) -> Ablation | None:
         return None
     [stacks] = run_tables.results(run)[:1] or [[]]
     metric = metrics.speed(run.cells)
-    found = {stack.label: stack.estimate(metric) for stack in stacks}
-    baseline, full = found.get(run.baseline), found.get(run.ablated)
+    estimates = {stack.label: stack.estimate(metric) for stack in stacks}
+    baseline, full = estimates.get(run.baseline), estimates.get(run.ablated)
     if baseline is None or full is None:
         return None
-    slots = dict.fromkeys(slot for label in found for prefix in (ONLY, WITHOUT) for slot in _slots(label, prefix))
-    return Ablation(metric, baseline, full, tuple(_part(slot, found) for slot in slots))
+    slots = dict.fromkeys(slot for label in estimates for prefix in (ONLY, WITHOUT) for slot in _slots(label, prefix))
+    return Ablation(metric, baseline, full, tuple(_effect_of(slot, estimates) for slot in slots))
 
 
 def _slots(label: str, prefix: str) -> tuple[str, ...]:
     return tuple(label.removeprefix(prefix).split("+")) if label.startswith(prefix) else ()
 
 
-def _part(slot: str, found: dict[str, Estimate | None]) -> Part:
+def _effect_of(slot: str, estimates: dict[str, Estimate | None]) -> SlotEffect:
     """Of the stacks that have or lack the slot, those that have or lack the fewest others."""
     alone, taken_back = (
-        min((label for label in found if slot in _slots(label, prefix)), key=lambda label: label.count("+"), default="")
+        min(
+            (label for label in estimates if slot in _slots(label, prefix)),
+            key=lambda label: label.count("+"),
+            default="",
+        )
         for prefix in (ONLY, WITHOUT)
     )
     needs, takes = (
         tuple(other for other in _slots(label, prefix) if other != slot)
         for label, prefix in ((alone, ONLY), (taken_back, WITHOUT))
     )
-    return Part(slot, needs, found.get(alone), takes, found.get(taken_back))
+    return SlotEffect(slot, needs, estimates.get(alone), takes, estimates.get(taken_back))
 
 
-def table(found: Ablation) -> Table:
-    """A row per part: its factor alone, the factor lost without it, and what follows from both."""
-    rows = [
-        (
-            part.slot,
-            _factor(found.baseline, part.alone) + _with(part.needs),
-            _factor(part.taken_back, found.full) + _with(part.takes),
-            verdict(found, part),
-        )
-        for part in found.parts
-    ]
-    whole = f"the full stack is {found.baseline.median / found.full.median:.2f}× as fast as the baseline"
-    return Table("Ablation", ("slot", "alone", "lost without", "verdict"), tuple(rows), (whole,))
+def table(ablation: Ablation) -> Table:
+    """A row per slot: its factor alone, the factor lost without it, and what follows from both."""
+    columns = (
+        Column("slot", of_field("slot")),
+        Column("alone", lambda effect: _factor(ablation.baseline, effect.alone), "times"),
+        Column("together with", lambda effect: ", ".join(effect.needs) or None),
+        Column("lost without", lambda effect: _factor(effect.taken_back, ablation.full), "times"),
+        Column("which takes along", lambda effect: ", ".join(effect.takes) or None),
+        Column("verdict", lambda effect: verdict(ablation, effect)),
+    )
+    speed_up = f"the full stack is {ablation.baseline.median / ablation.full.median:.2f}× as fast as the baseline"
+    return Table("Ablation", columns, ablation.effects, (speed_up,)).without_empty_columns()
 
 
-def _factor(slower: Estimate | None, faster: Estimate | None) -> str:
-    return "–" if slower is None or faster is None else f"{slower.median / faster.median:.2f}×"
+def _factor(slower: Estimate | None, faster: Estimate | None) -> float | None:
+    return None if slower is None or faster is None else slower.median / faster.median
 
 
-def _with(others: tuple[str, ...]) -> str:
-    return f" (with {', '.join(others)})" if others else ""
-
-
-def verdict(found: Ablation, part: Part) -> str:
+def verdict(ablation: Ablation, effect: SlotEffect) -> str:
     """Whether it pays, and whether it needs others for it."""
-    alone, lost = _effect(found.baseline, part.alone), _effect(part.taken_back, found.full)
+    alone, lost = _effect(ablation.baseline, effect.alone), _effect(effect.taken_back, ablation.full)
     if alone is None and lost is None:
         return "not measured"
     if 1 in (alone, lost):
-        if alone == 1 and not part.needs:
+        if alone == 1 and not effect.needs:
             return "pays" if lost in (1, None) else "pays only alone"
         return "pays only with others"
     return "costs" if -1 in (alone, lost) else "not shown"
@@ -118,18 +117,18 @@ def _effect(slower: Estimate | None, faster: Estimate | None) -> int | None:
     return (slower.low > faster.high * NOTICEABLE) - (faster.low > slower.high * NOTICEABLE)
 
 
-def waterfall(found: Ablation) -> str:
+def waterfall(ablation: Ablation) -> str:
     """An SVG: from the baseline's figure to the full stack's, by what each part saves when it is the one taken back.
 
     What the parts save one by one need not add up; the last step says how much they save only together.
     """
-    return drawings.svg(lambda: _waterfall(found))
+    return drawings.svg(lambda: _waterfall(ablation))
 
 
-def _waterfall(found: Ablation) -> Figure:
+def _waterfall(ablation: Ablation) -> Figure:
     from matplotlib.figure import Figure
 
-    steps, scale = _steps(found), found.metric.scale
+    steps, scale = _steps(ablation), ablation.metric.scale
     figure = Figure(figsize=(8, 0.45 * len(steps) + 1.2), layout="constrained")
     axes = figure.subplots()
     for place, (_, start, end) in enumerate(steps):
@@ -137,16 +136,16 @@ def _waterfall(found: Ablation) -> Figure:
         axes.barh(place, (end - start) * scale, left=start * scale, color=colour)
     axes.set_yticks(range(len(steps)), [label for label, _, _ in steps])
     axes.invert_yaxis()
-    axes.set_xlabel(f"{found.metric.label} (lower is better)")
+    axes.set_xlabel(f"{ablation.metric.label} (lower is better)")
     return figure
 
 
-def _steps(found: Ablation) -> list[tuple[str, float, float]]:
+def _steps(ablation: Ablation) -> list[tuple[str, float, float]]:
     """Label, where a bar begins and where it ends."""
-    steps, at = [("baseline", 0.0, found.baseline.median)], found.baseline.median
-    taken_back = {tuple(sorted((part.slot, *part.takes))): part.taken_back for part in found.parts}
+    steps, at = [("baseline", 0.0, ablation.baseline.median)], ablation.baseline.median
+    taken_back = {tuple(sorted((effect.slot, *effect.takes))): effect.taken_back for effect in ablation.effects}
     for slots, without in taken_back.items():
         if without is not None:
-            steps.append((", ".join(slots), at, at - (without.median - found.full.median)))
+            steps.append((", ".join(slots), at, at - (without.median - ablation.full.median)))
             at = steps[-1][2]
-    return [*steps, ("only together", at, found.full.median), ("full", 0.0, found.full.median)]
+    return [*steps, ("only together", at, ablation.full.median), ("full", 0.0, ablation.full.median)]

@@ -12,7 +12,8 @@ from ttsbench.reports import metrics
 from ttsbench.reports.decide.statistics import Estimate
 from ttsbench.reports.metrics import Metric
 from ttsbench.reports.tables import run_tables
-from ttsbench.reports.tables.run_tables import StackResult, Table
+from ttsbench.reports.tables.run_tables import StackResult
+from ttsbench.reports.tables.table import Table
 from ttsbench.scenarios.cells import holds_at
 
 HOLDS, DOES_NOT_HOLD, NOT_SHOWN, NOT_MEASURABLE = "holds", "does not hold", "not shown", "not measurable here"
@@ -66,7 +67,7 @@ def overview(run: Run) -> list[Table]:
     if not found:
         return []
     rows = tuple((named(f), f.claimed, f.ours, f.verdict) for f in found)
-    return [Table("Claims", ("claim", "claimed", "ours", "verdict"), rows, tuple(f.sentence for f in found))]
+    return [Table.of("Claims", ("claim", "claimed", "ours", "verdict"), rows, tuple(f.sentence for f in found))]
 
 
 def findings(run: Run) -> list[Finding]:

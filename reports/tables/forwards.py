@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import statistics as standard
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from ttsbench.records.runs import Cell, Run
 from ttsbench.reports import metrics
 from ttsbench.reports.decide import exact_counts, statistics
 from ttsbench.reports.metrics import Metric
 from ttsbench.reports.tables import run_tables
-from ttsbench.reports.tables.run_tables import StackResult, Table
+from ttsbench.reports.tables.run_tables import StackResult, metric_columns, stack_table
+from ttsbench.reports.tables.table import Column, Table
 
 # Below this share of the wall time in kernels, the host is what takes the time.
 BUSY_ENOUGH = 0.8
-
-Column = tuple[str, Callable[[StackResult], str]]
 
 
 def _host_seconds(cell: Cell) -> float | None:
@@ -55,46 +54,31 @@ def overview(run: Run) -> list[Table]:
 
 
 def _table(stacks: Sequence[StackResult]) -> Table:
-    baseline = next((stack for stack in stacks if stack.baseline), None)
-    columns: list[Column] = [
-        ("stack", lambda stack: stack.marked),
-        ("ms", lambda stack: stack.text(metrics.FORWARD)),
-        ("±", lambda stack: run_tables.spread(stack.estimate(metrics.FORWARD))),
-        ("mean ± sd", _mean_and_deviation),
-        ("speed-up", lambda stack: run_tables.ratio(stack, baseline, metrics.FORWARD)),
-        ("peak MiB", lambda stack: stack.text(metrics.FORWARD_PEAK)),
-        ("memory", lambda stack: _less(stack, baseline)),
-        *((metric.label, _text_of(metric)) for metric in (TOKENS, HOST, BUSY, BUSY_SHARE, HIDDEN_ERROR)),
-    ]
-    ran = [stack for stack in stacks if stack.timed]
-    rows = [tuple(text(stack) for _, text in columns) for stack in ran]
-    used = [i for i in range(len(columns)) if any(row[i] != "–" for row in rows)]
-    return Table(
-        run_tables.point_name(stacks[0].point),
-        tuple(columns[i][0] for i in used),
-        tuple(tuple(row[i] for i in used) for row in rows),
-        _notes(ran),
+    baseline = next((stack.median(metrics.FORWARD_PEAK) for stack in stacks if stack.baseline), None)
+    columns = (
+        *metric_columns([metrics.FORWARD]),
+        run_tables.spread(metrics.FORWARD),
+        Column("mean ± sd", _mean_and_deviation, "figure"),
+        run_tables.speed_up(stacks, metrics.FORWARD),
+        *metric_columns([metrics.FORWARD_PEAK]),
+        Column("memory", lambda stack: _memory_change(stack, baseline), "signed share"),
+        *metric_columns((TOKENS, HOST, BUSY, BUSY_SHARE, HIDDEN_ERROR)),
     )
+    ran = [stack for stack in stacks if stack.timed]
+    return stack_table(run_tables.point_name(stacks[0].point), stacks, columns, _notes(ran))
 
 
-def _text_of(metric: Metric) -> Callable[[StackResult], str]:
-    return lambda stack: stack.text(metric)
-
-
-def _mean_and_deviation(stack: StackResult) -> str:
+def _mean_and_deviation(stack: StackResult) -> str | None:
     """Over the repeats of one process; of several processes the medians."""
     repeats = [[1e3 * forward.wall_seconds for forward in cell.forwards] for cell in stack.timed]
     mean = statistics.median(standard.mean(milliseconds) for milliseconds in repeats if milliseconds)
     deviation = statistics.median(standard.stdev(milliseconds) for milliseconds in repeats if len(milliseconds) > 1)
-    return "–" if mean is None else f"{mean:,.2f}" + ("" if deviation is None else f" ± {deviation:.2f}")
+    return None if mean is None else f"{mean:,.2f}" + ("" if deviation is None else f" ± {deviation:.2f}")
 
 
-def _less(stack: StackResult, baseline: StackResult | None) -> str:
-    mine = stack.estimate(metrics.FORWARD_PEAK)
-    theirs = baseline.estimate(metrics.FORWARD_PEAK) if baseline else None
-    if stack.baseline or not mine or not theirs or not theirs.median:
-        return "–"
-    return f"{mine.median / theirs.median - 1:+.1%}"
+def _memory_change(stack: StackResult, baseline: float | None) -> float | None:
+    peak = stack.median(metrics.FORWARD_PEAK)
+    return None if stack.baseline or not baseline or peak is None else peak / baseline - 1
 
 
 def _notes(stacks: Sequence[StackResult]) -> tuple[str, ...]:

@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from ttsbench.records.kernels import EAGER, TIMINGS, Ceilings, KernelRun, Row
+from ttsbench.reports.formats.values import as_csv
 from ttsbench.reports.pages import drawings
 from ttsbench.reports.tables import markdown
-from ttsbench.reports.tables.run_tables import Table
+from ttsbench.reports.tables.table import Column, Table, of_field
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-COLUMNS = (
-    "shape", "dtype", "contender", "error", "max diff", "graph µs", "±", "cold µs", "eager µs", "rate", "ceiling",
-    "speed-up",
-)  # fmt: skip
 CSV_COLUMNS = (
     "kernel", "shape", "dtype", "contender", "status", "reason", "relative_error", "tolerance", "max_abs_diff",
-    "bytes_moved", "flops", *(f"{timing}_{what}" for timing in TIMINGS for what in ("microseconds", "spread")),
+    "bytes_moved", "flops", *(f"{timing}_{figure}" for timing in TIMINGS for figure in ("microseconds", "spread")),
     "cold_bytes_per_second", "cold_flops_per_second", "share_of_ceiling", "graph_speed_up",
 )  # fmt: skip
 
@@ -38,37 +33,39 @@ def _by_kernel(run: KernelRun) -> Iterable[tuple[str, list[Row]]]:
 
 def _table(kernel: str, rows: list[Row], run: KernelRun) -> Table:
     timed = any(row.microseconds for row in rows)
-    columns = COLUMNS if timed else (*COLUMNS[:5], "result")
-    texts = tuple(_texts(row, run, timed) for row in rows)
+    columns = (*POINT_COLUMNS, *(_time_columns(run) if timed else (RESULT,)))
     notes = [f"{row.status}: {row.shape} {row.dtype} {row.contender}: {row.reason}" for row in rows if row.reason]
-    return Table(kernel, columns, texts, (*notes, *(_legend(run.ceilings) if timed and run.ceilings else ())))
+    legend = _legend(run.ceilings) if timed and run.ceilings else ()
+    return Table(kernel, columns, tuple(rows), (*notes, *legend), labels=3)
 
 
-def _texts(row: Row, run: KernelRun, timed: bool) -> tuple[str, ...]:
-    what = (row.shape, row.dtype, row.contender, _text(row.relative_error, ".1e"), _text(row.max_abs_diff, ".1e"))
-    if not timed:
-        return (*what, "right" if row.ok else row.status)
+POINT_COLUMNS = (
+    Column("shape", of_field("shape")),
+    Column("dtype", of_field("dtype")),
+    Column("contender", of_field("contender")),
+    Column("error", of_field("relative_error"), lambda error: f"{error:.1e}"),
+    Column("max diff", of_field("max_abs_diff"), lambda error: f"{error:.1e}"),
+)
+RESULT = Column("result", lambda row: "right" if row.ok else row.status)
+
+
+def _time_columns(run: KernelRun) -> tuple[Column, ...]:
     return (
-        *what,
-        _text(row.median("graph"), ".2f") if row.ok else row.status,
-        _text(row.spread("graph"), ".1%"),
-        _text(row.median("cold"), ".2f"),
-        _text(row.median("eager"), ".2f"),
-        _rate(row),
-        _text(run.ceilings.share(row) if run.ceilings else None, ".0%"),
-        _text(speed_up(row, run), ".2f", "×"),
+        Column("graph µs", lambda row: row.median("graph") if row.ok else row.status, "s"),
+        Column("±", lambda row: row.spread("graph"), "share"),
+        Column("cold µs", lambda row: row.median("cold"), "s"),
+        Column("eager µs", lambda row: row.median("eager"), "s"),
+        Column("rate", _rate, "figure"),
+        Column("ceiling", lambda row: run.ceilings.share(row) if run.ceilings else None, lambda share: f"{share:.0%}"),
+        Column("speed-up", lambda row: speed_up(row, run), "times"),
     )
 
 
-def _text(value: float | None, form: str, unit: str = "") -> str:
-    return "–" if value is None else f"{value:{form}}{unit}"
-
-
-def _rate(row: Row) -> str:
+def _rate(row: Row) -> str | None:
     """TFLOP/s of what multiplies matrices of many rows, GB/s of the rest: whichever the row does more of."""
     operations, moved = row.flops_per_second(), row.bytes_per_second()
     if operations is None or moved is None:
-        return "–"
+        return None
     return f"{operations / 1e12:.0f} TFLOP/s" if row.flops > 50 * row.bytes_moved else f"{moved / 1e9:.0f} GB/s"
 
 
@@ -100,17 +97,16 @@ def _point(row: Row) -> tuple[str, str, str]:
 
 
 def to_csv(run: KernelRun) -> str:
-    """One line per row; cells that have no figure are empty."""
-    file = io.StringIO()
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(CSV_COLUMNS)
-    for row in run.rows:
-        facts = [getattr(row, column) for column in CSV_COLUMNS[: CSV_COLUMNS.index("flops") + 1]]
-        times = [value for timing in TIMINGS for value in (row.median(timing), row.spread(timing))]
-        share = run.ceilings.share(row) if run.ceilings else None
-        rates = row.bytes_per_second(), row.flops_per_second() if row.flops else None
-        writer.writerow([*facts, *times, *rates, share, speed_up(row, run)])
-    return file.getvalue()
+    """One line per row; figures that a row does not have are empty."""
+    return as_csv(Table.of("", CSV_COLUMNS, [_values(row, run) for row in run.rows])).decode()
+
+
+def _values(row: Row, run: KernelRun) -> list[Any]:
+    fields = [getattr(row, column) for column in CSV_COLUMNS[: CSV_COLUMNS.index("flops") + 1]]
+    times = [value for timing in TIMINGS for value in (row.median(timing), row.spread(timing))]
+    share = run.ceilings.share(row) if run.ceilings else None
+    rates = row.bytes_per_second(), row.flops_per_second() if row.flops else None
+    return [*fields, *times, *rates, share, speed_up(row, run)]
 
 
 def to_markdown(run: KernelRun) -> str:

@@ -12,7 +12,8 @@ from ttsbench.records.runs import Cell, Run
 from ttsbench.reports.decide import statistics
 from ttsbench.reports.metrics import Metric
 from ttsbench.reports.tables import run_tables
-from ttsbench.reports.tables.run_tables import StackResult, Table
+from ttsbench.reports.tables.run_tables import StackResult
+from ttsbench.reports.tables.table import Column, Table
 
 CLOSED = "closed"
 GOOD = 0.95
@@ -94,7 +95,8 @@ def underrun(call: Call) -> float:
 def outcome(load: Load) -> str:
     """In a few words: the most that it gave."""
     ran = sum(not level.reason for level in load.levels)
-    return f"{ran} levels, at most {_text(most_throughput(load), '{:,.2f}')} audio s/s"
+    most = most_throughput(load)
+    return f"{ran} levels, at most {'–' if most is None else f'{most:,.2f}'} audio s/s"
 
 
 def most_throughput(load: Load) -> float | None:
@@ -121,17 +123,23 @@ def _percentile(of: Callable[[Call], float], share: float) -> Of:
     return lambda figures: figures.over_calls(of, share)
 
 
-# Label, the figure, and how it is written.
-COLUMNS: tuple[tuple[str, Of, str], ...] = (
-    ("audio s/s", lambda figures: figures.throughput, "{:,.2f}"),
-    ("goodput %", lambda figures: figures.goodput, "{:.0%}"),
-    ("stalled %", lambda figures: figures.stalled, "{:.0%}"),
-    ("TTFA ms p50", _percentile(ttfa, 0.5), "{:,.0f} ms"),
-    ("p95", _percentile(ttfa, 0.95), "{:,.0f} ms"),
-    ("p99", _percentile(ttfa, 0.99), "{:,.0f} ms"),
-    ("RTF p50", _percentile(rtf, 0.5), "{:.3f}"),
-    ("p95", _percentile(rtf, 0.95), "{:.3f}"),
-    ("p99", _percentile(rtf, 0.99), "{:.3f}"),
+def _column(name: str, of: Of, form: str, scale: float = 1.0) -> Column:
+    """Of rows that are a stack, a level, and its figures in each process."""
+    return Column(
+        name, lambda row: median(row[2], of), lambda value: "never" if math.isinf(value) else f"{value * scale:{form}}"
+    )
+
+
+COLUMNS = (
+    _column("audio s/s", lambda figures: figures.throughput, ",.2f"),
+    _column("goodput %", lambda figures: figures.goodput, ".0%"),
+    _column("stalled %", lambda figures: figures.stalled, ".0%"),
+    _column("TTFA ms p50", _percentile(ttfa, 0.5), ",.0f", 1e3),
+    _column("p95", _percentile(ttfa, 0.95), ",.0f", 1e3),
+    _column("p99", _percentile(ttfa, 0.99), ",.0f", 1e3),
+    _column("RTF p50", _percentile(rtf, 0.5), ".3f"),
+    _column("p95", _percentile(rtf, 0.95), ".3f"),
+    _column("p99", _percentile(rtf, 0.99), ".3f"),
 )
 NOTES = (
     "TTFA and RTF count from the moment that a request was due, however late it was taken up",
@@ -173,13 +181,15 @@ def loaded(run: Run) -> list[list[StackResult]]:
 
 
 def _levels(stacks: Sequence[StackResult]) -> Table:
-    rows = [(stack.marked, told(key), *_row(figures)) for stack in stacks for key, figures in levels_of(stack).items()]
+    rows = tuple((stack, key, figures) for stack in stacks for key, figures in levels_of(stack).items())
+    labels = (Column("stack", lambda row: row[0].marked), Column("load", lambda row: told(row[1])))
     return Table(
         run_tables.titled("Load", stacks),
-        ("stack", "load", "answered", *(label for label, *_ in COLUMNS)),
-        tuple(rows),
+        (*labels, Column("answered", lambda row: _answered(row[2]), "figure"), *COLUMNS),
+        rows,
         (*NOTES, _targets(stacks), *_not_run(stacks), *_same_tokens(stacks)),
         labels=2,
+        emphasized=lambda row: row[0].baseline,
     )
 
 
@@ -189,18 +199,9 @@ def told(key: LevelKey) -> str:
     return f"{size:g} listening" if kind == CLOSED else f"{size:g}/s"
 
 
-def _row(figures: Sequence[Figures]) -> tuple[str, ...]:
-    calls = [call for one in figures for call in one.calls]
-    answered = f"{sum(call.finished_seconds is not None for call in calls)}/{len(calls)}"
-    return (answered if calls else "–", *(_text(median(figures, of), form) for _, of, form in COLUMNS))
-
-
-def _text(value: float | None, form: str) -> str:
-    if value is None:
-        return "–"
-    if math.isinf(value):
-        return "never"
-    return form.replace(" ms", "").format(value * 1e3 if form.endswith(" ms") else value)
+def _answered(figures: Sequence[Figures]) -> str | None:
+    calls = [call for process in figures for call in process.calls]
+    return f"{sum(call.finished_seconds is not None for call in calls)}/{len(calls)}" if calls else None
 
 
 def _targets(stacks: Sequence[StackResult]) -> str:
@@ -234,14 +235,26 @@ def _same_tokens(stacks: Sequence[StackResult]) -> Iterator[str]:
 
 
 def _capacity(stacks: Sequence[StackResult]) -> Table:
-    baseline = next((stack for stack in stacks if stack.baseline), None)
-    alone = _throughput_alone(baseline)
-    return Table(
-        run_tables.titled("How far it goes", stacks),
-        ("stack", "most audio s/s", "× the baseline alone", "listeners", "requests/s"),
-        tuple((stack.marked, *_capacity_row(stack, alone)) for stack in stacks if stack.timed),
-        (f"listeners, requests/s: the largest load with a goodput of {GOOD:.0%} or more, and all smaller ones too",),
+    alone = _throughput_alone(next((stack for stack in stacks if stack.baseline), None))
+    columns = (
+        run_tables.STACK,
+        Column("most audio s/s", _most, "s"),
+        Column("× the baseline alone", lambda stack: _times(_most(stack), alone), lambda value: f"{value:.1f}×"),
+        Column("listeners", lambda stack: largest_good(levels_of(stack), CLOSED), "ratio"),
+        Column("requests/s", lambda stack: largest_good(levels_of(stack), "open"), "ratio"),
     )
+    note = f"listeners, requests/s: the largest load with a goodput of {GOOD:.0%} or more, and all smaller ones too"
+    timed = tuple(stack for stack in stacks if stack.timed)
+    return Table(run_tables.titled("How far it goes", stacks), columns, timed, (note,))
+
+
+def _most(stack: StackResult) -> float | None:
+    throughputs = (median(figures, lambda process: process.throughput) for figures in levels_of(stack).values())
+    return max((value for value in throughputs if value is not None), default=None)
+
+
+def _times(value: float | None, baseline: float | None) -> float | None:
+    return value / baseline if value and baseline else None
 
 
 def _throughput_alone(stack: StackResult | None) -> float | None:
@@ -251,17 +264,7 @@ def _throughput_alone(stack: StackResult | None) -> float | None:
     return median(found.get((CLOSED, 1.0), lightest), lambda figures: figures.throughput)
 
 
-def _capacity_row(stack: StackResult, alone: float | None) -> tuple[str, ...]:
-    found = levels_of(stack)
-    most = max((v for f in found.values() if (v := median(f, lambda one: one.throughput)) is not None), default=None)
-    return (
-        _text(most, "{:,.2f}"),
-        _text(most / alone if most and alone else None, "{:.1f}×"),
-        *(largest_good(found, kind) for kind in (CLOSED, "open")),
-    )
-
-
-def largest_good(found: dict[LevelKey, list[Figures]], kind: str) -> str:
+def largest_good(found: dict[LevelKey, list[Figures]], kind: str) -> float | None:
     """As long as every smaller load is good too."""
     largest, there = 0.0, False
     for (of_kind, size), figures in sorted(found.items()):
@@ -271,4 +274,4 @@ def largest_good(found: dict[LevelKey, list[Figures]], kind: str) -> str:
             if goodput is None or goodput < GOOD:
                 break
             largest = size
-    return f"{largest:g}" if there else "–"
+    return largest if there else None

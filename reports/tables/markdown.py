@@ -9,7 +9,7 @@ from ttsbench.records.runs import Run
 from ttsbench.reports.escaping import printable
 from ttsbench.reports.pages import drawings, load_plot, stream_plot
 from ttsbench.reports.tables import ablation, claims, forwards, loads, run_tables, streaming
-from ttsbench.reports.tables.run_tables import Table
+from ttsbench.reports.tables.table import Table
 
 MARKUP = re.compile(r"[\\`*_|\[\]<>#~$&]")
 # What stands first: the figures of utterances or of forwards, then what others claim of them.
@@ -68,11 +68,11 @@ def _streams(run: Run) -> list[str]:
     return ["## Streams over time", *drawn] if drawn else []
 
 
-def render(table: Table) -> str:
-    """One table with its notes below; the first column is text, the others are numbers."""
-    lines = [f"## {escape(table.title)}", ""] if table.title else []
-    lines += [_row(escape(column) for column in table.columns), _row(["---", *["---:"] * (len(table.columns) - 1)])]
-    lines += [_row(escape(cell) for cell in row) for row in table.rows]
+def render(table: Table, level: int = 2) -> str:
+    """One table with its notes below."""
+    lines = [f"{'#' * level} {escape(table.title)}", ""] if table.title else []
+    lines += [_row(map(escape, table.header)), _row("---" if column.is_text else "---:" for column in table.columns)]
+    lines += [_row(map(escape, texts)) for texts in table.texts]
     return "\n".join([*lines, *(f"\n{escape(note)}" for note in table.notes)])
 
 

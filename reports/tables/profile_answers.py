@@ -8,8 +8,8 @@ from typing import Any
 
 from ttsbench.records.profile_rows import RooflinePoint
 from ttsbench.records.profiles import Finding, Profile
-from ttsbench.reports.tables.listings import FORMS
 from ttsbench.reports.tables.profile_tables import own_seconds
+from ttsbench.reports.tables.table import FORMS
 
 # From here on the device's work is most of what there is to shorten.
 BUSY_ENOUGH = 0.7

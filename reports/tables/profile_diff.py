@@ -10,9 +10,9 @@ from typing import Any
 from ttsbench.records import files
 from ttsbench.records.profiles import Finding, Profile
 from ttsbench.reports.pages import templates
-from ttsbench.reports.tables.listings import Column, Listing, of_field, ratio_of, shown, signed
 from ttsbench.reports.tables.markdown import escape, render
 from ttsbench.reports.tables.profile_answers import milliseconds, unprofiled_wall_seconds
+from ttsbench.reports.tables.table import Column, Table, of_field, ratio_of, signed, with_rows
 
 FILE, TEXT_FILE = "profile-diff.html", "profile-diff.md"
 ROWS_MAX = 12
@@ -147,19 +147,19 @@ _COMPARED: tuple[tuple[str, Callable[[Any], Any]], ...] = (
 )
 
 
-def listings(found: Difference) -> list[Listing]:
+def tables(found: Difference) -> list[Table]:
     """By stage, family and op, as far as there is anything to show."""
     self_time = "device ms" if found.on_gpu else "self host ms"
-    return shown(
+    return with_rows(
         (
-            _listing(found, "stages", "Stages", "ms", found.stages),
-            _listing(found, "families", "Kernel families", self_time, found.families),
-            _listing(found, "ops", "Ops", self_time, found.ops),
+            _table(found, "stages", "Stages", "ms", found.stages),
+            _table(found, "families", "Kernel families", self_time, found.families),
+            _table(found, "ops", "Ops", self_time, found.ops),
         )
     )
 
 
-def _listing(found: Difference, id_: str, title: str, time: str, changes: tuple[Change, ...]) -> Listing:
+def _table(found: Difference, id_: str, title: str, time: str, changes: tuple[Change, ...]) -> Table:
     net = sum(change.seconds for change in changes)
     whole = net if abs(net) >= NET_MIN * found.before_wall_seconds else 0.0
     columns = [
@@ -173,7 +173,7 @@ def _listing(found: Difference, id_: str, title: str, time: str, changes: tuple[
     if any(change.calls is not None for change in changes):
         columns.append(Column("calls", of_field("calls"), "delta", "how many more"))
     total = Change("sum", sum(c.before_seconds for c in changes), sum(c.after_seconds for c in changes))
-    return Listing(id_, title, tuple(columns), changes, total=total if changes else None)
+    return Table(title, tuple(columns), changes, total=total if changes else None, id=id_)
 
 
 def explanation(found: Difference) -> str:
@@ -204,7 +204,7 @@ def markdown(found: Difference) -> str:
         f"# {escape(found.before)} → {escape(found.after)}",
         escape(explanation(found)),
         *(f"**{escape(note)}**" for note in found.notes),
-        *(render(listing.table(ROWS_MAX)) for listing in listings(found)),
+        *(render(table.first(ROWS_MAX)) for table in tables(found)),
         *(["## Findings", "\n".join(findings)] if findings else []),
     ]
     return "\n\n".join(parts) + "\n"
@@ -219,7 +219,7 @@ def page(found: Difference) -> str:
         title=f"{found.before} → {found.after}: ttsbench profile",
         found=found,
         explained=explanation(found),
-        listings=[templates.listing(listing, PAGE_ROWS_MAX) for listing in listings(found)],
+        tables=[templates.table(table, PAGE_ROWS_MAX) for table in tables(found)],
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ttsbench.records.profile_rows import Op
 from ttsbench.records.profiles import Profile
 from ttsbench.reports.tables import profile_answers, profile_text
-from ttsbench.reports.tables.run_tables import Table
+from ttsbench.reports.tables.table import Table
 
 OPS_MAX = 10
 SHARE_MIN = 0.001
@@ -52,13 +52,13 @@ def stages(profile: Profile) -> Table:
         rows.append(tuple(row))
     columns += ("peak MiB",) if with_peaks else ()
     notes = ("busy, idle and host-bound are shares of the stage's time on the device",) if on_gpu else ()
-    return Table("Stages", columns, tuple(rows), notes)
+    return Table.of("Stages", columns, tuple(rows), notes)
 
 
 def families(profile: Profile) -> Table:
     """What kind of work the device did."""
     rows = tuple((f.name, _ms(f.seconds), _percent(f.share), f"{f.calls:,}") for f in profile.families)
-    return Table("Kernels by family", ("family", "device ms", "share", "calls"), rows)
+    return Table.of("Kernels by family", ("family", "device ms", "share", "calls"), rows)
 
 
 def ops(profile: Profile) -> Table:
@@ -75,7 +75,7 @@ def ops(profile: Profile) -> Table:
         for op in dearest
         if own(op)
     )
-    return Table("Ops", ("op", "calls", "device ms" if on_gpu else "host ms", "share"), rows)
+    return Table.of("Ops", ("op", "calls", "device ms" if on_gpu else "host ms", "share"), rows)
 
 
 def decode(profile: Profile) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from ttsbench.records.profile_rows import MISMATCH_MAX, UNATTRIBUTED, Kernel, Op, RooflinePoint, Stage
 from ttsbench.records.profiles import Profile
-from ttsbench.reports.tables.listings import FORMS, Column, Listing, of_field, ratio_of
+from ttsbench.reports.tables.table import FORMS, Column, Table, of_field, ratio_of
 
 SUM = "sum"
 
@@ -17,7 +17,7 @@ def _field(label: str, name: str, unit: str = "text", hint: str = "") -> Column:
     return Column(label, of_field(name), unit, hint)
 
 
-def stages(profile: Profile) -> Listing:
+def stages(profile: Profile) -> Table:
     """In the utterance's order, with their sum."""
     columns = [
         _field("stage", "name"),
@@ -38,7 +38,7 @@ def stages(profile: Profile) -> Listing:
         ]
     if any(stage.peak_memory_bytes is not None for stage in profile.stages):
         columns.append(_field("peak MiB", "peak_memory_bytes", "MiB"))
-    return Listing("stages", "Stages", tuple(columns), profile.stages, total=_sum(profile.stages))
+    return Table("Stages", tuple(columns), profile.stages, total=_sum(profile.stages), id="stages")
 
 
 def _sum(found: Sequence[Stage]) -> Stage | None:
@@ -54,7 +54,7 @@ def _sum(found: Sequence[Stage]) -> Stage | None:
     return replace(found[0], name=SUM, peak_memory_bytes=max(peaks, default=None), **sums)
 
 
-def decode(profile: Profile) -> Listing:
+def decode(profile: Profile) -> Table:
     """One step, a figure per row."""
     step, on_gpu = profile.decode, profile.header.on_gpu
     rows: list[tuple[str, str]] = []
@@ -77,10 +77,10 @@ def decode(profile: Profile) -> Listing:
             ("operators", FORMS["per step"](step.operators)),
         ]
     columns = (Column("of one step", lambda row: row[0]), Column("value", lambda row: row[1]))
-    return Listing("decode", f"A decode step, of {step.steps:,}" if step else "A decode step", columns, tuple(rows))
+    return Table(f"A decode step, of {step.steps:,}" if step else "A decode step", columns, tuple(rows), id="decode")
 
 
-def families(profile: Profile) -> Listing:
+def families(profile: Profile) -> Table:
     """Kernels of one kind together."""
     columns = (
         _field("family", "name"),
@@ -88,10 +88,10 @@ def families(profile: Profile) -> Listing:
         _field("ms", "seconds", "ms"),
         _field("calls", "calls", "count"),
     )
-    return Listing("families", "Kernel families", columns, profile.families)
+    return Table("Kernel families", columns, profile.families, id="families")
 
 
-def ops(profile: Profile) -> Listing:
+def ops(profile: Profile) -> Table:
     """PyTorch's operators; the share is of the self time of all, the device's where there is one."""
     own = own_seconds(profile)
     whole = sum(own(op) for op in profile.ops)
@@ -101,7 +101,7 @@ def ops(profile: Profile) -> Listing:
         _field("calls", "calls", "count"),
         *_times(profile),
     )
-    return Listing("ops", "Ops", columns, profile.ops, detail=lambda op: _shapes(op, own))
+    return Table("Ops", columns, profile.ops, detail=lambda op: _shapes(op, own), id="ops")
 
 
 def _shapes(op: Op, own: Callable[[Any], float]) -> tuple[str, ...]:
@@ -125,7 +125,7 @@ def _times(profile: Profile) -> tuple[Column, ...]:
     return (*device, *host) if profile.header.on_gpu else host
 
 
-def modules(profile: Profile) -> Listing:
+def modules(profile: Profile) -> Table:
     """Named modules within stages."""
     columns = (
         _field("module", "path"),
@@ -134,10 +134,10 @@ def modules(profile: Profile) -> Listing:
         _field("calls", "calls", "count"),
         *_times(profile),
     )
-    return Listing("modules", "Modules", columns, profile.modules)
+    return Table("Modules", columns, profile.modules, id="modules")
 
 
-def kernels(profile: Profile) -> Listing:
+def kernels(profile: Profile) -> Table:
     """Kernels and copies within stages, by what they do."""
     whole = sum(kernel.seconds for kernel in profile.kernels)
     columns = (
@@ -153,7 +153,7 @@ def kernels(profile: Profile) -> Listing:
         Column("op", _attributed("op")),
         Column("module", _attributed("module")),
     )
-    return Listing("kernels", "Kernels", columns, profile.kernels, detail=_raw_name)
+    return Table("Kernels", columns, profile.kernels, detail=_raw_name, id="kernels")
 
 
 def _raw_name(kernel: Kernel) -> tuple[str, ...]:
@@ -164,7 +164,7 @@ def _attributed(name: str) -> Callable[[Any], str | None]:
     return lambda row: None if getattr(row, name) == UNATTRIBUTED else getattr(row, name)
 
 
-def roofline(profile: Profile) -> Listing:
+def roofline(profile: Profile) -> Table:
     """Stages and the dearest kernels against the limit."""
     columns = (
         _field("what", "name"),
@@ -179,7 +179,7 @@ def roofline(profile: Profile) -> Listing:
         Column("GB/s", ratio_of(of_field("bytes"), of_field("measured_seconds")), "GB/s"),
     )
     found = profile.roofline
-    return Listing("roofline", "Against the limit", columns, found.points if found else (), ceilings(profile))
+    return Table("Against the limit", columns, found.points if found else (), ceilings(profile), id="roofline")
 
 
 def ceilings(profile: Profile) -> tuple[str, ...]:
@@ -200,7 +200,7 @@ def on_plot(point: RooflinePoint) -> bool:
     return point.bytes > 0 and point.operations > 0 and point.measured_seconds > 0
 
 
-def gaps(profile: Profile) -> Listing:
+def gaps(profile: Profile) -> Table:
     """Times in which the device ran nothing, the longest first."""
     columns = (
         _field("stage", "stage"),
@@ -211,10 +211,10 @@ def gaps(profile: Profile) -> Listing:
         _field("ended by", "after"),
         Column("the host did", lambda gap: gap.host or None),
     )
-    return Listing("gaps", "Gaps", columns, profile.gaps)
+    return Table("Gaps", columns, profile.gaps, id="gaps")
 
 
-def memory(profile: Profile) -> Listing:
+def memory(profile: Profile) -> Table:
     """What the peak is made of."""
     found = profile.memory
     columns = (
@@ -222,7 +222,7 @@ def memory(profile: Profile) -> Listing:
         _field("MiB", "bytes", "MiB"),
         Column("of the peak", ratio_of(of_field("bytes"), lambda _: found.peak_bytes if found else 0), "share"),
     )
-    return Listing("memory", "Memory", columns, found.breakdown if found else (), memory_totals(profile))
+    return Table("Memory", columns, found.breakdown if found else (), memory_totals(profile), id="memory")
 
 
 def memory_totals(profile: Profile) -> tuple[str, ...]:
@@ -234,7 +234,7 @@ def memory_totals(profile: Profile) -> tuple[str, ...]:
     return (peak,) if found.reserved_bytes is None else (peak, f"{FORMS['MiB'](found.reserved_bytes)} MiB reserved")
 
 
-def coverage(profile: Profile) -> Listing:
+def coverage(profile: Profile) -> Table:
     """How much of the device's time has a stage, an op, a module."""
     columns = (
         _field("attributed to", "level"),
@@ -243,10 +243,10 @@ def coverage(profile: Profile) -> Listing:
         _field("of ms", "total_seconds", "ms"),
         _field("through the twin ms", "twin_seconds", "ms", "by an eager twin of the same stack"),
     )
-    return Listing("coverage", "Coverage", columns, profile.coverage if profile.header.on_gpu else ())
+    return Table("Coverage", columns, profile.coverage if profile.header.on_gpu else (), id="coverage")
 
 
-def reconciliation(profile: Profile) -> Listing:
+def reconciliation(profile: Profile) -> Table:
     """Each table's sum against the raw intervals."""
     columns = (
         _field("table", "table"),
@@ -255,4 +255,4 @@ def reconciliation(profile: Profile) -> Listing:
         _field("mismatch", "mismatch", "share"),
         Column("verdict", lambda row: f"above {MISMATCH_MAX:.0%}" if row.flagged else "agrees"),
     )
-    return Listing("reconciliation", "Reconciliation", columns, profile.reconciliation)
+    return Table("Reconciliation", columns, profile.reconciliation, id="reconciliation")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from ttsbench.records.profiles import Finding, Profile
 from ttsbench.reports.tables import profile_answers, profile_tables
-from ttsbench.reports.tables.listings import FORMS, Listing, shown
 from ttsbench.reports.tables.markdown import escape, flatten, render
+from ttsbench.reports.tables.table import FORMS, Table, with_rows
 
 FILE = "profile.md"
 ROWS_MAX = 12
@@ -32,10 +32,10 @@ def markdown(profile: Profile) -> str:
         "\n".join(f"- {name}: {escape(value)}" for name, value in facts(profile)),
         *(_answer(answer) for answer in profile_answers.answers(profile)),
         *_findings(profile),
-        *(render(listing.table(ROWS_MAX)) for listing in shown(build(profile) for build in builds)),
+        *(render(table.first(ROWS_MAX)) for table in with_rows(build(profile) for build in builds)),
         "## How far to trust this",
         inflation_means(profile),
-        *(f"#{render(listing.table())}" for listing in trust(profile)),
+        *(render(table, level=3) for table in trust(profile)),
         "\n".join(f"- {escape(note)}" for note in profile.notes),
         "## What ran",
         "\n".join(f"- {escape(name)}: {escape(value)}" for name, value in ran(profile)),
@@ -127,9 +127,9 @@ def not_found(profile: Profile) -> list[str]:
     return [id_ for id_ in profile.looked_for if id_ not in present]
 
 
-def trust(profile: Profile) -> list[Listing]:
+def trust(profile: Profile) -> list[Table]:
     """What the tables were checked against."""
-    return shown((profile_tables.reconciliation(profile), profile_tables.coverage(profile)))
+    return with_rows((profile_tables.reconciliation(profile), profile_tables.coverage(profile)))
 
 
 def ran(profile: Profile) -> list[tuple[str, str]]:

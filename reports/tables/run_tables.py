@@ -1,17 +1,18 @@
-"""A run's record as tables of text: what the console and the documents both draw."""
+"""A run's record as tables: a row per stack, a column per figure."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from ttsbench.records.measurements import Utterance
+from ttsbench.records.measurements import Quality, Utterance
 from ttsbench.records.runs import Cell, Run
 from ttsbench.reports import metrics
 from ttsbench.reports.decide import statistics
 from ttsbench.reports.metrics import Metric
+from ttsbench.reports.tables.table import Column, Table, with_rows
 
 CHANGES_OUTPUT_MARK = "*"
 LADDER = (
@@ -28,18 +29,6 @@ LADDER = (
 
 
 @dataclass(frozen=True)
-class Table:
-    """Rows of text under a title."""
-
-    title: str
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    notes: tuple[str, ...] = ()
-    # How many of the columns, from the left, say what a row is of.
-    labels: int = 1
-
-
-@dataclass(frozen=True)
 class StackResult:
     """The processes of one stack at one point of the matrix."""
 
@@ -48,6 +37,7 @@ class StackResult:
     timed: tuple[Cell, ...]
     cold: tuple[Cell, ...]
     baseline: bool
+    _estimates: dict[Metric, statistics.Estimate | None] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def marked(self) -> str:
@@ -56,13 +46,14 @@ class StackResult:
         return f"{self.label} {CHANGES_OUTPUT_MARK}" if changes else self.label
 
     def estimate(self, metric: Metric) -> statistics.Estimate | None:
-        """One value per process that ran."""
-        return statistics.estimate(metric.of(cell) for cell in self.timed)
+        """One value per process that ran. Kept: a table of 2,000 stacks needs each of them several times."""
+        if metric not in self._estimates:
+            self._estimates[metric] = statistics.estimate(metric.of(cell) for cell in self.timed)
+        return self._estimates[metric]
 
-    def text(self, metric: Metric) -> str:
-        """The middle of the processes."""
-        found = self.estimate(metric)
-        return metric.text(found.median if found else None)
+    def median(self, metric: Metric) -> float | None:
+        estimate = self.estimate(metric)
+        return estimate.median if estimate else None
 
 
 def results(run: Run) -> list[list[StackResult]]:
@@ -86,37 +77,41 @@ def results(run: Run) -> list[list[StackResult]]:
 
 
 def point_name(point: dict[str, Any]) -> str:
-    """Names one point of the matrix."""
     return ", ".join(f"{key}={value}" for key, value in point.items())
+
+
+STACK = Column("stack", lambda stack: stack.marked)
+
+
+def metric_columns(shown: Iterable[Metric]) -> list[Column]:
+    """Of rows that are stacks: the median of the processes."""
+    return [Column(m.label, lambda stack, m=m: stack.median(m), m.text) for m in shown]  # type: ignore[misc]
+
+
+def stack_table(
+    title: str, stacks: Sequence[StackResult], columns: Sequence[Column], notes: Sequence[str] = (), *, kept: int = 1
+) -> Table:
+    """A row per stack that ran; columns without a value are left out, but for the first ones."""
+    timed = tuple(stack for stack in stacks if stack.timed)
+    table = Table(title, (STACK, *columns), timed, tuple(notes), emphasized=lambda stack: stack.baseline)
+    return table.without_empty_columns(kept)
 
 
 def overview(run: Run) -> list[Table]:
     """Per point one table: every stack beside the baseline."""
-    return [_overview(stacks) for stacks in results(run) if _speaks(stacks)]
+    return [_overview(stacks) for stacks in results(run) if _has_utterances(stacks)]
 
 
-def _speaks(stacks: Sequence[StackResult]) -> bool:
-    """Whether there are figures, and of utterances: forwards of the backbone alone and loads have their own tables."""
+def _has_utterances(stacks: Sequence[StackResult]) -> bool:
+    """Forwards of the backbone alone and loads have their own tables."""
     cells = [cell for stack in stacks for cell in stack.timed]
     return bool(cells) and not any(cell.forwards or cell.load for cell in cells)
 
 
 def _overview(stacks: Sequence[StackResult]) -> Table:
-    shown = [m for m in metrics.OVERVIEW if any(stack.estimate(m) for stack in stacks)]
-    baseline = next((stack for stack in stacks if stack.baseline), None)
-    columns = ["stack", "RTF", "±", "speed-up", *(m.label for m in shown if m is not metrics.RTF)]
-    rows = [
-        [
-            stack.marked,
-            stack.text(metrics.RTF),
-            spread(stack.estimate(metrics.RTF)),
-            ratio(stack, baseline, metrics.RTF),
-            *(stack.text(m) for m in shown if m is not metrics.RTF),
-        ]
-        for stack in stacks
-        if stack.timed
-    ]
-    return Table(point_name(stacks[0].point), tuple(columns), tuple(map(tuple, rows)), _overview_notes(stacks))
+    rtf, *others = metric_columns(metrics.OVERVIEW)
+    columns = (rtf, spread(metrics.RTF), speed_up(stacks, metrics.RTF), *others)
+    return stack_table(point_name(stacks[0].point), stacks, columns, _overview_notes(stacks), kept=4)
 
 
 def _overview_notes(stacks: Sequence[StackResult]) -> tuple[str, ...]:
@@ -138,117 +133,131 @@ def _either(counts: Sequence[int]) -> str:
     return " or ".join(str(count) for count in counts)
 
 
-def spread(found: statistics.Estimate | None) -> str:
-    """Half the range of the processes; nothing of one."""
-    return "–" if found is None or math.isnan(found.spread) else f"{found.spread:.1%}"
+def spread(metric: Metric) -> Column:
+    """Half the range of the processes; nothing of one process."""
+
+    def value(stack: StackResult) -> float | None:
+        estimate = stack.estimate(metric)
+        return None if estimate is None or math.isnan(estimate.spread) else estimate.spread
+
+    return Column("±", value, "share")
 
 
-def ratio(stack: StackResult, baseline: StackResult | None, metric: Metric) -> str:
-    """How many times the baseline's speed."""
-    mine = stack.estimate(metric)
-    theirs = baseline.estimate(metric) if baseline else None
-    if stack.baseline:
-        return "baseline"
-    return f"{theirs.median / mine.median:.2f}×" if mine and theirs and mine.median else "–"
+def speed_up(stacks: Sequence[StackResult], metric: Metric) -> Column:
+    baseline = next((stack.median(metric) for stack in stacks if stack.baseline), None)
+
+    def value(stack: StackResult) -> float | str | None:
+        if stack.baseline:
+            return "baseline"
+        median = stack.median(metric)
+        return baseline / median if baseline is not None and median else None
+
+    return Column("speed-up", value, "times")
 
 
 def stages(run: Run) -> list[Table]:
     """Milliseconds per stage, by the host's clock and, where there is a device, between its events."""
-    return [_stages(stacks) for stacks in results(run) if _speaks(stacks)]
+    return [_stages(stacks) for stacks in results(run) if _has_utterances(stacks)]
 
 
 def _stages(stacks: Sequence[StackResult]) -> Table:
     """A row per stage, so that the table grows with the stacks only."""
     clocks = [(stack, device) for stack in stacks for device in (False, True) if _has_stages(stack, device)]
-    rows = [(name, *(stack.text(_stage(name, device)) for stack, device in clocks)) for name in metrics.STAGES]
-    rows.append(("sum", *(stack.text(_milliseconds("sum", _stage_sum(device))) for stack, device in clocks)))
-    rows.append(("wall", *(stack.text(_milliseconds("wall", lambda u: u.wall_seconds)) for stack, _ in clocks)))
+    columns = (
+        Column(
+            f"{stack.marked}\n{'device' if device else 'host'}",
+            lambda row, stack=stack, device=device: stack.median(row[device]),  # type: ignore[misc]
+            STAGE_SUMS[0].text,
+        )
+        for stack, device in clocks
+    )
+    rows = (*zip(HOST_STAGES, DEVICE_STAGES, strict=True), STAGE_SUMS, (metrics.WALL, metrics.WALL))
     return Table(
         titled("Stages, ms", stacks),
-        ("stage", *(f"{stack.marked}\n{'device' if device else 'host'}" for stack, device in clocks)),
-        tuple(rows),
+        (Column("stage", lambda row: "wall" if row[0] is metrics.WALL else row[0].name), *columns),
+        rows,
         ("host: monotonic clock. device: events on the stream at the same marks, waiting included",),
     )
 
 
 def _has_stages(stack: StackResult, device: bool) -> bool:
-    return any(stack.estimate(_stage(name, device)) for name in metrics.STAGES)
+    return any(stack.median(stage) is not None for stage in (DEVICE_STAGES if device else HOST_STAGES))
 
 
-def _stage(name: str, device: bool) -> Metric:
-    return _milliseconds(name, metrics.stage_seconds(name, device=device))
-
-
-def _milliseconds(name: str, of: Callable[[Utterance], float | None]) -> Metric:
+def _stage(name: str, of: Callable[[Utterance], float | None]) -> Metric:
     return Metric(name, name, metrics.OverUtterances(of), 1e3, 1)
 
 
 def _stage_sum(device: bool) -> Callable[[Utterance], float | None]:
+    parts = [metrics.stage_seconds(stage, device=device) for stage in metrics.STAGES]
+
     def of(utterance: Utterance) -> float | None:
-        found = statistics.finite(metrics.stage_seconds(stage, device=device)(utterance) for stage in metrics.STAGES)
-        return sum(found) if found else None
+        seconds = statistics.finite(part(utterance) for part in parts)
+        return sum(seconds) if seconds else None
 
     return of
 
 
+HOST_STAGES, DEVICE_STAGES = (
+    [_stage(name, metrics.stage_seconds(name, device=device)) for name in metrics.STAGES] for device in (False, True)
+)
+STAGE_SUMS = tuple(_stage("sum", _stage_sum(device)) for device in (False, True))
+
+
 def detail(run: Run) -> list[Table]:
     """RTF in its three forms and the three times to first audio."""
-    return [_metric_table(titled("Utterances", stacks), stacks, metrics.DETAIL) for stacks in results(run)]
+    return _metric_tables("Utterances", run, metrics.DETAIL)
 
 
 def memory(run: Run) -> list[Table]:
     """MiB, peaks over one round of all texts in a pass of its own."""
-    return [_metric_table(titled("Memory, MiB", stacks), stacks, metrics.MEMORY) for stacks in results(run)]
+    return _metric_tables("Memory, MiB", run, metrics.MEMORY)
 
 
-def _metric_table(title: str, stacks: Sequence[StackResult], columns: Sequence[Metric]) -> Table:
-    shown = [m for m in columns if any(stack.estimate(m) for stack in stacks)]
-    rows = [(stack.marked, *(stack.text(m) for m in shown)) for stack in stacks if stack.timed]
-    return Table(title, ("stack", *(m.label for m in shown)), tuple(rows) if shown else ())
+def _metric_tables(title: str, run: Run, shown: Sequence[Metric]) -> list[Table]:
+    tables = (stack_table(titled(title, stacks), stacks, metric_columns(shown)) for stacks in results(run))
+    return [table for table in with_rows(tables) if len(table.columns) > 1]
 
 
-# Label, field of a text's quality, which of several texts stands for the stack, and how it is written.
-QUALITY: tuple[tuple[str, str, Callable[..., Any], str], ...] = (
-    ("same tokens", "same_tokens", min, "{:d}"),
-    ("logits error", "logits_relative_error", max, "{:.1e}"),
-    ("KL mean", "kl_mean", max, "{:.1e}"),
-    ("top-1", "top1_agreement", min, "{:.1%}"),
-    ("mel distance", "mel_distance", max, "{:.1e}"),
-    ("wave SNR dB", "wave_snr_db", min, "{:.0f}"),
+@dataclass(frozen=True)
+class QualityFigure:
+    """One figure of a text's quality; of several texts the worst stands for the stack."""
+
+    label: str
+    name: str
+    worst: Callable[..., Any]
+    unit: str | Callable[[Any], str]
+
+    def column(self, qualities: Callable[[Any], Sequence[Quality]]) -> Column:
+        return Column(self.label, lambda row: self.of(qualities(row)), self.unit)
+
+    def of(self, texts: Sequence[Quality]) -> float | None:
+        return self.worst(getattr(text, self.name) for text in texts) if texts else None
+
+
+QUALITY = (
+    QualityFigure("same tokens", "same_tokens", min, "count"),
+    QualityFigure("logits error", "logits_relative_error", max, "scientific"),
+    QualityFigure("KL mean", "kl_mean", max, "scientific"),
+    QualityFigure("top-1", "top1_agreement", min, "share"),
+    QualityFigure("mel distance", "mel_distance", max, "scientific"),
+    QualityFigure("wave SNR dB", "wave_snr_db", min, "count"),
+)
+QUALITY_NOTES = (
+    "logits: T3 made to speak the reference's tokens; mel, wave: S3Gen from those tokens, same noise",
+    "same tokens: drawn freely, how many before the first that differs",
 )
 
 
 def quality(run: Run) -> list[Table]:
     """Every stack against fp32 upstream; of several texts the worst."""
-    return [
-        Table(
-            titled("Quality", stacks),
-            ("stack", *(label for label, *_ in QUALITY)),
-            tuple((stack.marked, *_quality_row(stack)) for stack in stacks if _judged(stack)),
-            (
-                "logits: T3 made to speak the reference's tokens; mel, wave: S3Gen from those tokens, same noise",
-                "same tokens: drawn freely, how many before the first that differs",
-            ),
-        )
-        for stacks in results(run)
-        if any(_judged(stack) for stack in stacks)
-    ]
+    columns = [figure.column(_qualities) for figure in QUALITY]
+    judged = ([stack for stack in stacks if _qualities(stack)] for stacks in results(run))
+    return [stack_table(titled("Quality", stacks), stacks, columns, QUALITY_NOTES) for stacks in judged if stacks]
 
 
-def _judged(stack: StackResult) -> list[Any]:
+def _qualities(stack: StackResult) -> list[Quality]:
     return [text for cell in stack.timed for text in cell.quality]
-
-
-def _quality_row(stack: StackResult) -> tuple[str, ...]:
-    return quality_figures(_judged(stack))
-
-
-def quality_figures(texts: Sequence[Any]) -> tuple[str, ...]:
-    """Of several texts the worst of each, as it stands in a table."""
-    if not texts:
-        return ("–",) * len(QUALITY)
-    found = ((form, worst(getattr(text, field) for text in texts)) for _, field, worst, form in QUALITY)
-    return tuple(form.format(value) if value else "0" for form, value in found)
 
 
 def faults(run: Run) -> list[str]:
@@ -258,58 +267,49 @@ def faults(run: Run) -> list[str]:
 
 def ladder(run: Run) -> list[Table]:
     """Seconds of a bare interpreter from its start to the steady state."""
-    return [
-        Table(
-            titled("Cold ladder, s", stacks),
-            ("stack", *(label for _, label in LADDER), "pays after"),
-            tuple(row for stack in stacks for row in _ladder_rows(stack, _baseline_ladder(stacks))),
-            (PAYS_AFTER,),
-        )
-        for stacks in results(run)
-        if any(stack.cold for stack in stacks)
-    ]
+    return [_ladder(stacks) for stacks in results(run) if any(stack.cold for stack in stacks)]
+
+
+def _ladder(stacks: Sequence[StackResult]) -> Table:
+    """A row per cold start; a stack has two where a second start found the compiler's cache."""
+    baseline: dict[str, float] = next((cell.ladder for stack in stacks if stack.baseline for cell in stack.cold), {})
+    rungs = (Column(label, lambda row, rung=rung: row[1].ladder.get(rung), "s") for rung, label in LADDER)  # type: ignore[misc]
+    pays = Column("pays after", lambda row: None if row[0].baseline else pays_after(row[1].ladder, baseline), "count")
+    rows = tuple(
+        (stack, cell, label) for stack in stacks for cell, label in zip(stack.cold, ladder_labels(stack), strict=True)
+    )
+    return Table(
+        titled("Cold ladder, s", stacks), (Column("stack", lambda row: row[2]), *rungs, pays), rows, (PAYS_AFTER,)
+    )
 
 
 PAYS_AFTER = "pays after: utterances until the time saved makes up for a slower start than the baseline's"
 UNTIL_STEADY = ("interpreter", "import", "load", "voice", "apply", "first_call")
 
 
-def _baseline_ladder(stacks: Sequence[StackResult]) -> dict[str, float]:
-    return next((cell.ladder for stack in stacks if stack.baseline for cell in stack.cold), {})
-
-
-def _ladder_rows(stack: StackResult, baseline: dict[str, float]) -> Iterable[tuple[str, ...]]:
-    """One, or two where a second start found the compiler's cache."""
-    for cell, label in zip(stack.cold, ladder_labels(stack), strict=True):
-        rungs = (cell.ladder.get(name) for name, _ in LADDER)
-        figures = ("–" if seconds is None else f"{seconds:.2f}" for seconds in rungs)
-        yield (label, *figures, "–" if stack.baseline else pays_after(cell.ladder, baseline))
-
-
 def ladder_labels(stack: StackResult) -> list[str]:
-    """Of each cold start."""
     return [f"{stack.marked} (compiled before)" if cell.process else stack.marked for cell in stack.cold]
 
 
-def pays_after(ladder: dict[str, float], baseline: dict[str, float]) -> str:
+def pays_after(ladder: dict[str, float], baseline: dict[str, float]) -> float | str | None:
     """How many utterances a stack needs, the first included, to be done as early as the baseline."""
     if "steady" not in ladder or "steady" not in baseline:
-        return "–"
+        return None
     later = sum(ladder.get(rung, 0.0) - baseline.get(rung, 0.0) for rung in UNTIL_STEADY)
     saved = baseline["steady"] - ladder["steady"]
     if later <= 0:
-        return "1" if saved >= 0 else "–"
-    return f"{1 + math.ceil(later / saved):,}" if saved > 0 else "never"
+        return 1 if saved >= 0 else None
+    return 1 + math.ceil(later / saved) if saved > 0 else "never"
 
 
 def failures(run: Run) -> list[tuple[str, str, str]]:
-    """Rows without figures: where, what, why; equal ones once."""
-    found = {
-        (f"{cell.key} ({cell.kind})" if cell.kind == "cold" else cell.key, cell.status, cell.reason): None
+    """Cells without figures: key, status, reason; equal ones once."""
+    rows = (
+        (f"{cell.key} ({cell.kind})" if cell.kind == "cold" else cell.key, cell.status, cell.reason)
         for cell in run.cells
         if not cell.ok
-    }
-    return list(found)
+    )
+    return list(dict.fromkeys(rows))
 
 
 def warnings(run: Run) -> list[str]:

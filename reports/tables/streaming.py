@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from ttsbench.records.measurements import Seams, Streamed, Utterance
+from ttsbench.records.measurements import Seams, Streamed, Utterance, Voice
 from ttsbench.records.runs import Run
 from ttsbench.reports import continuity, metrics
 from ttsbench.reports.continuity import Playback
 from ttsbench.reports.decide import statistics
 from ttsbench.reports.metrics import Metric, OverUtterances
 from ttsbench.reports.tables import run_tables
-from ttsbench.reports.tables.run_tables import StackResult, Table
+from ttsbench.reports.tables.run_tables import StackResult, metric_columns, stack_table
+from ttsbench.reports.tables.table import Column, Table
 
 Of = Callable[[Streamed], float | None]
 
@@ -70,55 +71,72 @@ SEAMS_NOTES = (
 def listener(run: Run) -> list[Table]:
     """What was heard, and when."""
     return [
-        Table(
-            run_tables.titled("Streams, as heard", stacks),
-            ("stack", *(m.label for m in LISTENER)),
-            tuple((stack.marked, *(stack.text(m) for m in LISTENER)) for stack in stacks if _has_streams(stack)),
-            (*LISTENER_NOTES, *_fakes(stacks)),
-        )
+        _stream_table("Streams, as heard", stacks, LISTENER, (*LISTENER_NOTES, *_fakes(stacks)))
         for stacks in _with_streams(run)
     ]
 
 
 def engine(run: Run) -> list[Table]:
     """What it took."""
-    return [
-        Table(
-            run_tables.titled("Streams, the work", stacks),
-            ("stack", *(m.label for m in ENGINE)),
-            tuple((stack.marked, *(stack.text(m) for m in ENGINE)) for stack in stacks if _has_streams(stack)),
-            ENGINE_NOTES,
-        )
-        for stacks in _with_streams(run)
-    ]
+    return [_stream_table("Streams, the work", stacks, ENGINE, ENGINE_NOTES) for stacks in _with_streams(run)]
+
+
+def _stream_table(title: str, stacks: Sequence[StackResult], shown: Sequence[Metric], notes: Sequence[str]) -> Table:
+    streamed = [stack for stack in stacks if _has_streams(stack)]
+    return stack_table(run_tables.titled(title, stacks), streamed, metric_columns(shown), notes)
+
+
+SEAM_COLUMNS = (
+    Column("seams", lambda stack: _worst_seams(stack).seams, "count"),
+    Column("at seams", lambda stack: _worst_seams(stack).at_seams, "distance"),
+    Column("beside", lambda stack: _worst_seams(stack).beside, "distance"),
+    Column("ratio", lambda stack: _worst_seams(stack).seam_ratio, "s"),
+    Column("elsewhere", lambda stack: _worst_seams(stack).away, "distance"),
+    Column("wave SNR dB", lambda stack: _worst_seams(stack).wave_snr_db, "per step"),
+)
 
 
 def seams(run: Run) -> list[Table]:
     """How much seams stand out; of several texts the worst."""
+    judged = ([stack for stack in stacks if _seams(stack)] for stacks in run_tables.results(run))
     return [
-        Table(
-            run_tables.titled("Seams", stacks),
-            ("stack", "seams", "at seams", "beside", "ratio", "elsewhere", "wave SNR dB"),
-            tuple(_seams_row(stack) for stack in stacks if _judged(stack)),
-            SEAMS_NOTES,
-        )
-        for stacks in run_tables.results(run)
-        if any(_judged(stack) for stack in stacks)
+        stack_table(run_tables.titled("Seams", stacks), stacks, SEAM_COLUMNS, SEAMS_NOTES)
+        for stacks in judged
+        if stacks
     ]
+
+
+def _seams(stack: StackResult) -> list[Seams]:
+    return [text for cell in stack.timed for text in cell.seams]
+
+
+def _worst_seams(stack: StackResult) -> Seams:
+    return max(_seams(stack), key=lambda text: text.seam_ratio)
+
+
+VOICE_COLUMNS = (
+    Column("reference s", lambda stack: _voices(stack)[0].reference_seconds, "per step"),
+    Column("prepared ms", lambda stack: _median_voice_seconds(stack, "prepare_seconds"), "ms1"),
+    Column("from the cache ms", lambda stack: _median_voice_seconds(stack, "cached_seconds"), "ms1"),
+    Column("clipped", lambda stack: "yes" if _voices(stack)[0].clipped else "no"),
+)
 
 
 def voices(run: Run) -> list[Table]:
     """What a voice takes, apart from any utterance."""
+    measured = ([stack for stack in stacks if _voices(stack)] for stacks in run_tables.results(run))
+    notes = ("warm; the cache knows a voice by its content",)
     return [
-        Table(
-            run_tables.titled("Voice", stacks),
-            ("stack", "reference s", "prepared ms", "from the cache ms", "clipped"),
-            tuple(row for stack in stacks for row in _voice_rows(stack)),
-            ("warm; the cache knows a voice by its content",),
-        )
-        for stacks in run_tables.results(run)
-        if any(_voice_rows(stack) for stack in stacks)
+        stack_table(run_tables.titled("Voice", stacks), stacks, VOICE_COLUMNS, notes) for stacks in measured if stacks
     ]
+
+
+def _voices(stack: StackResult) -> list[Voice]:
+    return [cell.voice for cell in stack.timed if cell.voice is not None]
+
+
+def _median_voice_seconds(stack: StackResult, field: str) -> float | None:
+    return statistics.median(statistics.median(getattr(voice, field)) for voice in _voices(stack))
 
 
 def warnings(run: Run) -> list[str]:
@@ -144,32 +162,3 @@ def _fakes(stacks: Sequence[StackResult]) -> tuple[str, ...]:
 
 def _never_early(utterances: Sequence[Utterance]) -> bool:
     return bool(utterances) and all(continuity.waits_for_the_whole(utterance) for utterance in utterances)
-
-
-def _judged(stack: StackResult) -> list[Seams]:
-    return [text for cell in stack.timed for text in cell.seams]
-
-
-def _seams_row(stack: StackResult) -> tuple[str, ...]:
-    worst = max(_judged(stack), key=lambda text: text.seam_ratio)
-    return (
-        stack.marked,
-        str(worst.seams),
-        f"{worst.at_seams:.3f}",
-        f"{worst.beside:.3f}",
-        f"{worst.seam_ratio:.2f}",
-        f"{worst.away:.3f}",
-        f"{worst.wave_snr_db:.1f}",
-    )
-
-
-def _voice_rows(stack: StackResult) -> tuple[tuple[str, ...], ...]:
-    found = [cell.voice for cell in stack.timed if cell.voice is not None]
-    if not found:
-        return ()
-    prepared, cached = (
-        statistics.median(statistics.median(getattr(voice, field)) for voice in found)
-        for field in ("prepare_seconds", "cached_seconds")
-    )
-    figures = (f"{found[0].reference_seconds:.1f}", *(f"{1e3 * (s or 0.0):.1f}" for s in (prepared, cached)))
-    return ((stack.marked, *figures, "yes" if found[0].clipped else "no"),)

@@ -21,7 +21,7 @@ from ttsbench.reports.decide.statistics import finite
 from ttsbench.reports.metrics import S3GEN_STAGES, Metric
 from ttsbench.reports.tables import markdown, profile_diff, tradeoffs, words
 from ttsbench.reports.tables.profile_diff import Difference
-from ttsbench.reports.tables.run_tables import Table
+from ttsbench.reports.tables.table import TEXT, Table
 
 SCHEMA_VERSION = 1
 COLUMNS = ("stack", "figure", "baseline", "candidate", "ratio", "95 %", "verdict")
@@ -162,7 +162,7 @@ def tables(report: Report) -> list[Table]:
     for one in report.compared:
         groups.setdefault((one.match.baseline, one.match.point), []).append(one)
     return [
-        Table(
+        Table.of(
             ", ".join(part for part in (f"against {baseline}", point, "MISMATCH" * bool(report.mismatches)) if part),
             COLUMNS,
             tuple(row for one in group for row in _rows(one)),
@@ -294,14 +294,16 @@ def _causes(one: Compared) -> Iterator[str]:
     if one.found.verdict not in DIFFERENT:
         return
     for source, found in (("", one.stages), (" (profiled)", one.profile)):
-        for listing in profile_diff.listings(found) if found else ():
-            table = listing.table(profile_diff.ROWS_MAX)
-            yield markdown.render(replace(table, title=f"{one.name}: {table.title}{source}"))
+        for table in profile_diff.tables(found) if found else ():
+            first = table.first(profile_diff.ROWS_MAX)
+            yield markdown.render(replace(first, title=f"{one.name}: {table.title}{source}"))
 
 
 def environments(report: Report) -> Table:
     """What else differs in what the sides ran on; no reason not to compare, but perhaps one for the difference."""
-    return Table("Differences in what they ran on", ("what", "baseline", "candidate"), report.environments)
+    return Table.of(
+        "Differences in what they ran on", ("what", "baseline", "candidate"), report.environments, unit=TEXT
+    )
 
 
 def to_data(report: Report) -> Mapping[str, Any]:

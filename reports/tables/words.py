@@ -12,7 +12,7 @@ from ttsbench.reports.decide.exact_counts import CountChange
 from ttsbench.reports.decide.sides import Match
 from ttsbench.reports.metrics import Metric
 from ttsbench.reports.tables import loads
-from ttsbench.reports.tables.listings import signed
+from ttsbench.reports.tables.table import signed
 
 # Of these, less is said to be faster; of the others, to be less.
 TIMES = {metric.name for metric in (metrics.RTF, metrics.TTFA, metrics.FORWARD, *comparison.LOADED)}

@@ -421,7 +421,7 @@ def test_no_figure_is_ever_cut(
     runs.write_run(tmp_path, run)
     words = ttsbench("show", ".", "--evidence").out.split()
     shown = [*run_tables.overview(run), *run_tables.stages(run), *run_tables.memory(run)]
-    assert {text for table in shown for row in table.rows for text in row[1:]} <= set(words)
+    assert {text for table in shown for row in table.texts for text in row[1:]} <= set(words)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from ttsbench.records import runs
 from ttsbench.records.measurements import Energy, Memory, Quality, StageTime
 from ttsbench.reports import metrics
 from ttsbench.reports.tables import run_tables
-from ttsbench.reports.tables.run_tables import Table
+from ttsbench.reports.tables.table import Table
 
 Make = Callable[..., Any]
 NAMES = ("upstream", "a-stack-whose-name-goes-on-and-on-" * 3, "統計" * 20, "s" * 64, "lean")
@@ -60,27 +60,29 @@ def test_tables_fit_80_columns_whatever_the_names(
 
 
 def test_columns_that_do_not_fit_stand_below_with_their_labels() -> None:
-    table = Table("t", ("stack", *(f"column {n}" for n in range(12))), (("upstream", *map(str, range(12))),), ("note",))
+    table = Table.of(
+        "t", ("stack", *(f"column {n}" for n in range(12))), (("upstream", *map(str, range(12))),), ("note",)
+    )
     parts = fitting.fitted(table, 80)
     assert len(parts) == 2
-    assert [part.columns[0] for part in parts] == ["stack", "stack"]
-    assert [text for part in parts for text in part.rows[0][1:]] == [str(n) for n in range(12)]
+    assert [part.header[0] for part in parts] == ["stack", "stack"]
+    assert [text for part in parts for text in part.texts[0][1:]] == [str(n) for n in range(12)]
     assert all(fitting.width_needed(part) <= 80 for part in parts)
     assert len(fitting.fitted(table, 300)) == 1
 
 
 def test_all_labels_of_a_row_stand_in_every_part() -> None:
     columns = ("stack", "load", *(f"column {n}" for n in range(6)))
-    parts = fitting.fitted(Table("t", columns, (("upstream", "64 listening", *"012345"),), labels=2), 60)
-    assert [part.columns[:2] for part in parts] == [columns[:2]] * 2
-    assert [part.rows[0][:2] for part in parts] == [("upstream", "64 listening")] * 2
-    assert "".join(text for part in parts for text in part.rows[0][2:]) == "012345"
+    parts = fitting.fitted(Table.of("t", columns, (("upstream", "64 listening", *"012345"),), labels=2), 60)
+    assert [part.header[:2] for part in parts] == [columns[:2]] * 2
+    assert [part.texts[0][:2] for part in parts] == [("upstream", "64 listening")] * 2
+    assert "".join(text for part in parts for text in part.texts[0][2:]) == "012345"
 
 
 def test_one_column_stands_even_where_there_is_no_room() -> None:
-    parts = fitting.fitted(Table("", ("stack", "a", "b"), (("x", "1" * 29, "2"),)), 20)
-    assert [part.columns for part in parts] == [("stack", "a"), ("stack", "b")]
-    assert parts[0].rows == (("x", "1" * 29),)
+    parts = fitting.fitted(Table.of("", ("stack", "a", "b"), (("x", "1" * 29, "2"),)), 20)
+    assert [part.header for part in parts] == [("stack", "a"), ("stack", "b")]
+    assert parts[0].texts == (("x", "1" * 29),)
 
 
 def test_no_name_moves_the_cursor(

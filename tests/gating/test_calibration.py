@@ -112,10 +112,10 @@ def test_what_it_shows_is_what_a_judgement_shows(make: Callable[..., Calibration
     judged = decision.judge(stack.series[0].differences["rtf"])
     spread = statistics.stdev(stack.series[0].differences["rtf"])
     assert decision.smallest(decision.THRESHOLD_MIN, spread, 5) == pytest.approx(judged.mde)
-    [row] = calibration.table(make([0.0] * 20, spread=0.01)).rows
+    [row] = calibration.table(make([0.0] * 20, spread=0.01)).texts
     assert row[:2] == ("upstream", "RTF")
     assert row[-1].endswith(" s")
-    [noisy] = calibration.table(make([0.0] * 20, spread=0.5)).rows
+    [noisy] = calibration.table(make([0.0] * 20, spread=0.5)).texts
     assert noisy[-1] == "stays open"
 
 

@@ -246,7 +246,7 @@ def test_the_ceiling_is_that_of_operations_where_they_take_longer_than_bytes(tim
 
 def test_the_table_shows_times_shares_and_what_was_wrong(timed: KernelRun) -> None:
     (table,) = report.tables(timed)
-    eager, ours, wrong = (dict(zip(table.columns, row, strict=True)) for row in table.rows)
+    eager, ours, wrong = (dict(zip(table.header, row, strict=True)) for row in table.texts)
     assert (ours["graph µs"], ours["cold µs"], ours["rate"]) == ("4.00", "12.50", "3200 GB/s")
     assert (ours["ceiling"], ours["speed-up"], eager["speed-up"]) == ("80%", "2.50×", "1.00×")
     assert (wrong["graph µs"], wrong["cold µs"]) == ("wrong", "–")

@@ -155,6 +155,6 @@ def test_the_summary_fits_a_terminal_and_says_what_to_change() -> None:
     assert "×2.00" in told
     assert "decode: cuda_graph" in told
     widest = profile_summary.stages(profile)
-    assert max(sum(len(cell) + 1 for cell in row) for row in (widest.columns, *widest.rows)) <= 80
+    assert max(sum(len(cell) + 1 for cell in row) for row in (widest.header, *widest.texts)) <= 80
     off = replace(profile, reconciliation=(profile_rows.Reconciliation("ops", 0.9, 1.0),))
     assert "The table ops differs from the raw intervals by 10.0%" in "\n".join(profile_summary.cautions(off))

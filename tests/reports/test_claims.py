@@ -159,11 +159,11 @@ def test_forwards_have_a_table_of_their_own(measured: Make) -> None:
     run = measured(SPEEDUP, peaks=(2**30, 2**29), evidence=evidence, forward_quality=quality)
     assert run_tables.overview(run) == run_tables.stages(run) == []
     [table] = forwards.overview(run)
-    upstream, flash = (dict(zip(table.columns, row, strict=True)) for row in table.rows)
+    upstream, flash = (dict(zip(table.header, row, strict=True)) for row in table.texts)
     assert upstream["speed-up"] == "baseline"
     assert flash == {
         "stack": "flash", "ms": "500.00", "±": "0.0%", "mean ± sd": "500.00 ± 0.00", "speed-up": "2.00×",
-        "peak MiB": "512", "memory": "-50.0%", "tokens/s": "1,024", "host ms": "250.00", "kernels ms": "250.00",
+        "peak MiB": "512", "memory": "−50.0%", "tokens/s": "1,024", "host ms": "250.00", "kernels ms": "250.00",
         "busy %": "50", "error": "0.01000",
     }  # fmt: skip
     assert "flash is bound by the host: its kernels take 50% of the time, in the rest the device waits" in table.notes

@@ -27,8 +27,10 @@ from ttsbench.reports.decide import comparison
 from ttsbench.reports.decide.decision import Judgement, Verdict
 from ttsbench.reports.decide.pairing import Pairing, pair_up
 from ttsbench.reports.decide.sides import Match
-from ttsbench.reports.formats import bencher, github, registry, rows
+from ttsbench.reports.formats import bencher, github, registry
+from ttsbench.reports.formats.values import as_csv
 from ttsbench.reports.tables import verdicts
+from ttsbench.reports.tables.table import Table
 from ttsbench.reports.tables.verdicts import REASONS, Compared, Report
 
 HOSTILE = (
@@ -333,7 +335,7 @@ def test_any_text_is_escaped(make: Make, name: str) -> None:
 
 
 def test_a_spreadsheet_calculates_nothing_of_a_csv() -> None:
-    found = rows.as_csv(rows.Rows(("a", "b"), (("=1+1", -1.5), ("+x", "plain"), ("a,b\n", '"'))))
+    found = as_csv(Table.of("", ("a", "b"), (("=1+1", -1.5), ("+x", "plain"), ("a,b\n", '"'))))
     assert found.decode() == 'a,b\n\'=1+1,-1.5\n\'+x,plain\n"a,b\n",""""\n'
 
 

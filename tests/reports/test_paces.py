@@ -154,7 +154,7 @@ def test_counts_and_memory_are_of_all_whatever_the_pace(spoken: Callable[..., Ce
     assert (tokens.change, tokens.reason) == (Change.EQUAL, "")
     table = memory_beside([Match("lean", "lean", "", pairing)])
     assert table is not None
-    assert [row[1:] for row in table.rows] == [("0.370", "1.00"), ("0.370", "2.00")]
+    assert [row[1:] for row in table.texts] == [("0.370", "1.00"), ("0.370", "2.00")]
 
 
 def test_a_side_that_makes_the_device_slow_is_not_called_the_same(spoken: Callable[..., Cell]) -> None:

@@ -16,6 +16,7 @@ from ttsbench.reports import metrics
 from ttsbench.reports.decide import statistics
 from ttsbench.reports.formats import samples
 from ttsbench.reports.tables import markdown, run_tables
+from ttsbench.reports.tables.table import Table
 
 Make = Callable[..., Any]
 
@@ -38,8 +39,8 @@ def compared(make_run: Make, make_cell: Make, make_utterance: Make) -> Run:
     return run
 
 
-def rows(table: run_tables.Table) -> list[dict[str, str]]:
-    return [dict(zip(table.columns, row, strict=True)) for row in table.rows]
+def rows(table: Table) -> list[dict[str, str]]:
+    return [dict(zip(table.header, row, strict=True)) for row in table.texts]
 
 
 def test_the_baseline_comes_first_and_ratios_are_against_it(compared: Run) -> None:
@@ -102,7 +103,7 @@ def test_stages_and_residual_add_up(make_utterance: Make, make_cell: Make, make_
 
 
 def test_a_stack_without_device_times_has_no_column_for_them(compared: Run) -> None:
-    assert run_tables.stages(compared)[0].columns == ("stage", "upstream\nhost", "lean *\nhost")
+    assert run_tables.stages(compared)[0].header == ("stage", "upstream\nhost", "lean *\nhost")
 
 
 def test_nothing_a_user_typed_becomes_markup(make_run: Make, make_cell: Make) -> None:
@@ -134,8 +135,8 @@ def test_a_second_cold_start_has_a_row_of_its_own(make_run: Make, make_cell: Mak
 def test_a_stack_that_saves_nothing_never_pays() -> None:
     baseline = {"first_call": 4.0, "steady": 3.0}
     assert run_tables.pays_after({"first_call": 9.0, "steady": 3.0}, baseline) == "never"
-    assert run_tables.pays_after({"first_call": 4.0, "steady": 2.0}, baseline) == "1"
-    assert run_tables.pays_after({"first_call": 4.0}, baseline) == "–"
+    assert run_tables.pays_after({"first_call": 4.0, "steady": 2.0}, baseline) == 1
+    assert run_tables.pays_after({"first_call": 4.0}, baseline) is None
 
 
 def test_samples_hold_every_utterance(compared: Run) -> None:

@@ -23,7 +23,8 @@ from ttsbench.reports.continuity import Playback
 from ttsbench.reports.decide import sides
 from ttsbench.reports.formats import samples
 from ttsbench.reports.pages import report_page, stream_plot
-from ttsbench.reports.tables import markdown, run_tables, streaming
+from ttsbench.reports.tables import markdown, streaming
+from ttsbench.reports.tables.table import Table
 
 Make = Callable[..., Any]
 RATE_HZ = 24_000
@@ -133,8 +134,8 @@ def make_streams(make_run: Make, make_cell: Make, make_heard: Make, make_utteran
     return make
 
 
-def rows(table: run_tables.Table) -> list[dict[str, str]]:
-    return [dict(zip(table.columns, row, strict=True)) for row in table.rows]
+def rows(table: Table) -> list[dict[str, str]]:
+    return [dict(zip(table.header, row, strict=True)) for row in table.texts]
 
 
 def test_the_tables_tell_what_was_heard_and_what_it_took(make_streams: Make) -> None:

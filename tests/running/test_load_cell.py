@@ -238,20 +238,20 @@ class TestReport:
 
     def test_every_level_has_a_row_and_every_stack_its_reach(self, run: runs.Run) -> None:
         levels, reach = loads.overview(run)
-        assert [row[:3] for row in levels.rows[:5]] == [
+        assert [row[:3] for row in levels.texts[:5]] == [
             ("upstream", "1 listening", "240/240"),
             ("upstream", "2 listening", "240/240"),
             ("upstream", "4 listening", "240/240"),
             ("upstream", "0.2/s", "240/240"),
-            ("upstream", "1.5/s", levels.rows[4][2]),
+            ("upstream", "1.5/s", levels.texts[4][2]),
         ]
-        assert levels.columns[6:9] == ("TTFA ms p50", "p95", "p99")
-        assert float(levels.rows[1][6].replace(",", "")) == pytest.approx(2000, rel=0.1)
-        assert levels.rows[4][7] == "never"
-        assert reach.rows[0][0] == "upstream"
-        assert reach.rows[0][2:] == ("1.0×", "2", "0.2")
-        assert reach.rows[1][3] == "0"  # 3 s each: a target of 3 s is met by half of them at best
-        assert float(reach.rows[1][1]) == pytest.approx(10 / 3, rel=0.1)
+        assert levels.header[6:9] == ("TTFA ms p50", "p95", "p99")
+        assert float(levels.texts[1][6].replace(",", "")) == pytest.approx(2000, rel=0.1)
+        assert levels.texts[4][7] == "never"
+        assert reach.texts[0][0] == "upstream"
+        assert reach.texts[0][2:] == ("1.0×", "2", "0.2")
+        assert reach.texts[1][3] == "0"  # 3 s each: a target of 3 s is met by half of them at best
+        assert float(reach.texts[1][1]) == pytest.approx(10 / 3, rel=0.1)
 
     def test_requests_draw_the_same_tokens_at_every_level_or_the_report_says_so(self, run: runs.Run) -> None:
         told = [note for note in loads.overview(run)[0].notes if "same tokens" in note]
@@ -314,7 +314,7 @@ class TestReport:
         load0 = dataclasses.replace(first.load, levels=(*first.load.levels, refused))
         changed = dataclasses.replace(run, cells=(dataclasses.replace(first, load=load0), *others))
         table = loads.overview(changed)[0]
-        row = next(row for row in table.rows if row[1] == "512 listening")
+        row = next(row for row in table.texts if row[1] == "512 listening")
         assert set(row[2:]) == {"–"}
         assert any("512 listening did not run" in note and "memory holds 40" in note for note in table.notes)
 

@@ -1,30 +1,22 @@
-"""Tables for other tools: values in the units that the columns name, as CSV and as Parquet."""
+"""Tables for other tools, as CSV and as Parquet: values as they are, in the units that the columns name."""
 
 from __future__ import annotations
 
 import csv
 import importlib.util
 import io
-from dataclasses import dataclass
 from typing import Any
 
 from ttsbench.reports.escaping import in_cell
+from ttsbench.reports.tables.table import Table
 
 
-@dataclass(frozen=True)
-class Rows:
-    """A table of values."""
-
-    columns: tuple[str, ...]
-    values: tuple[tuple[Any, ...], ...]
-
-
-def as_csv(rows: Rows) -> bytes:
+def as_csv(table: Table) -> bytes:
     """With the columns' names in the first line; what a spreadsheet would calculate has an apostrophe before it."""
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(rows.columns)
-    writer.writerows([in_cell(value) for value in row] for row in rows.values)
+    writer.writerow(table.header)
+    writer.writerows([in_cell(value) for value in row] for row in table.values)
     return file.getvalue().encode(errors="replace")
 
 
@@ -38,13 +30,12 @@ def can_write_parquet() -> bool:
     return importlib.util.find_spec("pyarrow") is not None
 
 
-def as_parquet(rows: Rows) -> bytes:
+def as_parquet(table: Table) -> bytes:
     """With types, which a CSV loses."""
     import pyarrow
     from pyarrow import parquet
 
-    values = ([storable(value) for value in row] for row in rows.values)
-    columns = zip(*values, strict=True) if rows.values else ((),) * len(rows.columns)
+    columns = {column.name: [storable(column.value(row)) for row in table.rows] for column in table.columns}
     file = io.BytesIO()
-    parquet.write_table(pyarrow.table(dict(zip(rows.columns, map(list, columns), strict=True))), file)
+    parquet.write_table(pyarrow.table(columns), file)
     return file.getvalue()
