@@ -58,7 +58,7 @@ def doctor() -> None:
     machine = host.machine()
     console.lines(host.describe(machine))
     families = tuple((family.name, family.missing() or "runs here") for family in FAMILIES.values())
-    console.show_table(Table("Families", ("family", "here"), families), of_words=True)
+    console.show_table(Table.of("Families", ("family", "here"), families, unit=TEXT))
     rows = [
         (f"{slot.name}: {option.name}", host.missing(option, machine) or "runs here")
         for slot in registry.SLOTS
