@@ -83,28 +83,28 @@ class Variant:
 
 
 @dataclass(frozen=True)
-class Sheet:
+class Matrix:
     """The part of a scenario that unfolds."""
 
     stacks: Mapping[str, Mapping[str, str]]
     baseline: str
-    matrix: Mapping[str, Sequence[Any]]
+    axes: Mapping[str, Sequence[Any]]
     exclude: Sequence[Mapping[str, Any]]
 
     def size(self) -> int:
         """How many cells there are before any is left out, without unfolding them."""
-        points = math.prod(len(values) for axis, values in self.matrix.items() if not axis.startswith(SLOTS))
-        variants = math.prod(len(values) for axis, values in self.matrix.items() if axis.startswith(SLOTS))
+        points = math.prod(len(values) for axis, values in self.axes.items() if not axis.startswith(SLOTS))
+        variants = math.prod(len(values) for axis, values in self.axes.items() if axis.startswith(SLOTS))
         return points * (1 + (len(self.stacks) - 1) * variants)
 
     def all_points(self) -> list[Point]:
         """Every combination of the matrix' point axes; one empty point where there are none."""
-        axes = {axis: values for axis, values in self.matrix.items() if not axis.startswith(SLOTS)}
+        axes = {axis: values for axis, values in self.axes.items() if not axis.startswith(SLOTS)}
         return [dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
 
     def variants(self) -> list[Variant]:
         """The baseline first, then the other stacks in the order of the file, multiplied by the slot axes."""
-        axes = {axis.removeprefix(SLOTS): values for axis, values in self.matrix.items() if axis.startswith(SLOTS)}
+        axes = {axis.removeprefix(SLOTS): values for axis, values in self.axes.items() if axis.startswith(SLOTS)}
         variants = [Variant(self.baseline, self.baseline, dict(self.stacks[self.baseline]), {})]
         for stack, slots in self.stacks.items():
             if stack == self.baseline:
@@ -137,13 +137,13 @@ def value_text(value: Any) -> str:
     if isinstance(value, str):
         return value if re.fullmatch(r"[\w./+-]+", value) else json.dumps(value, ensure_ascii=False)
     if isinstance(value, Mapping):
-        return "{" + ",".join(f"{key}:{value_text(inner)}" for key, inner in value.items()) + "}"
+        return "{" + ",".join(f"{key}:{value_text(item)}" for key, item in value.items()) + "}"
     return json.dumps(value)
 
 
-def holds_at(given: Mapping[str, Any], point: Mapping[str, Any]) -> bool:
+def holds_at(coordinates: Mapping[str, Any], point: Mapping[str, Any]) -> bool:
     """Whether a point has these coordinates."""
-    return all(axis in point and value_text(point[axis]) == value_text(value) for axis, value in given.items())
+    return all(axis in point and value_text(point[axis]) == value_text(value) for axis, value in coordinates.items())
 
 
 def substitute(
@@ -153,14 +153,14 @@ def substitute(
 
     Where things exclude each other (texts, file and set; natural and fixed), the new one takes the place of the others.
     """
-    head, here = keys[0], (*above, keys[0])
+    head, place = keys[0], (*above, keys[0])
     if len(keys) > 1:
-        inner = {} if ".".join(here) in MAPPING_AXES else data.get(head)
-        if not isinstance(inner, Mapping | None):
+        section = {} if ".".join(place) in MAPPING_AXES else data.get(head)
+        if not isinstance(section, Mapping | None):
             return dict(data)
-        value = substitute(inner or {}, keys[1:], value, here)
-    rivals = TEXT_SOURCES if above == ("workload",) and head in TEXT_SOURCES else ()
-    return {**{key: held for key, held in data.items() if key not in rivals or key == head}, head: value}
+        value = substitute(section or {}, keys[1:], value, place)
+    exclusive = TEXT_SOURCES if above == ("workload",) and head in TEXT_SOURCES else ()
+    return {**{key: other for key, other in data.items() if key not in exclusive or key == head}, head: value}
 
 
 def at_point(data: Mapping[str, Any], point: Point) -> dict[str, Any]:

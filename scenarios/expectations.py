@@ -36,7 +36,7 @@ class Limits(Section):
     hidden_relative_error_max: Limit | None = None
     seam_ratio_max: Limit | None = 1.2
 
-    def given(self, *, forward: bool = False) -> dict[str, float]:
+    def active(self, *, forward: bool = False) -> dict[str, float]:
         """Only what is limited, of utterances or of forwards of the backbone alone."""
         limits: dict[str, float] = self.model_dump(exclude_none=True)
         return {name: limit for name, limit in limits.items() if name.startswith("hidden_") == forward}

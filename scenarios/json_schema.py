@@ -57,5 +57,5 @@ def _options(slot: Slot) -> dict[str, Any]:
     """Quoted or not: to YAML 1.1, on and off are booleans."""
     names: list[Any] = [option.name for option in slot.options]
     booleans = [value for value, name in ((True, "on"), (False, "off")) if name in names]
-    told = "; ".join(f"{option.name}: {option.summary}" for option in slot.options)
-    return {"description": f"{slot.summary}. {told}", "enum": [*names, *booleans], "default": slot.default}
+    description = "; ".join(f"{option.name}: {option.summary}" for option in slot.options)
+    return {"description": f"{slot.summary}. {description}", "enum": [*names, *booleans], "default": slot.default}

@@ -38,11 +38,11 @@ class OneOf:
 
     names: tuple[str, ...]
 
-    def check(self, given: str) -> str:
+    def check(self, value: str) -> str:
         """The name, or a mistake that says what is allowed."""
-        if given not in self.names:
-            raise refused(f"'{given:.60}' is not allowed here; {suggest(given, self.names)}")
-        return given
+        if value not in self.names:
+            raise refused(f"'{value:.60}' is not allowed here; {suggest(value, self.names)}")
+        return value
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         return core_schema.no_info_after_validator_function(self.check, handler(source))
@@ -51,58 +51,58 @@ class OneOf:
         return {"type": "string", "enum": list(self.names)}
 
 
-def absolute(given: str, info: ValidationInfo) -> str:
+def absolute(value: str, info: ValidationInfo) -> str:
     """A path, relative to the scenario's folder if it is relative."""
     base = (info.context or {}).get("base")
     if base is None:
-        return given
+        return value
     try:
-        path = Path(given).expanduser()
+        path = Path(value).expanduser()
     except RuntimeError:  # ~nobody
-        path = Path(given)
+        path = Path(value)
     return str(Path(base).absolute() / path)
 
 
-def _name(given: str) -> str:
-    if not re.fullmatch(NAME_PATTERN, given) or ".." in given:
+def _name(value: str) -> str:
+    if not re.fullmatch(NAME_PATTERN, value) or ".." in value:
         allowed = "lower-case letters, digits, '_', '-' and single '.', at most 64, a letter or digit first"
-        raise refused(f"{given!r:.80} cannot be the name, because folders are named after it; allowed: {allowed}")
-    return given
+        raise refused(f"{value!r:.80} cannot be the name, because folders are named after it; allowed: {allowed}")
+    return value
 
 
-def check_device(given: str) -> str:
+def check_device(value: str) -> str:
     """The device, or a mistake that says what is allowed."""
-    if not re.fullmatch(DEVICE_PATTERN, given):
-        raise refused(f"'{given:.60}' is no device; allowed: auto, cpu, cuda, cuda:N with N the number of a GPU")
-    return given
+    if not re.fullmatch(DEVICE_PATTERN, value):
+        raise refused(f"'{value:.60}' is no device; allowed: auto, cpu, cuda, cuda:N with N the number of a GPU")
+    return value
 
 
-def _speakable(given: str) -> str:
-    if not given.strip():
+def _speakable(value: str) -> str:
+    if not value.strip():
         raise refused("the text is blank; there is nothing to say")
-    if not any(character.isalnum() for character in given):
-        raise refused(f"the text {given.strip()!r:.40} has no letter and no digit; there is nothing to say")
-    if len(given) > files.TEXT_CHARACTERS_MAX:
-        raise refused(f"the text has {len(given):,} characters; at most {files.TEXT_CHARACTERS_MAX:,} are read")
-    return given
+    if not any(character.isalnum() for character in value):
+        raise refused(f"the text {value.strip()!r:.40} has no letter and no digit; there is nothing to say")
+    if len(value) > files.TEXT_CHARACTERS_MAX:
+        raise refused(f"the text has {len(value):,} characters; at most {files.TEXT_CHARACTERS_MAX:,} are read")
+    return value
 
 
-def not_empty(given: _Filled) -> _Filled:
+def not_empty(value: _Filled) -> _Filled:
     """Refuses a list or mapping without entries."""
-    if not given:
+    if not value:
         raise refused("is empty; it needs at least one entry")
-    return given
+    return value
 
 
-def _tuple(given: Any) -> Any:
-    return tuple(given) if isinstance(given, list) else given
+def _tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
 
 
-def present(given: Any) -> Any:
+def present(value: Any) -> Any:
     """Refuses a key without a value."""
-    if given is None:
+    if value is None:
         raise refused("has no value")
-    return given
+    return value
 
 
 Name = Annotated[str, AfterValidator(_name), Field(json_schema_extra={"pattern": f"^{NAME_PATTERN}$"})]

@@ -64,8 +64,8 @@ class Load(Section):
         if not self.listeners and not self.rates:
             raise refused("has no level; give listeners: [1, 2, 4], rates: [0.5, 1], or both")
         if (self.requests is None) == (self.duration_seconds is None):
-            given = "both are given" if self.requests is not None else "neither is given"
-            raise refused(f"a level is as long as requests or duration_seconds says; {given}")
+            problem = "both are given" if self.requests is not None else "neither is given"
+            raise refused(f"a level is as long as requests or duration_seconds says; {problem}")
         for name in ("listeners", "rates"):
             if len(set(levels := getattr(self, name))) < len(levels):
                 raise refused(f"{name} holds a level twice")
@@ -74,11 +74,11 @@ class Load(Section):
         return self
 
     @model_serializer(mode="wrap")
-    def _told(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    def _without_default_ramp(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Without a ramp as before there was one: such work is the same as that of older runs and calibrations."""
         return {name: value for name, value in dump(self).items() if value or name != "ramp_seconds"}
 
-    def chosen(self) -> LoadJob:
+    def to_job(self) -> LoadJob:
         """As a job carries it, the lightest level first."""
-        given = {**self.model_dump(exclude={"targets"}), **self.targets.model_dump()}
-        return LoadJob(**given | {"listeners": tuple(sorted(self.listeners)), "rates": tuple(sorted(self.rates))})
+        fields = {**self.model_dump(exclude={"targets"}), **self.targets.model_dump()}
+        return LoadJob(**fields | {"listeners": tuple(sorted(self.listeners)), "rates": tuple(sorted(self.rates))})

@@ -12,13 +12,13 @@ from ttsbench.errors import Mistake, suggest
 from ttsbench.scenarios.yaml_source import Document, Fault, Keys
 
 
-class Findings:
+class MistakeCollector:
     """Collects mistakes, at most one for a place: what is known to be wrong is not complained about twice."""
 
     def __init__(self, document: Document) -> None:
         self.lines = document.lines
         self.overridden: set[Keys] = set()
-        self.mistakes: list[Mistake] = []
+        self.collected: list[Mistake] = []
         self._wrong = set(document.spoiled)
         for fault in document.faults:
             self._note(fault.line, dotted(fault.keys), fault.problem)
@@ -44,7 +44,7 @@ class Findings:
         return any(keys[:length] in self._wrong for length in range(len(keys) + 1))
 
     def _note(self, line: int, where: str, problem: str) -> None:
-        self.mistakes.append(Mistake(line, _one_line(where), _one_line(problem)))
+        self.collected.append(Mistake(line, _one_line(where), _one_line(problem)))
 
     def _line(self, keys: Keys) -> int:
         return next((self.lines[k] for n in range(len(keys), -1, -1) if (k := keys[:n]) in self.lines), 1)
@@ -77,41 +77,41 @@ def shown(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:57]}…"
 
 
-def _wanted(what: str) -> Callable[[dict[str, Any], Any], str]:
-    return lambda context, given: f"should be {what}, not {shown(given)}"
+def _should_be(expected: str) -> Callable[[dict[str, Any], Any], str]:
+    return lambda context, value: f"should be {expected}, not {shown(value)}"
 
 
-def _at_least(context: dict[str, Any], given: Any) -> str:
-    return f"must be at least {context['ge']:g}, not {shown(given)}"
+def _at_least(context: dict[str, Any], value: Any) -> str:
+    return f"must be at least {context['ge']:g}, not {shown(value)}"
 
 
-def _above(context: dict[str, Any], given: Any) -> str:
-    return f"must be more than {context['gt']:g}, not {shown(given)}"
+def _above(context: dict[str, Any], value: Any) -> str:
+    return f"must be more than {context['gt']:g}, not {shown(value)}"
 
 
-def _at_most(context: dict[str, Any], given: Any) -> str:
-    return f"must be at most {context['le']:g}, not {shown(given)}"
+def _at_most(context: dict[str, Any], value: Any) -> str:
+    return f"must be at most {context['le']:g}, not {shown(value)}"
 
 
 # How each of pydantic's findings is told; `refused` ones carry their own words.
 _SENTENCES: Mapping[str, Callable[[dict[str, Any], Any], str]] = {
-    "missing": lambda context, given: "is missing",
-    "string_type": _wanted("text (quote it if it is)"),
-    "int_type": _wanted("a whole number"),
-    "float_type": _wanted("a number"),
-    "finite_number": _wanted("a finite number"),
-    "dict_type": _wanted("a mapping (key: value)"),
-    "model_type": _wanted("a mapping (key: value)"),
-    "tuple_type": _wanted("a list"),
-    "string_too_short": lambda context, given: "is empty",
-    "string_too_long": lambda context, given: f"is longer than {context['max_length']} characters",
+    "missing": lambda context, value: "is missing",
+    "string_type": _should_be("text (quote it if it is)"),
+    "int_type": _should_be("a whole number"),
+    "float_type": _should_be("a number"),
+    "finite_number": _should_be("a finite number"),
+    "dict_type": _should_be("a mapping (key: value)"),
+    "model_type": _should_be("a mapping (key: value)"),
+    "tuple_type": _should_be("a list"),
+    "string_too_short": lambda context, value: "is empty",
+    "string_too_long": lambda context, value: f"is longer than {context['max_length']} characters",
     "greater_than_equal": _at_least,
     "greater_than": _above,
     "less_than_equal": _at_most,
 }
 
 
-def told(detail: ErrorDetails, parent: type[BaseModel] | None) -> str:
+def describe_error(detail: ErrorDetails, parent: type[BaseModel] | None) -> str:
     """One of pydantic's findings in our words; `parent` describes the keys that stand beside it."""
     if detail["type"] == "extra_forbidden" and parent is not None:
         return f"unknown key; {suggest(str(detail['loc'][-1]), parent.model_fields)}"

@@ -58,16 +58,16 @@ TEXT_SOURCES = ("texts", "file", "set")
 PLAIN = Streaming()
 
 
-def _weights(given: str, info: ValidationInfo) -> str:
-    return given if given in (SYNTHETIC, HUB) else absolute(given, info)
+def _weights(value: str, info: ValidationInfo) -> str:
+    return value if value in (SYNTHETIC, HUB) else absolute(value, info)
 
 
-def _passes(given: tuple[str, ...]) -> tuple[str, ...]:
-    if len(set(given)) < len(given):
+def _passes(passes: tuple[str, ...]) -> tuple[str, ...]:
+    if len(set(passes)) < len(passes):
         raise refused("a pass is named twice")
-    if "time" not in given:
+    if "time" not in passes:
         raise refused("time is missing; it is the pass that everything else is compared by")
-    return tuple(name for name in PASSES if name in given)
+    return tuple(name for name in PASSES if name in passes)
 
 
 class Model(Section):
@@ -97,10 +97,10 @@ class _Choice(Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _from_word(cls, given: Any) -> Any:
-        if isinstance(given, cls) or (isinstance(given, Mapping) and len(given) == 1):
-            return given
-        if given == cls.word:
+    def _from_word(cls, fields: Any) -> Any:
+        if isinstance(fields, cls) or (isinstance(fields, Mapping) and len(fields) == 1):
+            return fields
+        if fields == cls.word:
             return {}
         forms = [cls.word, *(f"{{{key}: …}}" for key in cls.model_fields)]
         raise refused(f"should be one of {', '.join(forms)}")
@@ -137,7 +137,7 @@ class Sampling(Section):
     cfg_weight: Scale | None = None
     exaggeration: Scale | None = None
 
-    def given(self) -> dict[str, float]:
+    def set_values(self) -> dict[str, float]:
         """Only what the scenario sets."""
         return self.model_dump(exclude_none=True)
 
@@ -186,9 +186,9 @@ class Chunks(Section):
 
     @model_validator(mode="after")
     def _one_schedule(self) -> Chunks:
-        rivals = [key for key in ("first_tokens", "growth", "cap_tokens") if getattr(self, key) is not None]
-        if rivals and self.buffer_seconds is not None:
-            raise refused(f"buffer_seconds stands in the place of {' and '.join(rivals)}; give one or the other")
+        lengths = [key for key in ("first_tokens", "growth", "cap_tokens") if getattr(self, key) is not None]
+        if lengths and self.buffer_seconds is not None:
+            raise refused(f"buffer_seconds stands in the place of {' and '.join(lengths)}; give one or the other")
         chosen = self.chosen()
         if chosen.first_tokens > chosen.cap_tokens:
             first, cap = chosen.first_tokens, chosen.cap_tokens
@@ -230,10 +230,10 @@ class Workload(Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _default_set(cls, given: Any) -> Any:
-        if isinstance(given, Mapping) and all(given.get(key) is None for key in (*TEXT_SOURCES, "forward")):
-            return {**given, "set": DEFAULT_SET}
-        return given
+    def _default_set(cls, fields: Any) -> Any:
+        if isinstance(fields, Mapping) and all(fields.get(key) is None for key in (*TEXT_SOURCES, "forward")):
+            return {**fields, "set": DEFAULT_SET}
+        return fields
 
     def utterances(self) -> tuple[str, ...]:
         """What is said, read from the file if there is one; nothing in a forward."""

@@ -8,7 +8,7 @@ from typing import Any
 from ttsbench.errors import UsageError
 from ttsbench.scenarios import yaml_source
 from ttsbench.scenarios.cells import substitute
-from ttsbench.scenarios.mistakes import Findings
+from ttsbench.scenarios.mistakes import MistakeCollector
 
 
 def split(override: str) -> tuple[str, str]:
@@ -23,13 +23,13 @@ def split(override: str) -> tuple[str, str]:
     return key.strip(), value
 
 
-def apply_overrides(data: dict[str, Any], overrides: Sequence[str], findings: Findings) -> dict[str, Any]:
+def apply_overrides(data: dict[str, Any], overrides: Sequence[str], mistakes: MistakeCollector) -> dict[str, Any]:
     """The data with every override in place, the last one winning; a value that is no YAML is noted."""
     for override in overrides:
         key, text = split(override)
         document = yaml_source.read(text)
         keys = path(key, document.data)
-        findings.add_override(keys, document.faults)
+        mistakes.add_override(keys, document.faults)
         data = substitute(data, keys, document.data)
     return data
 

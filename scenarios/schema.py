@@ -12,10 +12,10 @@ from ttsbench.errors import ScenarioError, UsageError, suggest
 from ttsbench.model.families import FAMILIES
 from ttsbench.optimizations.stacks import complete, precision
 from ttsbench.scenarios import checks, files, yaml_source
-from ttsbench.scenarios.cells import SLOTS, CellPlan, Point, Sheet, Variant, at_point
+from ttsbench.scenarios.cells import SLOTS, CellPlan, Matrix, Point, Variant, at_point
 from ttsbench.scenarios.expectations import Limits
 from ttsbench.scenarios.json_schema import json_schema
-from ttsbench.scenarios.mistakes import Findings
+from ttsbench.scenarios.mistakes import MistakeCollector
 from ttsbench.scenarios.models import Length, Measure, Model, Sampling, ScenarioFile, Voice, Workload
 from ttsbench.scenarios.overrides import apply_overrides
 from ttsbench.scenarios.texts import DEFAULT_LANGUAGE
@@ -61,14 +61,14 @@ class Scenario(ScenarioFile):
 
     def points(self) -> list[Point]:
         """The points of the matrix that run; one empty point where nothing but slots varies."""
-        return [point for point, _ in self._sheet().rows()]
+        return [point for point, _ in self._matrix().rows()]
 
     def cells(self) -> list[CellPlan]:
         """Point by point, the baseline first, then the other stacks in the order of the file."""
-        given = self.model_dump(include={"model", "workload", "device"}, exclude_unset=True)
+        sections = self.model_dump(include={"model", "workload", "device"}, exclude_unset=True)
         cells = []
-        for point, variants in self._sheet().rows():
-            placed = at_point(given, point)
+        for point, variants in self._matrix().rows():
+            placed = at_point(sections, point)
             model = Model.model_validate(placed.get("model", {}), context={"base": self.base})
             workload = Workload.model_validate(placed.get("workload", {}), context={"base": self.base})
             if FAMILIES[model.family].languages and workload.language is None:
@@ -93,10 +93,10 @@ class Scenario(ScenarioFile):
 
     def _limits(self, slots: Mapping[str, str], model: Model, workload: Workload) -> dict[str, float]:
         limits: Limits = getattr(self.quality, precision(slots, model.dtype))
-        return limits.given(forward=workload.forward is not None)
+        return limits.active(forward=workload.forward is not None)
 
-    def _sheet(self) -> Sheet:
-        return Sheet(self.stacks, self.baseline, self.matrix, self.exclude)
+    def _matrix(self) -> Matrix:
+        return Matrix(self.stacks, self.baseline, self.matrix, self.exclude)
 
 
 def load(path: Path, overrides: Sequence[str] = ()) -> Scenario:
@@ -107,21 +107,21 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Scenario:
 def parse(text: str, source: str, base: Path, overrides: Sequence[str] = ()) -> Scenario:
     """The scenario in a text; `source` names it in messages, `base` is what its paths are relative to."""
     document = yaml_source.read(text)
-    findings = Findings(document)
+    mistakes = MistakeCollector(document)
     if document.data is None:
-        if findings.mistakes:
-            raise ScenarioError(source, findings.mistakes)
+        if mistakes.collected:
+            raise ScenarioError(source, mistakes.collected)
         raise UsageError(f"{source} is empty", mend="A scenario needs at least a name and stacks")
     data = document.data
     if isinstance(data, dict):
-        data = with_option_names(apply_overrides(data, overrides, findings))
-    checks.check(data, base, findings)
-    if findings.mistakes:
-        raise ScenarioError(source, findings.mistakes)
+        data = with_option_names(apply_overrides(data, overrides, mistakes))
+    checks.check(data, base, mistakes)
+    if mistakes.collected:
+        raise ScenarioError(source, mistakes.collected)
     baseline = data.get("baseline") or checks.default_baseline(data["stacks"])
     context = {"base": base}
-    given = {"baseline": baseline, "base": str(base.absolute()), "text": text, "overrides": tuple(overrides)}
-    return Scenario.model_validate({**data, **given}, context=context)
+    fields = {"baseline": baseline, "base": str(base.absolute()), "text": text, "overrides": tuple(overrides)}
+    return Scenario.model_validate({**data, **fields}, context=context)
 
 
 def with_option_names(data: Mapping[str, Any]) -> dict[str, Any]:

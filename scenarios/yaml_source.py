@@ -96,8 +96,8 @@ def _compose(text: str) -> yaml.Node | None:
         raise _UnreadableError(line, f"the character U+{_code_point(error):04X} is not allowed in YAML") from None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        told = ", ".join(part for part in (error.context, error.problem) if part)
-        raise _UnreadableError(mark.line + 1 if mark else 1, f"this is not YAML: {told}") from None
+        reason = ", ".join(part for part in (error.context, error.problem) if part)
+        raise _UnreadableError(mark.line + 1 if mark else 1, f"this is not YAML: {reason}") from None
     except (ValueError, OverflowError) as error:
         # PyYAML lets these through for "\UFFFFFFFF" and for a %YAML version of thousands of digits.
         raise _UnreadableError(loader.line + 1 if loader else 1, f"this is not YAML: {error}") from None

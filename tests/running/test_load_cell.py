@@ -377,5 +377,5 @@ def test_levels_go_from_the_lightest_to_the_heaviest(tmp_path: Path) -> None:
     text = SCENARIO.replace("LOAD", f"listeners: [8, 1], rates: [2, 0.5], requests: 5, {TARGETS}")
     [cell] = parse(text, "my.yaml", tmp_path).cells()
     assert cell.workload.load is not None
-    found = list(load.sizes(cell.workload.load.chosen()))
+    found = list(load.sizes(cell.workload.load.to_job()))
     assert found == [(CLOSED, 1.0), (CLOSED, 8.0), (OPEN, 0.5), (OPEN, 2.0)]

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from ttsbench.optimizations import registry
-from ttsbench.scenarios.cells import POINT_AXES, Sheet, at_point, substitute, value_text
+from ttsbench.scenarios.cells import POINT_AXES, Matrix, at_point, substitute, value_text
 from ttsbench.scenarios.schema import Scenario, parse
 
 
@@ -154,6 +154,6 @@ def test_names_tell_values_apart() -> None:
 
 def test_the_size_is_known_without_unfolding() -> None:
     stacks: dict[str, dict[str, str]] = {"a": {}, "b": {}, "c": {}}
-    sheet = Sheet(stacks, "a", {"workload.seed": [1, 2, 3], "slots.watermark": ["on", "off"]}, ())
-    assert sheet.size() == sum(len(kept) for _, kept in sheet.rows()) == 15
-    assert Sheet(stacks, "a", {axis: range(1000) for axis in POINT_AXES}, ()).size() == 3 * 1000 ** len(POINT_AXES)
+    matrix = Matrix(stacks, "a", {"workload.seed": [1, 2, 3], "slots.watermark": ["on", "off"]}, ())
+    assert matrix.size() == sum(len(kept) for _, kept in matrix.rows()) == 15
+    assert Matrix(stacks, "a", {axis: range(1000) for axis in POINT_AXES}, ()).size() == 3 * 1000 ** len(POINT_AXES)

@@ -112,7 +112,7 @@ def test_defaults(tmp_path: Path) -> None:
     assert scenario.workload.set == "10s"
     assert (scenario.workload.length.fixed, scenario.workload.length.replay) == (None, None)
     assert (scenario.workload.voice.wav, scenario.workload.voice.synthetic) == (None, None)
-    assert scenario.workload.sampling.given() == {}
+    assert scenario.workload.sampling.set_values() == {}
 
 
 def test_the_first_stack_is_the_baseline_where_none_is_named_upstream(tmp_path: Path) -> None:
@@ -139,9 +139,9 @@ def test_files_are_found_from_the_folder_of_the_scenario(tmp_path: Path) -> None
 FILE_MISTAKES = {
     "text file that is not UTF-8": ("file: bad", b"Gut.\nSch\xf6n.", "{file} is not UTF-8: line 2 holds the byte 0xf6"),
     "empty text file": ("file: bad", b"\n \n", "{file} is empty; it should hold one text a line"),
-    "voice that is text": ("voice: {wav: bad.wav}", b"Hello, I am no wav.", "{file} is not a WAV file"),
-    "empty voice": ("voice: {wav: bad.wav}", b"", "{file} is empty"),
-    "wav without samples": ("voice: {wav: bad.wav}", b"RIFF\x04\0\0\0WAVE", "{file} is a WAV file without sound in it"),
+    "voice that is text": ("voice: {wav: bad.wav}", b"Hello, I am no wav.", "{file} is not a sound file"),
+    "empty voice": ("voice: {wav: bad.wav}", b"", "{file} is not a sound file"),
+    "wav without samples": ("voice: {wav: bad.wav}", b"RIFF\x04\0\0\0WAVE", "{file} is not a sound file"),
     "replay that is no JSON": ("length: {replay: bad}", b"[[1, 2]", "{file} is not JSON"),
     "replay with an id that is no speech": (
         "length: {replay: bad}",
