@@ -8,7 +8,8 @@ same loop with each step captured once and replayed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import functools
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,10 +18,9 @@ import torch
 from ttsbench.errors import CellError
 from ttsbench.model.pipeline import Pipeline, TokenTaker
 from ttsbench.optimizations.cache import Backbone, GrowingBackbone
+from ttsbench.optimizations.parts.next_token import NOT_FORCED, LogitsEdit, LogitsTaker, next_tokens
 from ttsbench.optimizations.parts.t3 import Request, model_of
 from ttsbench.optimizations.sampler import Sampler, UpstreamSampler
-
-LogitsTaker = Callable[[torch.Tensor], None]
 
 
 def apply(pipeline: Pipeline, option: str) -> None:
@@ -87,10 +87,8 @@ class LeanLoop:
             if step:
                 embed = self.model.embed(drawn[:, step - 1 : step], steps[step : step + 1])
                 hidden = self.backbone.step(embed.expand(embeds.size(0), -1, -1))
-            logits = self._guided(self._logits(hidden), request.cfg_weight)
-            if analyzer is not None:
-                logits = analyzer.step(logits, next_token=last)
-            drawn[:, step] = self._take(logits, step)[0]
+            edit = None if analyzer is None else functools.partial(analyzer.step, next_token=last)
+            drawn[:, step] = self._next_token(hidden, request.cfg_weight, step, edit)[0]
             if self.on_tokens is not None:
                 self.on_tokens(drawn[:, step : step + 1])
             last = int(drawn[0, step])
@@ -98,28 +96,21 @@ class LeanLoop:
                 return drawn[:, : step + 1], True
         return drawn, False
 
-    def _logits(self, hidden: torch.Tensor) -> torch.Tensor:
-        logits: torch.Tensor = self.model.t3.speech_head(hidden[:, -1])
-        if self.on_logits is not None:
-            self.on_logits(logits)
-        return logits
-
-    def _guided(self, logits: torch.Tensor, weight: float | torch.Tensor) -> torch.Tensor:
-        """Classifier-free guidance, where there are two rows."""
-        if logits.size(0) == 1:
-            return logits
-        weight = torch.as_tensor(weight, device=logits.device, dtype=logits.dtype)
-        return logits[:1] + weight * (logits[:1] - logits[1:])
-
-    def _take(self, logits: torch.Tensor, step: int) -> torch.Tensor:
-        """Draws, and remembers what was drawn or is to be spoken instead."""
-        token = self.sampler.draw(logits)
-        if step < len(self.forced):
-            token = torch.full_like(token, self.forced[step])
-        if step == 0 and not self.model.penalizes_start:
-            self.sampler.forget_start()
-        self.sampler.observe(token)
-        return token
+    def _next_token(
+        self, hidden: torch.Tensor, cfg_weight: float | torch.Tensor, step: int, edit: LogitsEdit | None = None
+    ) -> torch.Tensor:
+        """Drawn outside of any graph."""
+        forced = self.forced[step] if step < len(self.forced) else NOT_FORCED
+        return next_tokens(
+            self.model,
+            self.sampler,
+            hidden,
+            cfg_weight,
+            on_logits=self.on_logits,
+            edit=edit,
+            forced=None if forced == NOT_FORCED else torch.full((1, 1), forced, device=hidden.device),
+            first=step == 0,
+        )
 
     @contextmanager
     def _watching(self, text_span: tuple[int, int]) -> Iterator[Any]:

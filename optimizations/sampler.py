@@ -41,8 +41,8 @@ class Sampler(Protocol):
     def begin(self, sampling: Sampling, limit: int) -> None:
         """A new utterance."""
 
-    def draw(self, logits: torch.Tensor) -> torch.Tensor:
-        """The next token, (1, 1), from logits of one row; nothing is remembered yet."""
+    def draw(self, logits: torch.Tensor, noise: torch.Tensor | None = None) -> torch.Tensor:
+        """The next token of each row, (rows, 1); nothing is remembered yet. Without `noise` it is drawn here."""
 
     def observe(self, token: torch.Tensor) -> None:
         """The token that was taken in the end, drawn or given."""
@@ -83,8 +83,9 @@ class UpstreamSampler:
         self._drawn = torch.full((1, limit + 1), t3.hp.start_speech_token, dtype=torch.long, device=t3.device)
         self._first, self._count = 0, 1
 
-    def draw(self, logits: torch.Tensor) -> torch.Tensor:
-        """By `torch.multinomial`."""
+    def draw(self, logits: torch.Tensor, noise: torch.Tensor | None = None) -> torch.Tensor:
+        """By `torch.multinomial`, which draws its own."""
+        assert noise is None
         self.draws += 1
         ids = self._drawn[:, self._first : self._count]
         return torch.multinomial(torch.softmax(self._warpers(ids, logits), dim=-1), num_samples=1)
@@ -162,13 +163,13 @@ class LeanSampler:
         self._seen[row].zero_()
         self._seen[row, self._start] = True
 
-    def draw(self, logits: torch.Tensor, race: torch.Tensor | None = None) -> torch.Tensor:
+    def draw(self, logits: torch.Tensor, noise: torch.Tensor | None = None) -> torch.Tensor:
         """The winner of the same race that `torch.multinomial` runs; where each row has its own stream, it is given."""
         self.draws += 1
         warped = self._warped_as_gpt2(logits) if self._is_gpt2 else self._warped_as_llama(logits)
         probabilities = torch.softmax(warped, dim=-1)
-        race = torch.empty_like(probabilities).exponential_(1.0) if race is None else race
-        return torch.argmax(probabilities.div_(race), dim=-1, keepdim=True)
+        noise = torch.empty_like(probabilities).exponential_(1.0) if noise is None else noise
+        return torch.argmax(probabilities.div_(noise), dim=-1, keepdim=True)
 
     def observe(self, token: torch.Tensor) -> None:
         """One more for the penalty."""
@@ -247,12 +248,12 @@ class TritonSampler(LeanSampler):
         self.structure = ()
         self._settings.copy_(kernel.settings(self._settings.device, **asdict(sampling)))
 
-    def draw(self, logits: torch.Tensor, race: torch.Tensor | None = None) -> torch.Tensor:
+    def draw(self, logits: torch.Tensor, noise: torch.Tensor | None = None) -> torch.Tensor:
         """The winner of the race."""
         self.draws += 1
-        race = torch.empty_like(logits, dtype=torch.float32).exponential_(1.0) if race is None else race
+        noise = torch.empty_like(logits, dtype=torch.float32).exponential_(1.0) if noise is None else noise
         token = torch.empty((1, 1), dtype=torch.long, device=logits.device)
-        return kernel.sample(logits, self._seen, self._settings, race, token, order=self._order)
+        return kernel.sample(logits, self._seen, self._settings, noise, token, order=self._order)
 
 
 SAMPLERS: dict[str, Callable[[Model], Sampler]] = {

@@ -8,14 +8,14 @@ replays, and looks for the stop token a few steps behind the device.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
 
 from ttsbench.optimizations.cache import StaticBackbone
 from ttsbench.optimizations.decode import LeanLoop
+from ttsbench.optimizations.parts.host_copy import HostCopy
+from ttsbench.optimizations.parts.next_token import NOT_FORCED, next_tokens
 from ttsbench.optimizations.parts.random_stream import Draws, of_process
 from ttsbench.optimizations.parts.step_graphs import StepGraphs
 from ttsbench.optimizations.parts.t3 import Request
@@ -23,7 +23,6 @@ from ttsbench.optimizations.sampler import LeanSampler
 
 # The host looks at every so many tokens. In the worst case twice as many steps are replayed in vain: 8 × 1.4 ms.
 LOOK_EVERY = 4
-NOT_FORCED = -1
 
 
 class GraphLoop(LeanLoop):
@@ -44,7 +43,7 @@ class GraphLoop(LeanLoop):
         # Where captured steps put the logits of so many rows; graphs hold the address, so it never changes.
         self._taken: dict[int, torch.Tensor] = {}
         self._memory: tuple[int, int] = (0, 0)
-        self._graphs = StepGraphs(self._undone)
+        self._graphs = StepGraphs(self._state, of_process(device))
 
     def evidence(self) -> dict[str, Any]:
         """How many graphs there are, and how often they ran."""
@@ -54,8 +53,8 @@ class GraphLoop(LeanLoop):
         """The first draw comes from the prompt's last logits, every other one from a replay."""
         self._set_up(request)
         draws = Draws(of_process(embeds.device))
-        logits = self._guided(self._logits(self.backbone.prefill(embeds, request.limit)), self._cfg_weight)
-        self._token.copy_(self._take(logits, 0))
+        hidden = self.backbone.prefill(embeds, request.limit)
+        self._token.copy_(self._next_token(hidden, self._cfg_weight, 0))
         self._drawn[:, 0] = self._token[0]
         draws.first_is_over()
         self._forget_graphs_of_other_memory()
@@ -81,8 +80,8 @@ class GraphLoop(LeanLoop):
         self._step.fill_(1)
         self._forced.fill_(NOT_FORCED)
         if self.forced:
-            given = self.forced[: self._forced.size(1)]
-            self._forced[0, : len(given)] = torch.tensor(given, device=self._forced.device)
+            forced = self.forced[: self._forced.size(1)]
+            self._forced[0, : len(forced)] = torch.tensor(forced, device=self._forced.device)
 
     def _forget_graphs_of_other_memory(self) -> None:
         memory = (self.backbone.keys[0].data_ptr(), self.backbone.keys[0].size(2))
@@ -102,29 +101,20 @@ class GraphLoop(LeanLoop):
         if self.on_logits is not None:
             self.on_logits(self._taken[rows])
 
-    @contextmanager
-    def _undone(self) -> Iterator[None]:
-        """Afterwards everything that a step changes is as before; keys and values are written again anyway."""
-        state = (self._token, self._step, self.backbone.position, *self.sampler.state)
-        before = [tensor.clone() for tensor in state]
-        random = torch.cuda.get_rng_state(self._token.device)
-        yield
-        for tensor, value in zip(state, before, strict=True):
-            tensor.copy_(value)
-        torch.cuda.set_rng_state(random, self._token.device)
+    def _state(self) -> tuple[torch.Tensor, ...]:
+        return (self._token, self._step, self.backbone.position, *self.sampler.state)
 
     def _one_step(self, rows: int, span: int, taken: torch.Tensor | None) -> None:
         """From the last token to the next one, on the device alone; the logits also to where they are taken."""
         embed = self.model.embed(self._token, self._step)
-        hidden = self.backbone.forward_one(embed.expand(rows, -1, -1), self.backbone.position, span)
-        logits = self.model.t3.speech_head(hidden[:, -1])
-        if taken is not None:
-            taken.copy_(logits)
-        token = self.sampler.draw(self._guided(logits, self._cfg_weight))
-        if self.forced:
-            forced = self._forced.index_select(1, self._step)
-            token = torch.where(forced == NOT_FORCED, token, forced)
-        self.sampler.observe(token)
+        token = next_tokens(
+            self.model,
+            self.sampler,
+            self.backbone.forward_one(embed.expand(rows, -1, -1), self.backbone.position, span),
+            self._cfg_weight,
+            on_logits=None if taken is None else taken.copy_,
+            forced=self._forced.index_select(1, self._step) if self.forced else None,
+        )
         self._drawn.index_copy_(1, self._step, token)
         self._token.copy_(token)
         self._step += 1
@@ -136,10 +126,9 @@ class _StopWatch:
 
     def __init__(self, loop: GraphLoop, limit: int) -> None:
         self._loop, self._limit = loop, limit
-        on_cuda = loop.backbone.position.is_cuda
-        self._host = torch.empty(1, limit, dtype=torch.long, pin_memory=on_cuda)
-        self._event = torch.cuda.Event() if on_cuda else None  # type: ignore[no-untyped-call]
-        self._asked = self._seen = 0
+        # From which draw on tokens are on their way to the host, and up to which one.
+        self._first = self._last = 0
+        self._copy: HostCopy | None = None
 
     def look(self, step: int) -> int | None:
         """The draw that stopped, if one did among those asked for last time."""
@@ -157,16 +146,12 @@ class _StopWatch:
         return stop
 
     def _ask(self, count: int) -> None:
+        new = self._loop._drawn[:, self._last : count]
         if self._loop.on_tokens is not None:
-            self._loop.on_tokens(self._loop._drawn[:, self._asked : count])
-        self._host[:, self._seen : count].copy_(self._loop._drawn[:, self._seen : count], non_blocking=True)
-        if self._event is not None:
-            self._event.record()
-        self._asked = count
+            self._loop.on_tokens(new)
+        self._copy, self._first, self._last = HostCopy(new), self._last, count
 
     def _read(self) -> int | None:
-        if self._event is not None:
-            self._event.synchronize()
-        first, self._seen = self._seen, self._asked
-        tokens = enumerate(self._host[0, first : self._asked].tolist(), start=first)
-        return next((step for step, token in tokens if self._loop.model.stops(token, step)), None)
+        tokens = [] if self._copy is None else self._copy.read()
+        stops = (step for step, token in enumerate(tokens, self._first) if self._loop.model.stops(token, step))
+        return next(stops, None)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 import torch
@@ -17,11 +16,13 @@ Step = Callable[[], None]
 class StepGraphs:
     """One graph for each sequence of kernels; captured when it is asked for the first time.
 
-    `undone` is a context in which a step may be taken and has not been afterwards.
+    `state` gives all that a step changes, but for keys and values, which the next step writes again; `random` is the
+    stream that a step draws from by itself.
     """
 
-    def __init__(self, undone: Callable[[], AbstractContextManager[None]]) -> None:
-        self._undone = undone
+    def __init__(self, state: Callable[[], Sequence[torch.Tensor]], random: torch.Generator | None = None) -> None:
+        self._state = state
+        self._random = random
         self._held: dict[Hashable, torch.cuda.CUDAGraph] = {}
         self._pool: Any = None
         self.captures = self.replays = 0
@@ -42,14 +43,23 @@ class StepGraphs:
 
     def _capture(self, step: Step) -> torch.cuda.CUDAGraph:
         """The step is run once before, so that compilers and libraries are ready; capturing itself runs nothing."""
-        with self._undone():
-            step()
+        self.take_back(step)
         torch.cuda.synchronize()
         graph = torch.cuda.CUDAGraph()
         with capturing(graph, self._pool):
             step()
         self._pool = self._pool or graph.pool()
         return graph
+
+    def take_back(self, step: Step) -> None:
+        """Runs a step, and puts back what it changed."""
+        before = [(tensor, tensor.clone()) for tensor in self._state()]
+        stream = None if self._random is None else self._random.get_state()
+        step()
+        for tensor, value in before:
+            tensor.copy_(value)
+        if self._random is not None and stream is not None:
+            self._random.set_state(stream)
 
     def evidence(self) -> dict[str, Any]:
         """For the record."""

@@ -9,6 +9,8 @@ import torch
 from chatterbox.models.s3gen.const import S3GEN_SIL
 from chatterbox.models.s3tokenizer import SPEECH_VOCAB_SIZE
 
+from ttsbench.model.guidance import guided
+
 
 @dataclass(frozen=True)
 class Sampling:
@@ -59,6 +61,9 @@ class Model(Protocol):
     def embed(self, token: torch.Tensor, step: torch.Tensor) -> torch.Tensor:
         """The embedding of the token that was drawn last, (rows, 1, width), for each row's draw of that number."""
 
+    def guided(self, logits: torch.Tensor, cfg_weight: float | torch.Tensor) -> torch.Tensor:
+        """What is drawn from: one row for each utterance."""
+
     def stops(self, token: int, step: int) -> bool:
         """Whether the utterance ends with this draw."""
 
@@ -96,6 +101,10 @@ class Llama:
         embedded = self.t3.speech_emb(token) + self.t3.speech_pos_emb.emb.weight.index_select(0, step)[:, None]
         assert isinstance(embedded, torch.Tensor)
         return embedded
+
+    def guided(self, logits: torch.Tensor, cfg_weight: float | torch.Tensor) -> torch.Tensor:
+        """A single row is that of an utterance with `cfg_weight` 0."""
+        return logits if logits.size(0) == 1 else guided(logits, cfg_weight)
 
     def stops(self, token: int, step: int) -> bool:
         """At the stop token."""
@@ -135,6 +144,9 @@ class Gpt2:
         embedded = self.t3.speech_emb(token)
         assert isinstance(embedded, torch.Tensor)
         return embedded
+
+    def guided(self, logits: torch.Tensor, cfg_weight: float | torch.Tensor) -> torch.Tensor:
+        return logits
 
     def stops(self, token: int, step: int) -> bool:
         """At the stop token, which upstream does not look for at the first draw."""

@@ -18,6 +18,7 @@ from ttsbench.instruments.attest import Seen
 from ttsbench.instruments.clock import Timeline, staged
 from ttsbench.instruments.swapping import swapped, wrapped
 from ttsbench.model import checkpoint
+from ttsbench.model.guidance import guided
 from ttsbench.model.length_control import (
     UPSTREAM_TOKENS_MAX,
     Length,
@@ -273,7 +274,7 @@ class Pipeline:
             weight = self._arguments.get(
                 "cfg_weight", inspect.signature(self.tts.generate).parameters["cfg_weight"].default
             )
-            logits = logits[:1] + weight * (logits[:1] - logits[1:])
+            logits = guided(logits, weight)
         return logits[:, :SPEECH_TOKENS]
 
     @contextmanager

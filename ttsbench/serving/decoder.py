@@ -13,20 +13,20 @@ the stop is taken back from the utterance's stream.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import torch
 
 from ttsbench.optimizations.cache import SPAN, spanned
+from ttsbench.optimizations.parts.host_copy import HostCopy
+from ttsbench.optimizations.parts.next_token import NOT_FORCED, LogitsTaker, next_tokens
 from ttsbench.optimizations.parts.step_graphs import StepGraphs
 from ttsbench.optimizations.parts.t3 import Model, Request
 from ttsbench.optimizations.sampler import LeanSampler
 from ttsbench.serving.backbone import BatchedBackbone
 from ttsbench.serving.randomness import RandomStream
 
-NOT_FORCED = -1
 GUIDED_ROWS = 2
 
 
@@ -62,13 +62,13 @@ class Decoder:
         self.model = model
         self.backbone = BatchedBackbone(t3.tfmr)
         self.rows_per_slot = 1 if t3.is_gpt else GUIDED_ROWS
-        self.graphs = StepGraphs(self._undone) if captured else None
+        self.graphs = StepGraphs(self._state) if captured else None
         self.active: dict[int, Speaking] = {}
         self.joined = self.steps = self.tokens = self.moves = self.most_at_once = 0
-        self.on_logits: Callable[[torch.Tensor], None] | None = None
+        self.on_logits: LogitsTaker | None = None
         self._device = t3.device
         self._lag = 1 if self._device.type == "cuda" else 0
-        self._unread: deque[_Unread] = deque()
+        self._unread: deque[tuple[list[tuple[Speaking, int]], HostCopy]] = deque()
         self._ended: list[Speaking] = []
         self.reserve(1, 1)
 
@@ -129,17 +129,18 @@ class Decoder:
         self._set_up(speaking, forced)
         self.backbone.first_row = slot * self.rows_per_slot
         hidden = self.backbone.prefill(embeds.expand(self.rows_per_slot, -1, -1), request.limit)
-        logits = self.model.t3.speech_head(hidden[:, -1])
-        if self.on_logits is not None:
-            self.on_logits(logits[: embeds.size(0)])
-        only, sampler = slice(slot, slot + 1), self.sampler.at(slot)
+        on_logits, only = self.on_logits, slice(slot, slot + 1)
         random.draw_first(self._race[only])
-        token = sampler.draw(self._guided(logits, self._cfg_weight[only]), self._race[only])
-        token = torch.where(self._forced[only, :1] == NOT_FORCED, token, self._forced[only, :1])
-        if not self.model.penalizes_start:
-            sampler.forget_start()
-        sampler.observe(token)
-        self._token[only] = token
+        self._token[only] = token = next_tokens(
+            self.model,
+            self.sampler.at(slot),
+            hidden,
+            self._cfg_weight[only],
+            on_logits=None if on_logits is None else lambda logits: on_logits(logits[: embeds.size(0)]),
+            noise=self._race[only],
+            forced=self._forced[only, :1],
+            first=True,
+        )
         self._launched([(speaking, 0)], token)
         return speaking
 
@@ -150,8 +151,8 @@ class Decoder:
         self._cfg_weight[slot] = request.cfg_weight
         self._step[slot], self._position[slot], self._going[slot] = 1, speaking.prompt_length, 1
         self._forced[slot] = NOT_FORCED
-        given = torch.tensor(forced[: request.limit], dtype=torch.long, device=self._device)
-        self._forced[slot, : given.numel()] = given
+        tokens = torch.tensor(forced[: request.limit], dtype=torch.long, device=self._device)
+        self._forced[slot, : tokens.numel()] = tokens
 
     @torch.inference_mode()
     def step(self) -> list[Speaking]:
@@ -182,7 +183,7 @@ class Decoder:
 
     def _launched(self, places: list[tuple[Speaking, int]], tokens: torch.Tensor) -> None:
         """Draws are under way; who has no more to come makes room, and tokens that are there by now are read."""
-        self._unread.append(_Unread(places, tokens))
+        self._unread.append((places, HostCopy(tokens)))
         for one, _ in places:
             if one.launched == one.request.limit:
                 self._leave(one)
@@ -191,11 +192,13 @@ class Decoder:
     def _read(self, lag: int) -> None:
         """All but the last few."""
         while len(self._unread) > lag:
-            for speaking, token in self._unread.popleft().tokens():
+            places, copy = self._unread.popleft()
+            tokens = copy.read()
+            for speaking, place in places:
                 if speaking.ended:  # drawn beyond the stop
                     continue
-                speaking.stopped = self.model.stops(token, len(speaking.drawn))
-                speaking.drawn.append(token)
+                speaking.stopped = self.model.stops(tokens[place], len(speaking.drawn))
+                speaking.drawn.append(tokens[place])
                 if speaking.ended:
                     speaking.random.rewind(len(speaking.drawn))
                     self._leave(speaking)
@@ -243,51 +246,18 @@ class Decoder:
         hidden = self.backbone.forward_one(
             embed.repeat_interleave(self.rows_per_slot, dim=0), position.repeat_interleave(self.rows_per_slot), span
         )
-        logits = self.model.t3.speech_head(hidden[:, -1])
-        if self.on_logits is not None:
-            self._logits[: logits.size(0)].copy_(logits)
-        token = self.sampler.draw(self._guided(logits, self._cfg_weight[:slots]), self._race[:slots])
-        forced = self._forced[:slots].gather(1, step[:, None])
-        token = torch.where(forced == NOT_FORCED, token, forced)
-        self.sampler.observe(token)
-        self._token[:slots].copy_(token)
+        tokens = next_tokens(
+            self.model,
+            self.sampler,
+            hidden,
+            self._cfg_weight[:slots],
+            on_logits=None if self.on_logits is None else self._logits[: hidden.size(0)].copy_,
+            noise=self._race[:slots],
+            forced=self._forced[:slots].gather(1, step[:, None]),
+        )
+        self._token[:slots].copy_(tokens)
         step += going
         position += going
 
-    def _guided(self, logits: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-        """Classifier-free guidance, where there are two rows."""
-        if self.rows_per_slot == 1:
-            return logits
-        wanted, unwanted = logits[0::2], logits[1::2]
-        return wanted + weight * (wanted - unwanted)
-
-    @contextmanager
-    def _undone(self) -> Iterator[None]:
-        """Afterwards all that a step changes is as before, but for keys and values, which are written again anyway."""
-        state = (self._token, self._step, self._position, *self.sampler.state)
-        before = [tensor.clone() for tensor in state]
-        yield
-        for tensor, value in zip(state, before, strict=True):
-            tensor.copy_(value)
-
-
-class _Unread:
-    """Tokens on their way to the host, and at which place whose stands."""
-
-    def __init__(self, places: list[tuple[Speaking, int]], tokens: torch.Tensor) -> None:
-        self._places = places
-        self._event: torch.cuda.Event | None = None
-        if not tokens.is_cuda:
-            self._tokens = tokens.clone()
-            return
-        self._tokens = torch.empty(tokens.shape, dtype=tokens.dtype, pin_memory=True)
-        self._tokens.copy_(tokens, non_blocking=True)
-        self._event = torch.cuda.Event()  # type: ignore[no-untyped-call]
-        self._event.record()
-
-    def tokens(self) -> Iterator[tuple[Speaking, int]]:
-        """Each with who drew it; waits for the device."""
-        if self._event is not None:
-            self._event.synchronize()
-        tokens = self._tokens.flatten().tolist()
-        return ((speaking, tokens[place]) for speaking, place in self._places)
+    def _state(self) -> tuple[torch.Tensor, ...]:
+        return (self._token, self._step, self._position, *self.sampler.state)
