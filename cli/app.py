@@ -68,7 +68,7 @@ def validate(scenario: Scenario, overrides: Overrides = []) -> None:  # noqa: B0
     from ttsbench.scenarios import schema
 
     found = schema.load(schema.resolve(scenario), overrides)
-    typer.echo(f"{found.name}: fine, {len(found.cells())} cells")
+    typer.echo("\n".join([f"{found.name}: fine, {len(found.cells())} cells", *found.notes]))
 
 
 @app.command("list", epilog="Example: ttsbench list options")

@@ -41,6 +41,8 @@ def start(
     """A new run, or only its plan."""
     path = schema.resolve(name)
     scenario = taken_apart(schema.load(path, overrides), ablated)
+    for note in scenario.notes:
+        console.note(note)
     planned = plan.make(scenario, host.machine(), only)
     if plan_only:
         show_plan(scenario, planned)

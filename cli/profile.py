@@ -59,7 +59,7 @@ def chosen(scenario: Scenario, stack: str) -> CellPlan:
     found = [cell for cell in cells if cell.key == wanted] or [cell for cell in cells if cell.stack == wanted]
     if not found:
         raise UsageError(f"{scenario.name} has no stack '{wanted}'; {suggest(wanted, {cell.stack for cell in cells})}")
-    if found[0].model.family == "fake":
+    if found[0].fake is not None:
         raise UsageError(f"{scenario.name} has the fake engine, which runs nothing that could be profiled")
     if found[0].workload.forward is not None:
         raise UsageError(

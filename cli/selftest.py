@@ -189,16 +189,17 @@ def in_turn(setting: Setting, effect: float, series: int) -> Iterator[Pair]:
 def cell(job: Job) -> Cell:
     """The row that a process of the fake engine would send."""
     told = {name: getattr(job, name) for name in ("key", "kind", "stack", "slots", "point", "process", "order")}
-    return Cell(**told, status="ok", **fake_engine.Speaker(job).speak())
+    return Cell(**told, status="ok", **fake_engine.FakeProcess(job).fields())
 
 
 def job_of(engine: Fake, series: int, passes: tuple[str, ...]) -> Job:
     """Five utterances of a second each."""
     return Job(
         key="", kind=TIMED, stack="", slots={}, point={}, process=0, order=0, start_method="", device="cpu",
-        family="fake", weights="synthetic", size="tiny", dtype="fp32", model_seed=series, texts=("",), fixed_tokens=25,
+        family="chatterbox", weights="synthetic", size="tiny", dtype="fp32", model_seed=0, texts=("",), fixed_tokens=25,
         replay_tokens=(), voice_wav="", voice_seconds=None, language=None, sampling={}, seed=0, warmup=0, repeats=5,
-        passes=passes, timeout_seconds=1.0, keep_audio=False, reference="", limits={}, fake=engine,
+        passes=passes, timeout_seconds=1.0, keep_audio=False, reference="", limits={},
+        fake=replace(engine, seed=series),
     )  # fmt: skip
 
 

@@ -13,7 +13,6 @@ from ttsbench.gating import remote
 from ttsbench.gating.remote import Side, Work
 from ttsbench.gating.workspace import Workspace
 from ttsbench.gating.worktrees import Checkout
-from ttsbench.model.families import FAKE
 from ttsbench.records.runs import Run
 from ttsbench.reports import metrics
 from ttsbench.reports.decide import comparison
@@ -151,5 +150,4 @@ class Arena:
 
 def another_series(scenario: Scenario, number: int) -> tuple[str, ...]:
     """What the fake engine needs to be told; any other is another by itself."""
-    model = scenario.model
-    return (f"model.seed={model.seed + number}",) if model.family == FAKE.name else ()
+    return () if scenario.fake is None else (f"fake.seed={scenario.fake.seed + number}",)

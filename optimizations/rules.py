@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ttsbench.model.families import FAKE, FAMILIES, names
-from ttsbench.optimizations.registry import BY_NAME, OF_A_FORWARD, OF_STEPS, ON_MISSING, SLOTS
+from ttsbench.model.families import FAMILIES, names
+from ttsbench.optimizations.registry import BY_NAME, OF_A_FORWARD, OF_STEPS, SLOTS
 from ttsbench.optimizations.stacks import AMP, HALF, complete
 
 FLASH_HALF_ONLY = "flash kernels work in fp16 and bf16 only"
@@ -23,8 +23,6 @@ def conflict(
         fits = BY_NAME[name].option(option).fits
         if fits is not None and not fits(FAMILIES[family]):
             return f"{name}: {option} is for {', '.join(names(fits))}, not for {family}"
-        if family == FAKE.name and option != BY_NAME[name].default and name != ON_MISSING:
-            return f"{name}: {option} has no part in the fake engine, which has no model; plant a change instead"
     if forward_steps is not None:
         rules = (*_forward_rules(chosen, forward_steps), *_loop_rules(chosen, watches=False), *_precision_rules(chosen))
         return next((reason for broken, reason in rules if broken), "")

@@ -31,8 +31,8 @@ Point = dict[str, Any]
 
 # What a matrix may vary beside slots: everything that says which model says what, and where.
 POINT_AXES = (
-    *(f"model.{key}" for key in Model.model_fields if key != "fake"),
-    *(f"model.fake.{key}" for key in FakeEngine.model_fields if key != "planted"),
+    *(f"model.{key}" for key in Model.model_fields),
+    *(f"fake.{key}" for key in FakeEngine.model_fields if key != "planted"),
     *(
         f"workload.{key}"
         for key in Workload.model_fields
@@ -63,6 +63,8 @@ class CellPlan:
     baseline: bool
     refusal: str
     limits: dict[str, float]
+    # In the place of the model.
+    fake: FakeEngine | None = None
     # What could not run here, and what its slot holds instead.
     fell_back: tuple[str, ...] = ()
 

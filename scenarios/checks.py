@@ -14,7 +14,6 @@ from typing import Any
 from pydantic import ValidationError
 
 from ttsbench.errors import suggest
-from ttsbench.model.families import FAKE
 from ttsbench.optimizations import registry
 from ttsbench.scenarios.cells import (
     CELLS_MAX,
@@ -34,7 +33,6 @@ from ttsbench.scenarios.models import (
     FORWARD_PASSES,
     LOAD_PASSES,
     PASSES,
-    QUALITY,
     SECTIONS,
     TEXT_SOURCES,
     UTTERANCE_PASSES,
@@ -58,7 +56,7 @@ def check(data: Any, base: Path, mistakes: MistakeCollector) -> None:
         _check_forwards(data, mistakes)
         _check_streams(data, stacks, mistakes)
         _check_loads(data, mistakes)
-        _check_fakes(data, axes, mistakes)
+        _check_planted(data, stacks, mistakes)
         _check_claims(data, matrix, points, mistakes)
     # Last, because a place has one mistake at most, and "unknown slot" says more than "should be text".
     _check_structure(data, base, mistakes)
@@ -120,21 +118,10 @@ def _check_loads(data: Mapping[str, Any], mistakes: MistakeCollector) -> None:
         mistakes.add(("claims",), "are about figures of utterances or forwards, and a load has neither")
 
 
-def _check_fakes(data: Mapping[str, Any], axes: Mapping[str, Sequence[Any]], mistakes: MistakeCollector) -> None:
-    """The fake engine speaks nothing that could be judged, and has nothing to load."""
-    families = (_mapping(data.get("model")).get("family"), *axes.get("model.family", ()))
-    passes = _mapping(data.get("measure")).get("passes", DEFAULT_PASSES)
-    if (
-        FAKE.name in families
-        and isinstance(passes, list | tuple)
-        and (unfit := {QUALITY, "cold"} & {*map(str, passes)})
-    ):
-        problem = f"the family fake has no {' and no '.join(sorted(unfit))} pass"
-        mistakes.add(("measure", "passes"), problem)
-    planted = _mapping(_mapping(_mapping(data.get("model")).get("fake")).get("planted"))
-    for stack in planted:
-        if stack not in (stacks := _mapping(data.get("stacks"))):
-            mistakes.add(("model", "fake", "planted", stack), f"'{stack:.60}' is no stack; {suggest(stack, stacks)}")
+def _check_planted(data: Mapping[str, Any], stacks: Mapping[str, Any], mistakes: MistakeCollector) -> None:
+    for stack in _mapping(_mapping(data.get("fake")).get("planted")):
+        if stack not in stacks:
+            mistakes.add(("fake", "planted", stack), f"'{stack:.60}' is no stack; {suggest(stack, stacks)}")
 
 
 def _check_claims(data: Mapping[str, Any], matrix: Matrix, points: Sequence[Point], mistakes: MistakeCollector) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 from pydantic import Field
 
 from ttsbench.records.measurements import STAGES
-from ttsbench.scenarios.kinds import OneOf, Positive, Section
+from ttsbench.scenarios.kinds import OneOf, Positive, Section, Seed
 
 Planted = Annotated[float, Field(gt=-1, le=10, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, le=10, allow_inf_nan=False)]
@@ -18,6 +19,7 @@ PLANTED_PLACES = ("wall", *STAGES, "memory", "launches")
 class FakeEngine(Section):
     """An engine of known noise and known faults, without a model: what tests of ttsbench itself measure."""
 
+    seed: Seed = Field(default=0, description="of all that befalls it: another seed is another series")
     rtf: Positive = Field(default=0.5, description="of every stack, before anything befalls it")
     process_noise: NonNegative = Field(default=0.015, description="standard deviation of ln over processes")
     call_noise: NonNegative = Field(default=0.01, description="standard deviation of ln over calls")
@@ -32,3 +34,21 @@ class FakeEngine(Section):
     planted: dict[str, dict[Annotated[str, OneOf(PLANTED_PLACES)], Planted]] = Field(
         default={}, description="stack: {stage: 0.05}; how much more it takes, in a stage, in memory or in launches"
     )
+
+
+MOVED = "model.family: fake and model.fake are now the section `fake`; this version of ttsbench reads both"
+
+
+def moved_from_model(data: Mapping[str, Any]) -> tuple[Mapping[str, Any], tuple[str, ...]]:
+    """Reads `model: {family: fake, seed: 1, fake: {…}}` as `fake: {seed: 1, …}`, with a note that says so."""
+    model = data.get("model")
+    if not isinstance(model, Mapping) or model.get("family") != "fake":
+        return data, ()
+    parameters = model.get("fake") or {}
+    if isinstance(parameters, Mapping) and "seed" in model:
+        parameters = {"seed": model["seed"], **parameters}
+    changed = {**data, "model": {key: model[key] for key in model if key not in ("family", "seed", "fake")}}
+    changed["fake"] = parameters
+    if isinstance(matrix := data.get("matrix"), Mapping):
+        changed["matrix"] = {axis.replace("model.fake.", "fake."): values for axis, values in matrix.items()}
+    return changed, (MOVED,)

@@ -82,7 +82,6 @@ class Model(Section):
     )
     dtype: Annotated[str, OneOf(DTYPES)] = Field(default="fp32", description="how synthetic weights are stored")
     seed: Seed = Field(default=0, description="of the synthetic weights")
-    fake: FakeEngine | None = Field(default=None, description="of the family fake only: what its figures are like")
 
     @property
     def synthetic(self) -> bool:
@@ -276,6 +275,10 @@ class ScenarioFile(Section):
     name: Name = Field(description="names the run folder")
     description: str = Field(default="", max_length=1_000, description="what the scenario answers, in a sentence")
     model: Model = Field(default_factory=Model, description="which checkpoint is loaded")
+    fake: FakeEngine | None = Field(
+        default=None,
+        description="in the place of the model: an engine that pretends to speak, and what its figures are like",
+    )
     device: Device = Field(default="auto", description="auto, cpu, cuda, or cuda:N")
     workload: Workload = Field(default_factory=Workload, description="what is said, how long, and in which voice")
     stacks: Annotated[dict[str, dict[str, str]], AfterValidator(not_empty)] = Field(
@@ -301,7 +304,7 @@ class ScenarioFile(Section):
 SECTIONS: Mapping[tuple[str | int, ...], type[BaseModel]] = {
     (): ScenarioFile,
     ("model",): Model,
-    ("model", "fake"): FakeEngine,
+    ("fake",): FakeEngine,
     ("workload",): Workload,
     ("workload", "length"): Length,
     ("workload", "voice"): Voice,

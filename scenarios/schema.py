@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from ttsbench.optimizations.stacks import complete, precision
 from ttsbench.scenarios import checks, files, yaml_source
 from ttsbench.scenarios.cells import SLOTS, CellPlan, Matrix, Point, Variant, at_point
 from ttsbench.scenarios.expectations import Limits
+from ttsbench.scenarios.fakes import FakeEngine, moved_from_model
 from ttsbench.scenarios.json_schema import json_schema
 from ttsbench.scenarios.mistakes import MistakeCollector
 from ttsbench.scenarios.models import Length, Measure, Model, Sampling, ScenarioFile, Voice, Workload
@@ -47,10 +49,11 @@ class Scenario(ScenarioFile):
     base: str = Field(description="the folder that relative paths were relative to")
     text: str = Field(description="the YAML as given")
     overrides: tuple[str, ...] = Field(default=(), description="what --set changed")
+    notes: tuple[str, ...] = Field(default=(), description="keys that have another name now")
 
     def understood(self) -> dict[str, Any]:
         """The scenario with every default in place, as plain JSON data; it reads back as the same cells."""
-        data = self.model_dump(mode="json", exclude={"base", "text", "overrides"})
+        data = self.model_dump(mode="json", exclude={"base", "text", "overrides", "notes"})
         data["stacks"] = {name: complete(slots) for name, slots in self.stacks.items()}
         if not self.model.synthetic or "model.weights" in self.matrix:
             for key in {"size", "dtype", "seed"} - self.model.model_fields_set:
@@ -65,7 +68,7 @@ class Scenario(ScenarioFile):
 
     def cells(self) -> list[CellPlan]:
         """Point by point, the baseline first, then the other stacks in the order of the file."""
-        sections = self.model_dump(include={"model", "workload", "device"}, exclude_unset=True)
+        sections = self.model_dump(include={"model", "fake", "workload", "device"}, exclude_unset=True)
         cells = []
         for point, variants in self._matrix().rows():
             placed = at_point(sections, point)
@@ -74,7 +77,9 @@ class Scenario(ScenarioFile):
             if FAMILIES[model.family].languages and workload.language is None:
                 workload = workload.model_copy(update={"language": DEFAULT_LANGUAGE})
             device = placed.get("device", self.device)
-            cells += [self._plan(variant, point, model, workload, device) for variant in variants]
+            fake = None if self.fake is None else FakeEngine.model_validate(placed["fake"])
+            plans = (self._plan(variant, point, model, workload, device) for variant in variants)
+            cells += [replace(plan, fake=fake) for plan in plans]
         return cells
 
     def _plan(self, variant: Variant, point: Point, model: Model, workload: Workload, device: str) -> CellPlan:
@@ -112,15 +117,23 @@ def parse(text: str, source: str, base: Path, overrides: Sequence[str] = ()) -> 
         if mistakes.collected:
             raise ScenarioError(source, mistakes.collected)
         raise UsageError(f"{source} is empty", mend="A scenario needs at least a name and stacks")
-    data = document.data
+    data: Any = document.data
+    notes: tuple[str, ...] = ()
     if isinstance(data, dict):
-        data = with_option_names(apply_overrides(data, overrides, mistakes))
+        data, notes = moved_from_model(apply_overrides(data, overrides, mistakes))
+        data = with_option_names(data)
     checks.check(data, base, mistakes)
     if mistakes.collected:
         raise ScenarioError(source, mistakes.collected)
     baseline = data.get("baseline") or checks.default_baseline(data["stacks"])
     context = {"base": base}
-    fields = {"baseline": baseline, "base": str(base.absolute()), "text": text, "overrides": tuple(overrides)}
+    fields = {
+        "baseline": baseline,
+        "base": str(base.absolute()),
+        "text": text,
+        "overrides": tuple(overrides),
+        "notes": notes,
+    }
     return Scenario.model_validate({**data, **fields}, context=context)
 
 

@@ -11,9 +11,10 @@ from pydantic import ValidationError
 from pydantic_core import PydanticCustomError
 
 from ttsbench.errors import UsageError
-from ttsbench.model.families import FAKE, FAMILIES, names
+from ttsbench.model.families import FAMILIES, names
 from ttsbench.scenarios import files
 from ttsbench.scenarios.cells import Point, at_point, value_text
+from ttsbench.scenarios.fakes import FakeEngine
 from ttsbench.scenarios.kinds import Section, check_device
 from ttsbench.scenarios.mistakes import MistakeCollector, describe_error, shown
 from ttsbench.scenarios.models import HUB, SECTIONS, TEXT_SOURCES, Length, Model, Voice, Workload
@@ -86,6 +87,8 @@ def _problems(data: Mapping[str, Any], base: Path, reader: _Reader) -> Problems:
     workload, wrong_in_workload, in_workload = _validated(Workload, data.get("workload", {}), base, "workload")
     yield from in_model
     yield from in_workload
+    if data.get("fake") is not None:
+        yield from _validated(FakeEngine, data["fake"], base, "fake")[2]
     yield from _device_problems(data.get("device", "auto"))
     setting = _Setting(model, workload, frozenset(wrong_in_model + wrong_in_workload), reader)
     for rule in RULES:
@@ -142,26 +145,12 @@ def _describe_weights(model: Model) -> str:
 def _backbones_only_run_forwards(setting: _Setting) -> Problems:
     model, forward = setting.model, setting.workload.forward
     family = FAMILIES[model.family]
-    if family.speaks() or family is FAKE or not setting.understood("model.family", "workload.forward"):
+    if family.speaks() or not setting.understood("model.family", "workload.forward"):
         return
     if forward is None:
         yield ("model", "family"), f"{family.name} is a backbone without the rest; it needs workload.forward"
     if not model.synthetic and setting.understood("model.weights"):
         yield ("model", "weights"), f"of {family.name} there are synthetic ones only"
-
-
-def _fakes_have_no_model(setting: _Setting) -> Problems:
-    model = setting.model
-    if not setting.understood("model.family", "workload.forward", "model.weights"):
-        return
-    if model.family != FAKE.name:
-        if model.fake is not None:
-            yield ("model", "fake"), f"is for the family {FAKE.name} only; this is {model.family}"
-        return
-    if setting.workload.forward is not None:
-        yield ("workload", "forward"), f"runs a backbone, and the family {FAKE.name} has none"
-    if not model.synthetic:
-        yield ("model", "weights"), f"of {FAKE.name} there are none; leave them out"
 
 
 def _forwards_stand_alone(setting: _Setting) -> Problems:
@@ -275,7 +264,6 @@ def _number_of_texts(setting: _Setting) -> int | None:
 RULES: tuple[Callable[[_Setting], Problems], ...] = (
     _weights_exist,
     _backbones_only_run_forwards,
-    _fakes_have_no_model,
     _forwards_stand_alone,
     _language_fits,
     _sampling_fits,

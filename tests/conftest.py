@@ -365,13 +365,13 @@ def repository(first_commit: Path, tmp_path: Path) -> Path:
 
 PRETENDED = """
 name: pretended
-model: {family: fake, fake: {process_noise: 0.004, call_noise: 0.002}}
+fake: {process_noise: 0.004, call_noise: 0.002}
 workload: {texts: [One.], length: {fixed: 25}}
 stacks: {upstream: {}}
 measure: {processes: 7, repeats: 5, passes: [time]}
 """
 # Of the fake engine, what one stage takes.
-STAGE = "usual * share * self._more(name) for name"
+STAGE = "usual * share * self._factor(name) for name"
 
 
 @dataclass

@@ -331,7 +331,7 @@ def gate_takes_formats() -> bool:
 
 SCENARIO = """
 name: x
-model: {family: fake, fake: {process_noise: 0.002, call_noise: 0.002}}
+fake: {process_noise: 0.002, call_noise: 0.002}
 workload: {texts: [a], length: {fixed: 25}}
 stacks: {upstream: {}}
 measure: {repeats: 3, warmup: 1}

@@ -10,12 +10,12 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from ttsbench.records.measurements import PACE_SPREAD_MAX
 from ttsbench.records.runs import Cell
 from ttsbench.reports import metrics
 from ttsbench.reports.decide import decision, exact_counts
 from ttsbench.reports.decide.decision import Judgement, Verdict
 from ttsbench.reports.decide.exact_counts import Change, CountChange
+from ttsbench.reports.decide.paces import PACE_SPREAD_MAX
 from ttsbench.reports.decide.pairing import Pair, Pairing, Wanted, wanted
 from ttsbench.reports.decide.steadiness import Steadiness, steadiness
 from ttsbench.reports.metrics import Metric

@@ -195,11 +195,11 @@ def different(one: Mapping[str, Any], other: Mapping[str, Any]) -> Iterator[str]
 
 
 def _work(run: Measured) -> dict[str, Any]:
-    """Model and workload; what the fake engine pretends, and the seed of its series, are what is compared."""
-    model = dict(run.scenario_understood.get("model") or {})
-    if model.get("family") == "fake":
-        model = {"family": "fake"}
-    return {"model": model, "workload": run.scenario_understood.get("workload")}
+    """Model and workload. The fake engine, whatever it pretends, stands in the model's place; once it was a family."""
+    understood = run.scenario_understood
+    model = {key: value for key, value in (understood.get("model") or {}).items() if key != "fake"}
+    pretended = understood.get("fake") is not None or model.get("family") == "fake"
+    return {"model": {"family": "fake"} if pretended else model, "workload": understood.get("workload")}
 
 
 def fingerprints(run: Run) -> tuple[str, str]:

@@ -10,7 +10,7 @@ from typing import Any
 from ttsbench.records.measurements import Quality, Utterance
 from ttsbench.records.runs import Cell, Run
 from ttsbench.reports import metrics
-from ttsbench.reports.decide import statistics
+from ttsbench.reports.decide import paces, statistics
 from ttsbench.reports.metrics import Metric
 from ttsbench.reports.tables.table import Column, Table, with_rows
 
@@ -314,7 +314,8 @@ def failures(run: Run) -> list[tuple[str, str, str]]:
 
 def warnings(run: Run) -> list[str]:
     """What readers of single rows should know; equal ones once."""
-    return list(dict.fromkeys((*run.warnings, *(f"{c.stack}: {text}" for c in run.cells for text in c.warnings))))
+    rows = ((cell.stack, text) for cell in run.cells for text in (*cell.warnings, paces.change(cell)) if text)
+    return list(dict.fromkeys((*run.warnings, *(f"{stack}: {text}" for stack, text in rows))))
 
 
 def titled(title: str, stacks: Sequence[StackResult]) -> str:

@@ -30,7 +30,7 @@ ROOT = Path(__file__).parents[2]
 NOW = datetime(2026, 11, 21, tzinfo=UTC)
 SCENARIO = """
 name: pretended
-model: {family: fake}
+fake: {}
 workload: {texts: [One.], length: {fixed: 25}}
 stacks: {upstream: {}, other: {}}
 measure: {processes: 6, repeats: 5, passes: [time]}
@@ -223,7 +223,7 @@ def test_the_command_measures_goes_on_and_shows(tmp_path: Path) -> None:
 
 
 def test_a_stack_that_does_not_run_is_told(tmp_path: Path) -> None:
-    text = SCENARIO.replace("family: fake", "family: fake, fake: {crashes: 1.0}")
+    text = SCENARIO.replace("fake: {}", "fake: {crashes: 1.0}")
     (tmp_path / "s.yaml").write_text(text)
     command = [sys.executable, "-m", "ttsbench", "calibrate", "s.yaml", "--quiet", "--output", "c.json"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}

@@ -180,7 +180,7 @@ class Pretending:
 
     def __init__(self, engine: Fake, job: Job, series: int) -> None:
         self.label = "side"
-        self._job = replace(job, fake=engine, family="fake", model_seed=series, fixed_tokens=25, repeats=5)
+        self._job = replace(job, fake=replace(engine, seed=series), fixed_tokens=25, repeats=5)
 
     def get_ready(self) -> None:
         return
@@ -194,7 +194,7 @@ class Pretending:
     def measure(self, key: str, process: int, order: int) -> Cell:
         job = replace(self._job, process=process, order=order)
         told = {name: getattr(job, name) for name in ("key", "kind", "stack", "slots", "point", "process", "order")}
-        return Cell(**told, status="ok", **fake_engine.Speaker(job).speak())
+        return Cell(**told, status="ok", **fake_engine.FakeProcess(job).fields())
 
 
 @pytest.fixture

@@ -89,7 +89,7 @@ def test_what_was_spoken_at_another_pace_does_not_count_and_more_is_found(monkey
 
 
 def test_a_devices_pace_lasts_for_some_calls_and_processes() -> None:
-    processes = [fake_engine.Weather.at(Fake(hurried=0.25), "series", order, 5).hurried for order in range(200)]
+    processes = [fake_engine.MachineState.at(Fake(seed=7, hurried=0.25), order, 5).hurried for order in range(200)]
     paces = [hurried for process in processes for hurried in process]
     assert len(paces) == 200 * (5 + 1)
     assert 0.15 < sum(paces) / len(paces) < 0.35
@@ -97,7 +97,7 @@ def test_a_devices_pace_lasts_for_some_calls_and_processes() -> None:
     between = [one[-1] != other[0] for one, other in pairwise(processes)]
     assert 0.06 < sum(within) / len(within) < 0.18
     assert 0.1 < sum(between) / len(between) < 0.3
-    assert fake_engine.Weather.at(Fake(hurried=0.25), "series", 7, 5).hurried == processes[7]
+    assert fake_engine.MachineState.at(Fake(seed=7, hurried=0.25), 7, 5).hurried == processes[7]
 
 
 def test_it_meets_what_is_promised_in_short() -> None:

@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 # Processes that take a while, so that a kill comes in the midst of one.
 SCENARIO = """
 name: pretended
-model: {family: fake}
+fake: {}
 workload: {texts: [One.], length: {fixed: 25}}
 stacks: {upstream: {}}
 measure: {processes: 7, repeats: 5}

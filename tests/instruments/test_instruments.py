@@ -16,7 +16,6 @@ from ttsbench.instruments import energy, guard, memory, nvml
 from ttsbench.instruments.guard import GuardSampler
 from ttsbench.instruments.pace import Pace
 from ttsbench.records.measurements import Guard
-from ttsbench.running.cells import common
 
 MIB = 1 << 20
 
@@ -332,14 +331,6 @@ def test_cuda_peaks_are_the_blocks_and_the_driver_is_asked_for_the_rest(
 
 
 # pace
-
-
-def test_a_change_of_pace_is_told() -> None:
-    """Two speeds of the device, 10 % apart; what the clock's resolution makes of one speed is none."""
-    assert list(common.changes_of_pace([])) == []
-    assert list(common.changes_of_pace([1400.0, 1420.0, 1390.0])) == []
-    [told] = common.changes_of_pace([1400.0, 1420.0, 1090.0])
-    assert told == "the device changed its own pace: the same kernel took 1090 to 1420 ns"
 
 
 def test_a_cpu_has_no_pace_of_its_own() -> None:

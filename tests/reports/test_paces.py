@@ -9,13 +9,14 @@ from dataclasses import replace
 import pytest
 
 from ttsbench.records.measurements import Memory
-from ttsbench.records.runs import Cell
+from ttsbench.records.runs import Cell, Run
 from ttsbench.reports import metrics
 from ttsbench.reports.decide import comparison, paces
 from ttsbench.reports.decide.decision import Verdict
 from ttsbench.reports.decide.exact_counts import Change
 from ttsbench.reports.decide.pairing import Pair, Pairing, beside, pair_up
 from ttsbench.reports.decide.sides import Match
+from ttsbench.reports.tables import run_tables
 from ttsbench.reports.tables.tradeoffs import beside as memory_beside
 
 SLOW, FAST = 1056.0, 880.0
@@ -54,6 +55,19 @@ def seconds(cells: tuple[Cell, ...]) -> list[float]:
 
 def ratio(pair: Pair) -> float:
     return math.exp(pair.difference(metrics.RTF))
+
+
+def test_a_change_of_pace_within_a_process_is_a_warning_of_its_row(
+    spoken: Callable[..., Cell], make_run: Callable[..., Run]
+) -> None:
+    """Two speeds of the device, 10 % apart; what the clock's resolution makes of one speed is none."""
+    restless = spoken(((1400.0, 1420.0), 1.0), ((1420.0, 1090.0), 1.0))
+    quiet = spoken(((1400.0, 1420.0), 1.0), ((1420.0, 1390.0), 1.0))
+    unknown = spoken(((None, None), 1.0))
+    note = f"{restless.stack}: the device changed its own pace: the same kernel took 1090 to 1420 ns"
+    assert run_tables.warnings(make_run(cells=(restless, quiet, unknown))) == [note]
+    kept_in_the_row = replace(restless, warnings=(note.partition(": ")[2],))
+    assert run_tables.warnings(make_run(cells=(kept_in_the_row,))) == [note], "as rows were once written"
 
 
 def test_a_restless_device_is_compared_at_the_pace_that_both_sides_had_most(spoken: Callable[..., Cell]) -> None:

@@ -12,16 +12,16 @@ import pytest
 
 from ttsbench.errors import ScenarioError
 from ttsbench.records import runs
-from ttsbench.records.jobs import Fake, Job
+from ttsbench.records.jobs import Fake, Job, Shape
 from ttsbench.records.measurements import Utterance
-from ttsbench.running import fake_engine, host, plan
-from ttsbench.scenarios import schema
+from ttsbench.running import fake_engine, host, plan, worker
+from ttsbench.scenarios import fakes, schema
 from ttsbench.scenarios.fakes import FakeEngine
 
 ROOT = Path(__file__).parents[2]
 SCENARIO = """
 name: pretended
-model: {family: fake, fake: %s}
+fake: %s
 workload: {texts: [One., Two words.], length: {fixed: 25}}
 stacks: {upstream: {}, other: {}}
 measure: {processes: %d, repeats: 5}
@@ -50,7 +50,7 @@ def run(folder: Path, processes: int = 2, **parameters: Any) -> tuple[int, Path]
 @pytest.fixture
 def make_fake(make_job: Callable[..., Job]) -> Callable[..., Job]:
     def make(engine: Fake = Fake(), **changes: Any) -> Job:  # noqa: B008
-        return make_job(fake=engine, family="fake", slots={}, stack="other", key="other", **changes)
+        return make_job(fake=engine, slots={}, stack="other", key="other", **changes)
 
     return make
 
@@ -103,7 +103,7 @@ def test_processes_that_crash_are_rows_and_the_run_goes_on(tmp_path: Path) -> No
 
 
 def test_the_same_seed_gives_the_same_figures_and_another_does_not(make_fake: Callable[..., Job]) -> None:
-    one, again, other = (fake_engine.Speaker(make_fake(model_seed=seed)).speak() for seed in (1, 1, 2))
+    one, again, other = (fake_engine.FakeProcess(make_fake(Fake(seed=seed))).fields() for seed in (1, 1, 2))
     assert one == again
     assert one["utterances"] != other["utterances"]
 
@@ -111,9 +111,9 @@ def test_the_same_seed_gives_the_same_figures_and_another_does_not(make_fake: Ca
 def test_what_befalls_the_machine_befalls_both_stacks(make_fake: Callable[..., Job]) -> None:
     engine = Fake(process_noise=0.0, call_noise=0.0, drift=0.5)
     walls = {
-        (stack, order): fake_engine.Speaker(replace(make_fake(engine, order=order), stack=stack)).speak()["utterances"][
-            0
-        ]
+        (stack, order): fake_engine.FakeProcess(replace(make_fake(engine, order=order), stack=stack)).fields()[
+            "utterances"
+        ][0]
         for stack in ("a", "b")
         for order in (0, 29)
     }
@@ -146,12 +146,12 @@ def share_of_decoding(utterances: Sequence[Utterance]) -> float:
 def test_each_parameter_shows(
     make_fake: Callable[..., Job], engine: Fake, field: str, holds: Callable[[Any], bool]
 ) -> None:
-    assert holds(fake_engine.Speaker(make_fake(engine, repeats=6)).speak()[field])
+    assert holds(fake_engine.FakeProcess(make_fake(engine, repeats=6)).fields()[field])
 
 
 def test_spikes_come_as_often_as_asked(make_fake: Callable[..., Job]) -> None:
     engine = Fake(process_noise=0.0, call_noise=0.0, spikes=0.2, spike_size=1.0)
-    utterances = fake_engine.Speaker(make_fake(engine, repeats=500)).speak()["utterances"]
+    utterances = fake_engine.FakeProcess(make_fake(engine, repeats=500)).fields()["utterances"]
     usual = min(u.wall_seconds for u in utterances)
     assert 0.12 < sum(u.wall_seconds > 1.5 * usual for u in utterances) / 500 < 0.28
 
@@ -161,32 +161,53 @@ def test_its_defaults_in_a_scenario_are_those_of_a_job() -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
-        ({"stacks": "{a: {decode: lean}}"}, ""),
-        ({"model": "{family: fake, fake: {planted: {nobody: {decode: 0.1}}}}"}, "'nobody' is no stack"),
-        ({"model": "{family: fake, fake: {planted: {a: {decoding: 0.1}}}}"}, "decode"),
-        ({"model": "{family: fake, fake: {noise: 0.1}}"}, "process_noise"),
-        ({"model": "{family: fake, fake: {drift: -1}}"}, "drift"),
-        ({"model": "{family: turbo, fake: {drift: 1}}"}, "for the family fake only"),
-        ({"model": "{family: fake, weights: hub}"}, "of fake there are none"),
-        ({"workload": "{forward: {}}", "measure": "{passes: [time]}"}, "the family fake has none"),
-        ({"measure": "{passes: [time, quality, cold]}"}, "no cold and no quality pass"),
-        ({"matrix": "{model.fake.planted: [1]}"}, "cannot vary"),
+        ({"fake": "{planted: {nobody: {decode: 0.1}}}"}, "'nobody' is no stack"),
+        ({"fake": "{planted: {a: {decoding: 0.1}}}"}, "decode"),
+        ({"fake": "{noise: 0.1}"}, "process_noise"),
+        ({"fake": "{drift: -1}"}, "drift"),
+        ({"matrix": "{fake.planted: [1]}"}, "cannot vary"),
+        ({"fake": "{}", "matrix": "{fake.drift: [-1]}"}, r"matrix\.fake\.drift\[0\]: must be at least 0"),
     ],
 )
-def test_what_it_cannot_do_is_told_before_it_runs(change: dict[str, str], told: str) -> None:
-    keys = {"name": "x", "model": "{family: fake}", "stacks": "{a: {}}", **change}
-    text = "\n".join(f"{key}: {value}" for key, value in keys.items())
-    if not told:
-        [cell] = schema.parse(text, "x", Path()).cells()
-        assert "has no part in the fake engine" in cell.refusal
-        return
-    with pytest.raises(ScenarioError, match=told):
-        schema.parse(text, "x", Path())
+def test_what_its_parameters_cannot_be_is_a_mistake_of_the_scenario(change: dict[str, str], message: str) -> None:
+    keys = {"name": "x", "fake": "{}", "stacks": "{a: {}}", **change}
+    with pytest.raises(ScenarioError, match=message):
+        schema.parse("\n".join(f"{key}: {value}" for key, value in keys.items()), "x", Path())
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"slots": {"decode": "lean"}}, "decode: lean has no part in it; plant a change instead"),
+        ({"forward": Shape(1, 16, 0)}, "workload.forward has no backbone to run"),
+        ({"kind": "cold"}, "it has no cold pass"),
+        ({"reference": "reference/a.safetensors"}, "it has no quality pass"),
+    ],
+)
+def test_what_only_a_model_can_do_is_a_row_that_says_so(
+    make_fake: Callable[..., Job], tmp_path: Path, changes: dict[str, Any], reason: str
+) -> None:
+    cell = worker.run(replace(make_fake(), **changes), tmp_path, lambda stage: None, {})
+    assert (cell.status, cell.reason) == ("failed", f"the fake engine has no model, so {reason}")
 
 
 def test_a_matrix_varies_what_befalls_it() -> None:
-    text = "name: x\nmodel: {family: fake}\nstacks: {a: {}}\nmatrix: {model.fake.drift: [0.0, 0.5]}\n"
+    text = "name: x\nfake: {}\nstacks: {a: {}}\nmatrix: {fake.drift: [0.0, 0.5]}\n"
     jobs = plan.make(schema.parse(text, "x", Path()), host.machine()).jobs
     assert {job.fake.drift for job in jobs if job.fake} == {0.0, 0.5}
+
+
+def test_the_family_that_it_once_was_is_read_with_a_note() -> None:
+    older = """name: x
+model: {family: fake, seed: 3, fake: {rtf: 0.4}}
+stacks: {a: {}}
+matrix: {model.fake.drift: [0.0, 0.5]}
+"""
+    newer = "name: x\nfake: {seed: 3, rtf: 0.4}\nstacks: {a: {}}\nmatrix: {fake.drift: [0.0, 0.5]}\n"
+    read, same = (schema.parse(text, "x", Path()) for text in (older, newer))
+    assert read.cells() == same.cells()
+    assert (read.notes, same.notes) == ((fakes.MOVED,), ())
+    overridden = schema.parse(older, "x", Path(), ("model.fake.rtf=0.6",))
+    assert {cell.fake.rtf for cell in overridden.cells() if cell.fake} == {0.6}

@@ -196,7 +196,7 @@ class TestPlayback:
 def fake_job(make_job: Callable[..., Job], **changes: Any) -> Job:
     plan = Load((1, 2, 4), (0.2, 1.5), ttfa_seconds=3.0, underrun_seconds=0.0, requests=120, patience_seconds=10.0)
     values: dict[str, Any] = {
-        "key": "upstream", "stack": "upstream", "slots": {}, "family": "fake", "load": plan, "fixed_tokens": 250,
+        "key": "upstream", "stack": "upstream", "slots": {}, "load": plan, "fixed_tokens": 250,
         "fake": Fake(rtf=0.1), "passes": ("time", "memory"), "texts": ("One.", "Two."),
     }  # fmt: skip
     return make_job(**{**values, **changes})
@@ -321,7 +321,7 @@ class TestReport:
 
 SCENARIO = """name: a
 stacks: {upstream: {}}
-model: {family: fake}
+fake: {}
 measure: {passes: [time, memory]}
 workload:
   load: {LOAD}
@@ -368,7 +368,7 @@ def test_what_is_measured_of_single_utterances_has_no_part_in_a_load(tmp_path: P
     text = SCENARIO.replace("LOAD", f"listeners: [1], requests: 5, {TARGETS}").replace("time, memory", "time, energy")
     with pytest.raises(ScenarioError, match="a load has no energy pass"):
         parse(text, "my.yaml", tmp_path)
-    text = SCENARIO.replace("LOAD", f"listeners: [1], requests: 5, {TARGETS}").replace("fake", "chatterbox")
+    text = SCENARIO.replace("LOAD", f"listeners: [1], requests: 5, {TARGETS}").replace("fake: {}\n", "")
     with pytest.raises(ScenarioError, match=r"has no part in workload\.forward"):
         parse(text.replace("  load:", "  forward: {}\n  load:"), "my.yaml", tmp_path)
 

@@ -123,7 +123,7 @@ def test_remarks_name_what_spoiled_a_row(make_job: MakeJob, tmp_path: Path) -> N
         },
         "guard": measurements.Guard(throttle_reasons=("hardware slowdown",), foreign_processes=("python",)),
     }
-    assert common.remarks(found) == (
+    assert common.row_warnings(found) == (
         "forward hooks grew from 3 to 9 over the warm calls",
         "the compiler worked 2 times while the clock ran",
         "3 CUDA graphs were captured while the clock ran",
@@ -147,8 +147,8 @@ def test_a_busy_host_is_remarked(monkeypatch: pytest.MonkeyPatch) -> None:
             "compiler": {"recompilations_while_timing": 0, "captures_while_timing": 0},
         }
     }
-    assert common.remarks({**found, "guard": measurements.Guard(load_average=3.9)}) == ()
-    busy = common.remarks({**found, "guard": measurements.Guard(load_average=9.0)})
+    assert common.row_warnings({**found, "guard": measurements.Guard(load_average=3.9)}) == ()
+    busy = common.row_warnings({**found, "guard": measurements.Guard(load_average=9.0)})
     assert busy == ("the host was busy: load average 9.0 on 4 cores",)
 
 

@@ -17,7 +17,7 @@ ONE_MISTAKE = {
         "measures: {}",
         (
             "line 5: measures: unknown key; did you mean 'measure'? (allowed: baseline, claims, description, device, "
-            "exclude, matrix, measure, model, name, quality, stacks, workload)"
+            "exclude, fake, matrix, measure, model, name, quality, stacks, workload)"
         ),
     ),
     "unknown key in a section": (
@@ -58,7 +58,7 @@ ONE_MISTAKE = {
         "model: {family: chaterbox}",
         (
             "line 5: model.family: 'chaterbox' is not allowed here; did you mean 'chatterbox'? "
-            "(allowed: chatterbox, fake, multilingual, nano, spark-tts, turbo)"
+            "(allowed: chatterbox, multilingual, nano, spark-tts, turbo)"
         ),
     ),
     "weights that are not there": (
@@ -227,8 +227,8 @@ ONE_MISTAKE = {
     "a key with a line break": (
         '"a\\nb\\e[1m": 1',
         (
-            "line 5: a�b�[1m: unknown key; allowed: baseline, claims, description, device, exclude, matrix, measure, "
-            "model, name, quality, stacks, workload"
+            "line 5: a�b�[1m: unknown key; allowed: baseline, claims, description, device, exclude, fake, matrix, "
+            "measure, model, name, quality, stacks, workload"
         ),
     ),
     "exclude of an unknown stack": (

@@ -174,8 +174,6 @@ SPARK_TTS = Family(
     QWEN2,
     sizes={"full": _FULL_QWEN2, "tiny": {**_FULL_QWEN2, **_TINY_LLAMA, "num_key_value_heads": 1}},
 )
-# No model at all: figures with known noise, to test what is made of them. It has upstream's options and no others.
-FAKE = Family("fake", "")
 
 
 def _installed() -> Iterator[Family]:
@@ -193,7 +191,7 @@ def _installed() -> Iterator[Family]:
 
 
 FAMILIES: Mapping[str, Family] = {
-    family.name: family for family in (CHATTERBOX, TURBO, NANO, MULTILINGUAL_23, SPARK_TTS, FAKE, *_installed())
+    family.name: family for family in (CHATTERBOX, TURBO, NANO, MULTILINGUAL_23, SPARK_TTS, *_installed())
 }
 
 

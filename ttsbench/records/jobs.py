@@ -61,6 +61,7 @@ class Window:
 class Fake:
     """What the fake engine pretends; shares are of the time, or of the processes or calls that it befalls."""
 
+    seed: int = 0
     rtf: float = 0.5
     process_noise: float = 0.015
     call_noise: float = 0.01
@@ -122,7 +123,7 @@ class Job:
     streaming: Streaming | None = None
     # Whether of a long reference only what the models keep is read.
     clip_voice: bool = False
-    # Of the fake engine only.
+    # In the place of the model.
     fake: Fake | None = None
 
     @property

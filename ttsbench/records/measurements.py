@@ -8,10 +8,6 @@ from dataclasses import dataclass
 # Of an utterance, in their order; what none of them accounts for is the residual.
 STAGES = ("text", "voice", "prefill", "decode", "flow_encoder", "cfm", "vocoder", "copy_to_host", "watermark")
 RESIDUAL = "residual"
-# By how much the device's own pace may change before figures from before and after are no longer comparable. On an H200
-# a kernel of the chain takes a fifth longer at the slower of two speeds, where decoding takes 10 % longer. On one card
-# all processes at one speed agree to 0.6 %, of fourteen stacks too; from card to card it is 4 % (909 to 948 ns).
-PACE_SPREAD_MAX = 0.08
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from ttsbench.errors import CellError
+from ttsbench.optimizations.registry import ON_MISSING
+from ttsbench.optimizations.stacks import complete
 from ttsbench.records import measurements
-from ttsbench.records.jobs import Fake, Job
-from ttsbench.running.cells.common import Found, Tell, remarks, utterance_seed
+from ttsbench.records.jobs import TIMED, Fake, Job
+from ttsbench.running.cells.common import CellFields, ProgressCallback, row_warnings, utterance_seed
 from ttsbench.running.cells.load import all_levels
 from ttsbench.serving.calls import Call
 from ttsbench.serving.simulated import SimulatedEngine
@@ -42,20 +45,39 @@ LAUNCHES_PER_STEP = 120
 IDLE_WATTS, BUSY_WATTS = 60.0, 200.0
 # Over so many processes the wandering half of a drift spreads as far as the straight half.
 DRIFT_PROCESSES = 30
+DEFAULTS = complete({})
 
 
-def measure(job: Job, folder: Path, tell: Tell, ladder: dict[str, float]) -> Found:
+def measure(job: Job, folder: Path, report_progress: ProgressCallback, ladder: dict[str, float]) -> CellFields:
     """The fields of the cell's record; or no answer at all, where the process is to die."""
-    tell("pretending")
-    speaker = Speaker(job)
-    if speaker.crashes:
+    report_progress("pretending")
+    if reason := refusal(job):
+        raise CellError(f"the fake engine has no model, so {reason}")
+    process = FakeProcess(job)
+    if process.crashes:
         os.kill(os.getpid(), signal.SIGKILL)
-    return speaker.speak()
+    return process.fields()
+
+
+def refusal(job: Job) -> str:
+    """What this job asks of a model; a change is planted in the fake engine, not chosen from options."""
+    options = [
+        f"{slot}: {option}"
+        for slot, option in complete(job.slots).items()
+        if option != DEFAULTS[slot] and slot != ON_MISSING
+    ]
+    if options:
+        return f"{options[0]} has no part in it; plant a change instead"
+    if job.forward is not None:
+        return "workload.forward has no backbone to run"
+    if job.kind != TIMED or job.reference:
+        return f"it has no {'quality' if job.reference else job.kind} pass"
+    return ""
 
 
 @dataclass(frozen=True)
-class Weather:
-    """What befalls one process of a series, whoever runs in it."""
+class MachineState:
+    """What befalls one process of a series, whichever stack runs in it."""
 
     slowdown: float
     throttled: bool
@@ -63,14 +85,14 @@ class Weather:
     hurried: tuple[bool, ...]
 
     @classmethod
-    def at(cls, fake: Fake, series: str, order: int, calls: int) -> Weather:
-        """The machine's state when so many processes of the series have run; all share one past."""
-        past = random.Random(f"{series}/drift")
+    def at(cls, fake: Fake, order: int, calls: int) -> MachineState:
+        """After so many processes of the series; all share one past."""
+        past = random.Random(f"{fake.seed}/drift")
         straight = past.gauss(0, fake.drift) * order / DRIFT_PROCESSES
         wandering = sum(past.gauss(0, fake.drift) for _ in range(order)) / math.sqrt(DRIFT_PROCESSES)
-        throttled = random.Random(f"{series}/throttling/{order}").random() < fake.throttled
+        throttled = random.Random(f"{fake.seed}/throttling/{order}").random() < fake.throttled
         slowdown = math.exp(straight + wandering) * (THROTTLED_SLOWDOWN if throttled else 1.0)
-        return cls(slowdown, throttled, _hurried(fake.hurried, series, order, calls))
+        return cls(slowdown, throttled, _hurried_calls(fake, order, calls))
 
     def speedup(self, call: int) -> float:
         """The device's own, at a call; under load it stays as it is from the last one on."""
@@ -81,37 +103,36 @@ class Weather:
         return PACE_NS / self.speedup(call)
 
 
-def _hurried(share: float, series: str, order: int, calls: int) -> tuple[bool, ...]:
+def _hurried_calls(fake: Fake, order: int, calls: int) -> tuple[bool, ...]:
     """The device keeps its pace for some calls, or processes."""
-    if not share:
+    if not fake.hurried:
         return (False,) * (calls + 1)
-    past = random.Random(f"{series}/pace")
+    past = random.Random(f"{fake.seed}/pace")
     states: list[bool] = []
     for number in range((order + 1) * (calls + 1)):
         redrawn = PACE_REDRAWN_BY_CALL if number % (calls + 1) else PACE_REDRAWN
-        drawn, hurried = past.random(), past.random() < share
+        drawn, hurried = past.random(), past.random() < fake.hurried
         states.append(hurried if not number or drawn < redrawn else states[-1])
     return tuple(states[-calls - 1 :])
 
 
-class Speaker:
+class FakeProcess:
     """One process of the fake engine."""
 
     def __init__(self, job: Job) -> None:
         assert job.fake is not None
         self._job, self._fake = job, job.fake
-        self._random = random.Random(f"{job.model_seed}/{job.id}/{job.order}")
+        self._random = random.Random(f"{job.fake.seed}/{job.id}/{job.order}")
         self._planted: Mapping[str, float] = self._fake.planted.get(job.stack, {})
         self._calls = job.repeats * len(job.texts)
-        self._weather = Weather.at(self._fake, str(job.model_seed), job.order, self._calls)
-        self._of_process = self._weather.slowdown * math.exp(self._random.gauss(0, self._fake.process_noise))
+        self._machine = MachineState.at(self._fake, job.order, self._calls)
+        self._slowdown = self._machine.slowdown * math.exp(self._random.gauss(0, self._fake.process_noise))
         self.crashes = self._random.random() < self._fake.crashes
-        self._shares = {name: share * self._of_stage() for name, share in STAGE_SHARES.items()}
+        self._shares = {name: share * self._stage_noise() for name, share in STAGE_SHARES.items()}
 
-    def speak(self) -> Found:
-        """All passes."""
+    def fields(self) -> CellFields:
         job, calls = self._job, range(self._calls)
-        found: Found = {
+        fields: CellFields = {
             "utterances": () if job.load else tuple(self._utterance(call) for call in calls),
             "load": self._under_load() if job.load else None,
             "guard": self._guard(),
@@ -119,18 +140,18 @@ class Speaker:
             "model": {"class": "Fake"},
         }
         if "memory" in job.passes:
-            found["memory"] = self._memory(len(calls))
+            fields["memory"] = self._memory(len(calls))
         if "energy" in job.passes:
-            found["energy"] = self._energy()
-        return found | {"warnings": remarks(found)}
+            fields["energy"] = self._energy()
+        return fields | {"warnings": row_warnings(fields)}
 
     def _utterance(self, call: int) -> measurements.Utterance:
         repeat, text_index = divmod(call, len(self._job.texts))
         seed = utterance_seed(self._job, text_index, repeat)
         tokens = self._tokens(text_index)
-        slowdown = self._of_process * self._of_call(call) / self._weather.speedup(call) * self._more(WALL)
+        slowdown = self._slowdown * self._call_noise(call) / self._machine.speedup(call) * self._factor(WALL)
         usual = self._fake.rtf * tokens / TOKENS_PER_AUDIO_SECOND * slowdown
-        stages = {name: usual * share * self._more(name) for name, share in self._shares.items()}
+        stages = {name: usual * share * self._factor(name) for name, share in self._shares.items()}
         residual = usual * (1 - sum(STAGE_SHARES.values()))
         wall_seconds = sum(stages.values()) + residual
         return measurements.Utterance(
@@ -148,8 +169,8 @@ class Speaker:
                 name: measurements.StageTime(s) for name, s in (stages | {measurements.RESIDUAL: residual}).items()
             },
             sm_clock_mhz=self._clock_mhz(call),
-            pace_before_ns=self._weather.pace_ns(call - 1),
-            pace_ns=self._weather.pace_ns(call),
+            pace_before_ns=self._machine.pace_ns(call - 1),
+            pace_ns=self._machine.pace_ns(call),
         )
 
     def _under_load(self) -> measurements.Load:
@@ -164,10 +185,10 @@ class Speaker:
         call.tokens, call.tokens_sha256 = utterance.tokens, f"{call.seed:064x}"
         return utterance.wall_seconds, utterance.audio_seconds
 
-    def _of_stage(self) -> float:
+    def _stage_noise(self) -> float:
         return math.exp(self._random.gauss(0, self._fake.stage_noise)) if self._fake.stage_noise else 1.0
 
-    def _of_call(self, call: int) -> float:
+    def _call_noise(self, call: int) -> float:
         """Noise, a spike now and then, and what a leak has cost by now."""
         spike = self._fake.spike_size if self._random.random() < self._fake.spikes else 0.0
         return math.exp(self._random.gauss(0, self._fake.call_noise)) * (1 + spike) * (1 + self._fake.leak) ** call
@@ -178,23 +199,23 @@ class Speaker:
         seconds = len(self._job.texts[text_index]) / CHARACTERS_PER_AUDIO_SECOND
         return max(1, round(seconds * TOKENS_PER_AUDIO_SECOND))
 
-    def _more(self, place: str) -> float:
+    def _factor(self, place: str) -> float:
         return 1 + self._planted.get(place, 0.0)
 
     def _clock_mhz(self, call: int) -> int:
         """Throttling sets in after the first call."""
-        return THROTTLED_MHZ if self._weather.throttled and call else CLOCK_MHZ
+        return THROTTLED_MHZ if self._machine.throttled and call else CLOCK_MHZ
 
     def _guard(self) -> measurements.Guard:
-        throttled = self._weather.throttled
+        throttled = self._machine.throttled
         return measurements.Guard(
             sm_clock_mhz_min=THROTTLED_MHZ if throttled else CLOCK_MHZ,
             sm_clock_mhz_max=CLOCK_MHZ,
             throttle_reasons=("sw_thermal_slowdown",) if throttled else (),
         )
 
-    def _evidence(self) -> Found:
-        launches = round(LAUNCHES_PER_STEP * self._more(LAUNCHES))
+    def _evidence(self) -> CellFields:
+        launches = round(LAUNCHES_PER_STEP * self._factor(LAUNCHES))
         nothing = {"graphs": 0, "graph_breaks": 0, "recompilations_while_timing": 0, "captures_while_timing": 0}
         return {
             "activity": {"decode_per_step": {"launches": launches, "graph_launches": 0, "waits": 1}},
@@ -208,12 +229,12 @@ class Speaker:
         leaked = LEAKED_BYTES_PER_CALL * calls if self._fake.leak else 0
         noise = math.exp(self._random.gauss(0, self._fake.process_noise / 10))
         return measurements.Memory(
-            host_peak_bytes=round(HOST_BYTES * self._more(MEMORY) * noise) + leaked, weights_bytes=HOST_BYTES // 2
+            host_peak_bytes=round(HOST_BYTES * self._factor(MEMORY) * noise) + leaked, weights_bytes=HOST_BYTES // 2
         )
 
     def _energy(self) -> measurements.Energy:
         stages = sum(share * self._planted.get(name, 0.0) for name, share in STAGE_SHARES.items())
         seconds = (
-            self._fake.rtf * self._of_process / self._weather.speedup(self._calls) * self._more(WALL) * (1 + stages)
+            self._fake.rtf * self._slowdown / self._machine.speedup(self._calls) * self._factor(WALL) * (1 + stages)
         )
         return measurements.Energy(BUSY_WATTS * seconds, IDLE_WATTS, seconds, audio_seconds=1.0)

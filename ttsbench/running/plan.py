@@ -11,14 +11,13 @@ from pathlib import Path
 
 from ttsbench.errors import UsageError, suggest
 from ttsbench.model import checkpoint, checkpoint_files
-from ttsbench.model.families import FAKE, FAMILIES
+from ttsbench.model.families import FAMILIES
 from ttsbench.optimizations import registry
 from ttsbench.optimizations.stacks import compiles, complete
 from ttsbench.records import runs
 from ttsbench.records.jobs import COLD, REFERENCE, TIMED, Fake, Job, Load, Shape
 from ttsbench.running import host, runner
 from ttsbench.running.host import Machine
-from ttsbench.scenarios.fakes import FakeEngine
 from ttsbench.scenarios.models import HUB, QUALITY, SYNTHETIC
 from ttsbench.scenarios.schema import CellPlan, Scenario
 
@@ -157,7 +156,7 @@ def _job(cell: CellPlan, kind: str, process: int, order: int) -> Job:
         process=process,
         order=order,
         # The fork server imports torch, which the fake engine does without.
-        start_method=runner.BARE if kind == COLD or model.family == FAKE.name else measure.start,
+        start_method=runner.BARE if kind == COLD or cell.fake is not None else measure.start,
         device=cell.device,
         family=model.family,
         weights=model.weights,
@@ -185,7 +184,7 @@ def _job(cell: CellPlan, kind: str, process: int, order: int) -> Job:
         fell_back=cell.fell_back,
         streaming=None if workload.streaming is None else workload.streaming.chosen(),
         clip_voice=workload.clip_voice,
-        fake=Fake(**(model.fake or FakeEngine()).model_dump()) if model.family == FAKE.name else None,
+        fake=None if cell.fake is None else Fake(**cell.fake.model_dump()),
     )
 
 
@@ -202,7 +201,9 @@ def estimate(jobs: Sequence[Job]) -> float:
 def preparation_seconds(jobs: Sequence[Job]) -> float:
     """Before the first job: the fork server's imports, and the writing of checkpoints that are not in the cache."""
     forks = any(job.start_method == runner.FORKSERVER for job in jobs)
-    models = {job.checkpoint for job in jobs if job.weights == SYNTHETIC and FAMILIES[job.family].speaks()}
+    models = {
+        job.checkpoint for job in jobs if job.weights == SYNTHETIC and FAMILIES[job.family].speaks() and not job.fake
+    }
     lacking = [size for _, family, size, dtype, seed in models if not checkpoint.is_cached(family, size, dtype, seed)]
     imports = max(FORK_SERVER_START_SECONDS * forks, BARE_START_SECONDS * bool(lacking))
     return imports + sum(CHECKPOINT_SECONDS[size] for size in lacking)

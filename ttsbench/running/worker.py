@@ -26,27 +26,27 @@ from ttsbench.records import runs
 from ttsbench.records.jobs import COLD, PROFILE, TIMED, Job
 from ttsbench.running import fake_engine
 from ttsbench.running.cells import forward, load, profile, utterance
-from ttsbench.running.cells.common import Found, Tell
+from ttsbench.running.cells.common import CellFields, ProgressCallback
 
 
 def main(connection: Connection, job_json: str, folder: str, asked_at: float) -> None:
-    """The process's entry: runs the job, sends what it found out and nothing else, and never raises."""
+    """The process's entry: runs the job, sends its record and nothing else, and never raises."""
     job = runs.from_json(Job, json.loads(job_json))
     isolate(Path(folder) / "logs" / f"{job.file_stem}.{job.kind}{job.process}.log")
     ladder = {"interpreter": time.time() - asked_at}
     if job.kind == COLD:
         give_compilers_a_cache(Path(folder) / "compiled" / job.file_stem)
 
-    def tell(stage: str) -> None:
+    def report_progress(stage: str) -> None:
         connection.send(json.dumps({"stage": stage}))
 
-    cell = run(job, Path(folder), tell, ladder)
+    cell = run(job, Path(folder), report_progress, ladder)
     connection.send(json.dumps({"cell": json.loads(runs.dump(runs.to_json(cell)))}))
     connection.close()
 
 
 def make_ready(connection: Connection, models: Sequence[tuple[str, str, str, str, int]], folder: str) -> None:
-    """The entry of a process before any cell: makes or fetches each checkpoint. What it cannot, its cells tell."""
+    """The entry of a process before any cell: makes or fetches checkpoints; one that fails fails again in a cell."""
     isolate(Path(folder) / "logs" / "preparation.log")
     from ttsbench.model import checkpoint
 
@@ -87,26 +87,25 @@ def die_with_parent(number: signal.Signals) -> None:
         ctypes.CDLL(None).prctl(1, number)  # PR_SET_PDEATHSIG
 
 
-def run(job: Job, folder: Path, tell: Tell, ladder: dict[str, float]) -> runs.Cell:
+def run(job: Job, folder: Path, report_progress: ProgressCallback, ladder: dict[str, float]) -> runs.Cell:
     """The cell's record, whatever happens: a failure is a row with its reason."""
     started_utc, began = datetime.now(UTC).isoformat(timespec="seconds"), time.perf_counter()
     try:
-        found: dict[str, Any] = {"status": "ok", **measure(job, folder, tell, ladder)}
+        fields: CellFields = {"status": "ok", **measure(job, folder, report_progress, ladder)}
     except TtsbenchError as error:
-        found = {"status": "failed", "reason": str(error)}
+        fields = {"status": "failed", "reason": str(error)}
     except MemoryError:
-        found = {"status": "oom", "reason": "the host has no memory left"}
+        fields = {"status": "oom", "reason": "the host has no memory left"}
     except Exception as error:  # noqa: BLE001  (whatever a model may raise must become a row)
         with suppress(OSError):  # a full disk takes no log either
             traceback.print_exc()
-        found = failure(error)
-    found["warnings"] = (*job.fell_back, *found.get("warnings", ()))
-    found |= {"elapsed_seconds": time.perf_counter() - began, "ladder": ladder, "fell_back": job.fell_back}
-    return row(job, started_utc=started_utc, **found)
+        fields = failure(error)
+    fields["warnings"] = (*job.fell_back, *fields.get("warnings", ()))
+    fields |= {"elapsed_seconds": time.perf_counter() - began, "ladder": ladder, "fell_back": job.fell_back}
+    return row(job, started_utc=started_utc, **fields)
 
 
-def row(job: Job, **found: Any) -> runs.Cell:
-    """A job's record with what was found out about it."""
+def row(job: Job, **fields: Any) -> runs.Cell:
     return runs.Cell(
         key=job.key,
         kind=job.kind,
@@ -117,12 +116,12 @@ def row(job: Job, **found: Any) -> runs.Cell:
         order=job.order,
         changes_output=changes_output(job.slots),
         start_method=job.start_method,
-        **found,
+        **fields,
     )
 
 
-def failure(error: Exception) -> dict[str, Any]:
-    """How an exception is told in a row: its class, its first line and where it was raised."""
+def failure(error: Exception) -> CellFields:
+    """An exception as fields of a row: its class, its first line and where it was raised."""
     first_line = (str(error).strip().splitlines() or ["no message"])[0]
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(error, torch.OutOfMemoryError):
@@ -134,11 +133,8 @@ def failure(error: Exception) -> dict[str, Any]:
     }
 
 
-def measure(job: Job, folder: Path, tell: Tell, ladder: dict[str, float]) -> Found:
-    """The fields of the cell's record that only running can fill."""
-    if job.kind == PROFILE:
-        return profile.measure(job, folder, tell, ladder)
+def measure(job: Job, folder: Path, report_progress: ProgressCallback, ladder: dict[str, float]) -> CellFields:
     under_load = job.load is not None and job.kind == TIMED
-    engine = forward if job.forward else fake_engine if job.fake else load if under_load else utterance
-    found: Found = engine.measure(job, folder, tell, ladder)
-    return found
+    kind: Any = profile if job.kind == PROFILE else forward if job.forward else load if under_load else utterance
+    fields: CellFields = (fake_engine if job.fake else kind).measure(job, folder, report_progress, ladder)
+    return fields

@@ -1,4 +1,4 @@
-"""What cells have in common, whatever they measure: seeds, steps on the clock, attestation, what to note.
+"""What all kinds of cells share: seeds, timed steps, warm-up, attestation, warnings.
 
 Torch is imported inside functions only: a bare interpreter that starts here measures its own imports.
 """
@@ -10,14 +10,13 @@ import hashlib
 import importlib
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ttsbench.instruments.compiler import compilations
 from ttsbench.records.jobs import Job
-from ttsbench.records.measurements import PACE_SPREAD_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,20 +26,20 @@ if TYPE_CHECKING:
 
     AnyPipeline = Pipeline | ForwardPipeline
 
-Tell = Callable[[str], None]
-Found = dict[str, Any]
+ProgressCallback = Callable[[str], None]
+# Fields of the cell's record by name, those that only running can fill.
+CellFields = dict[str, Any]
 
 
 @contextmanager
 def step(ladder: dict[str, float], name: str) -> Iterator[None]:
-    """One rung of the ladder."""
     began = time.perf_counter()
     yield
     ladder[name] = time.perf_counter() - began
 
 
 def use_device(device: str) -> None:
-    """Makes it the current one: events, waits and graphs that name no device would go to the first GPU otherwise."""
+    """Makes it the current one: events, waits and graphs that name no device go to the first GPU otherwise."""
     if device.startswith("cuda"):
         import torch
 
@@ -48,7 +47,6 @@ def use_device(device: str) -> None:
 
 
 def slot_module(slot: str) -> Any:
-    """The file of a slot."""
     return importlib.import_module(f"ttsbench.optimizations.{slot}")
 
 
@@ -59,7 +57,7 @@ def utterance_seed(job: Job, text_index: int, repeat: int) -> int:
 
 
 def settle(pipeline: AnyPipeline, *, and_return_memory: bool = False) -> None:
-    """Nothing left over from before: no garbage due, no kernel running."""
+    """Leaves no garbage due and no kernel running."""
     import torch
 
     gc.collect()
@@ -69,11 +67,13 @@ def settle(pipeline: AnyPipeline, *, and_return_memory: bool = False) -> None:
             torch.cuda.empty_cache()
 
 
-def warm_up(job: Job, pipeline: AnyPipeline, tell: Tell, call: Callable[[int], None]) -> tuple[float, ...]:
+def warm_up(
+    job: Job, pipeline: AnyPipeline, report_progress: ProgressCallback, call: Callable[[int], None]
+) -> tuple[float, ...]:
     """Seconds of each warm-up call; the first is the first call."""
     seconds = []
     for number in range(job.warmup):
-        tell(f"warming up {number + 1}/{job.warmup}")
+        report_progress(f"warming up {number + 1}/{job.warmup}")
         settle(pipeline)
         began = time.perf_counter()
         call(number)
@@ -82,30 +82,28 @@ def warm_up(job: Job, pipeline: AnyPipeline, tell: Tell, call: Callable[[int], N
 
 
 def apply(pipeline: AnyPipeline, slots: Mapping[str, str]) -> None:
-    """Puts each slot's option in its place, one after the other."""
     for slot, option in slots.items():
         slot_module(slot).apply(pipeline, option)
 
 
-def attest(pipeline: AnyPipeline, slots: Mapping[str, str]) -> Found:
+def attest(pipeline: AnyPipeline, slots: Mapping[str, str]) -> CellFields:
     """What each slot can show for having taken effect on the call that was watched; raises where it did not."""
     return {slot: slot_module(slot).attest(pipeline, option) for slot, option in slots.items()}
 
 
-def compared(job: Job, folder: Path, compare: Callable[[Path], Found]) -> Found:
-    """What a comparison with the reference found; where that one failed, its own row says why."""
+def compare_with_reference(job: Job, folder: Path, compare: Callable[[Path], CellFields]) -> CellFields:
     file = folder / job.reference
     if not file.exists():
         return {"warnings": ("not compared with the reference, which is not there; its own row says why",)}
     return compare(file)
 
 
-def also(found: Found, more: Found) -> Found:
-    """Both together; warnings and faults of one do not displace the other's."""
-    both: Found = {
-        name: (*found[name], *more[name]) for name in ("warnings", "faults") if name in found and name in more
+def merge_fields(fields: CellFields, more: CellFields) -> CellFields:
+    """Both together; warnings and faults are joined."""
+    both: CellFields = {
+        name: (*fields[name], *more[name]) for name in ("warnings", "faults") if name in fields and name in more
     }
-    return {**found, **more, **both}
+    return {**fields, **more, **both}
 
 
 def count_hooks(pipeline: AnyPipeline) -> int:
@@ -114,20 +112,18 @@ def count_hooks(pipeline: AnyPipeline) -> int:
     return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in modules)
 
 
-class Steadiness:
-    """What should not change once everything is warm: hooks, compiled code, captured graphs."""
+class WarmState:
+    """What must not change once everything is warm: forward hooks, compiled code, captured graphs."""
 
     def __init__(self, pipeline: AnyPipeline) -> None:
         self._pipeline = pipeline
         self._hooks = count_hooks(pipeline)
         self._warm = self._timed = compilations()
 
-    def timing_is_over(self) -> None:
-        """What is compiled or captured from here on costs no figure."""
+    def timing_ended(self) -> None:
         self._timed = compilations()
 
-    def evidence(self) -> Found:
-        """For the record."""
+    def evidence(self) -> CellFields:
         while_timing = self._timed.since(self._warm)
         return {
             "hooks": {"warm": self._hooks, "at_the_end": count_hooks(self._pipeline)},
@@ -140,24 +136,15 @@ class Steadiness:
         }
 
 
-def changes_of_pace(paces: Sequence[float]) -> Iterator[str]:
-    """The device's own, by work that is always the same."""
-    if paces and max(paces) / min(paces) - 1 > PACE_SPREAD_MAX:
-        yield f"the device changed its own pace: the same kernel took {min(paces):.0f} to {max(paces):.0f} ns"
-
-
-def remarks(found: dict[str, Any]) -> tuple[str, ...]:
-    """What a reader of this row should know."""
-    hooks_seen = found["evidence"]["hooks"]
+def row_warnings(fields: CellFields) -> tuple[str, ...]:
+    hooks, compiler, guard = fields["evidence"]["hooks"], fields["evidence"]["compiler"], fields["guard"]
     notes = []
-    if hooks_seen["at_the_end"] > hooks_seen["warm"]:
-        notes.append(f"forward hooks grew from {hooks_seen['warm']} to {hooks_seen['at_the_end']} over the warm calls")
-    if recompiled := found["evidence"]["compiler"]["recompilations_while_timing"]:
-        notes.append(f"the compiler worked {recompiled} times while the clock ran")
-    if captures := found["evidence"]["compiler"]["captures_while_timing"]:
+    if hooks["at_the_end"] > hooks["warm"]:
+        notes.append(f"forward hooks grew from {hooks['warm']} to {hooks['at_the_end']} over the warm calls")
+    if recompilations := compiler["recompilations_while_timing"]:
+        notes.append(f"the compiler worked {recompilations} times while the clock ran")
+    if captures := compiler["captures_while_timing"]:
         notes.append(f"{captures} CUDA graphs were captured while the clock ran")
-    notes += list(changes_of_pace([pace for u in found.get("utterances", ()) for pace in u.paces_ns]))
-    guard = found["guard"]
     notes += [f"the GPU was throttled: {reason}" for reason in guard.throttle_reasons]
     notes += [f"another process was on the GPU: {name}" for name in guard.foreign_processes]
     if guard.load_average is not None and guard.load_average > (cores := os.cpu_count() or 1):

@@ -9,35 +9,35 @@ from typing import TYPE_CHECKING
 from ttsbench.records import measurements
 from ttsbench.records.jobs import REFERENCE, Job
 from ttsbench.running.cells import common
-from ttsbench.running.cells.common import Found, Tell, settle
+from ttsbench.running.cells.common import CellFields, ProgressCallback, settle
 
 if TYPE_CHECKING:
     from ttsbench.running.cells.backbone import ForwardPipeline
 
 
-def measure(job: Job, folder: Path, tell: Tell, ladder: dict[str, float]) -> Found:
+def measure(job: Job, folder: Path, report_progress: ProgressCallback, ladder: dict[str, float]) -> CellFields:
     """The fields of the cell's record that only running can fill."""
     from ttsbench.model import quality
 
-    pipeline = prepare(job, tell, ladder)
+    pipeline = prepare(job, report_progress, ladder)
     if job.kind == REFERENCE:
-        tell("reference")
+        report_progress("reference")
         quality.save({"hidden": pipeline.hidden()}, folder, job.reference)
         return {"model": describe(pipeline)}
-    warmup_seconds = common.warm_up(job, pipeline, tell, lambda _: whole_call(pipeline))
+    warmup_seconds = common.warm_up(job, pipeline, report_progress, lambda _: whole_call(pipeline))
     ladder["first_call"] = warmup_seconds[0]
-    found: Found = {"warmup_seconds": warmup_seconds, "model": describe(pipeline)}
-    steadiness = common.Steadiness(pipeline)
-    found |= time_pass(job, pipeline, tell)
-    steadiness.timing_is_over()
+    fields: CellFields = {"warmup_seconds": warmup_seconds, "model": describe(pipeline)}
+    warm_state = common.WarmState(pipeline)
+    fields |= time_pass(job, pipeline, report_progress)
+    warm_state.timing_ended()
     if "memory" in job.passes:
-        tell("memory")
-        found["memory"] = memory_pass(pipeline)
+        report_progress("memory")
+        fields["memory"] = memory_pass(pipeline)
     if "quality" in job.passes:
-        tell("quality")
-        found = common.also(found, quality_pass(job, pipeline, folder))
-    found["evidence"] = attested(pipeline, tell) | steadiness.evidence()
-    return common.also(found, {"warnings": common.remarks(found)})
+        report_progress("quality")
+        fields = common.merge_fields(fields, quality_pass(job, pipeline, folder))
+    fields["evidence"] = attested(pipeline, report_progress) | warm_state.evidence()
+    return common.merge_fields(fields, {"warnings": common.row_warnings(fields)})
 
 
 def whole_call(pipeline: ForwardPipeline) -> None:
@@ -47,17 +47,17 @@ def whole_call(pipeline: ForwardPipeline) -> None:
     settle(pipeline)
 
 
-def prepare(job: Job, tell: Tell, ladder: dict[str, float]) -> ForwardPipeline:
+def prepare(job: Job, report_progress: ProgressCallback, ladder: dict[str, float]) -> ForwardPipeline:
     """The backbone with the stack applied; each step is timed."""
     assert job.forward is not None
-    tell("importing")
+    report_progress("importing")
     with common.step(ladder, "import"):
         from ttsbench.running import preload
         from ttsbench.running.cells import backbone
 
         preload.quiet()
         common.use_device(job.device)
-    tell("loading")
+    report_progress("loading")
     with common.step(ladder, "load"):
         tfmr = backbone.load(job)
     with common.step(ladder, "apply"):
@@ -69,7 +69,7 @@ def prepare(job: Job, tell: Tell, ladder: dict[str, float]) -> ForwardPipeline:
     return pipeline
 
 
-def describe(pipeline: ForwardPipeline) -> Found:
+def describe(pipeline: ForwardPipeline) -> CellFields:
     """Which model this was, as loaded."""
     tfmr = pipeline.tts.t3.tfmr
     return {
@@ -80,13 +80,13 @@ def describe(pipeline: ForwardPipeline) -> Found:
     }
 
 
-def time_pass(job: Job, pipeline: ForwardPipeline, tell: Tell) -> Found:
+def time_pass(job: Job, pipeline: ForwardPipeline, report_progress: ProgressCallback) -> CellFields:
     """Calls on the clock, nothing in between but a look at the guard."""
     from ttsbench.instruments.guard import GuardSampler
 
     guard, forwards = GuardSampler(pipeline.device), []
     for repeat in range(job.repeats):
-        tell(f"timing {repeat + 1}/{job.repeats}")
+        report_progress(f"timing {repeat + 1}/{job.repeats}")
         forwards.append(timed(pipeline, repeat))
         guard.read()
     return {"forwards": tuple(forwards), "guard": guard.result()}
@@ -134,22 +134,22 @@ def memory_pass(pipeline: ForwardPipeline) -> measurements.Memory:
     return peaks.result(weights_bytes=pipeline.weights_bytes(), kv_cache_bytes=None)
 
 
-def quality_pass(job: Job, pipeline: ForwardPipeline, folder: Path) -> Found:
+def quality_pass(job: Job, pipeline: ForwardPipeline, folder: Path) -> CellFields:
     """The last hidden states against the reference, and what of it is beyond the limits."""
     from ttsbench.model import quality
 
-    def compare(file: Path) -> Found:
+    def compare(file: Path) -> CellFields:
         judged = quality.compare_hidden(pipeline.hidden(), file)
         return {"forward_quality": judged, "faults": quality.hidden_faults(judged, job.limits)}
 
-    return common.compared(job, folder, compare)
+    return common.compare_with_reference(job, folder, compare)
 
 
-def attested(pipeline: ForwardPipeline, tell: Tell) -> Found:
+def attested(pipeline: ForwardPipeline, report_progress: ProgressCallback) -> CellFields:
     """What each slot can show for having taken effect, watched on a warm call; raises where it did not."""
     from ttsbench.running.cells import backbone
 
-    tell("attesting")
+    report_progress("attesting")
     pipeline.seen = seen = backbone.watch(pipeline)
     evidence = common.attest(pipeline, {slot: o for slot, o in pipeline.slots.items() if slot != "decode"})
     if "decode" in pipeline.slots:

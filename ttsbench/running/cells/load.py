@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ttsbench.records import measurements
 from ttsbench.records.jobs import Job, Load
 from ttsbench.running.cells import common, utterance
-from ttsbench.running.cells.common import Found, Tell, settle, utterance_seed
+from ttsbench.running.cells.common import CellFields, ProgressCallback, settle, utterance_seed
 from ttsbench.serving.calls import Call
 from ttsbench.serving.load import CLOSED, OPEN, Engine, Prepare, level
 
@@ -21,25 +21,27 @@ if TYPE_CHECKING:
     from ttsbench.model.pipeline import Pipeline
 
 
-def measure(job: Job, folder: Path, tell: Tell, ladder: dict[str, float]) -> Found:
+def measure(job: Job, folder: Path, report_progress: ProgressCallback, ladder: dict[str, float]) -> CellFields:
     """The fields of the cell's record that only running can fill."""
     from ttsbench.instruments.guard import GuardSampler
     from ttsbench.serving import engine as engines
 
     assert job.load is not None
-    pipeline = utterance.prepare(job, tell, ladder)
-    warmup_seconds = common.warm_up(job, pipeline, tell, lambda number: utterance.warming(job, pipeline, number))
+    pipeline = utterance.prepare(job, report_progress, ladder)
+    warmup_seconds = common.warm_up(
+        job, pipeline, report_progress, lambda number: utterance.warming(job, pipeline, number)
+    )
     ladder["first_call"] = warmup_seconds[0]
-    tell("warming up the engine")
+    report_progress("warming up the engine")
     engine = engines.engine(pipeline, job.load)
     engine.warm_up()
-    steadiness, guard = common.Steadiness(pipeline), GuardSampler(pipeline.device)
+    warm_state, guard = common.WarmState(pipeline), GuardSampler(pipeline.device)
     levels = []
-    for done in all_levels(engine, job, tell, lambda: settle(pipeline)):
+    for done in all_levels(engine, job, report_progress, lambda: settle(pipeline)):
         levels.append(done)
         guard.read()
-    steadiness.timing_is_over()
-    found: Found = {
+    warm_state.timing_ended()
+    fields: CellFields = {
         "warmup_seconds": warmup_seconds,
         "model": utterance.describe(pipeline),
         "load": measurements.Load(
@@ -49,14 +51,14 @@ def measure(job: Job, folder: Path, tell: Tell, ladder: dict[str, float]) -> Fou
         "guard": guard.result(),
     }
     if "memory" in job.passes:
-        tell("memory")
-        found["memory"] = memory_pass(job, pipeline, engine)
+        report_progress("memory")
+        fields["memory"] = memory_pass(job, pipeline, engine)
     if "quality" in job.passes:
-        tell("quality")
-        found = common.also(found, utterance.quality_pass(job, pipeline, folder))
-    evidence = utterance.attest(job, pipeline, tell)
-    found["evidence"] = evidence | {"server": engine.evidence()} | steadiness.evidence()
-    return common.also(found, {"warnings": common.remarks(found)})
+        report_progress("quality")
+        fields = common.merge_fields(fields, utterance.quality_pass(job, pipeline, folder))
+    evidence = utterance.attest(job, pipeline, report_progress)
+    fields["evidence"] = evidence | {"server": engine.evidence()} | warm_state.evidence()
+    return common.merge_fields(fields, {"warnings": common.row_warnings(fields)})
 
 
 def sizes(load: Load) -> Iterator[tuple[str, float]]:
@@ -65,11 +67,13 @@ def sizes(load: Load) -> Iterator[tuple[str, float]]:
     yield from ((OPEN, rate) for rate in load.rates)
 
 
-def all_levels(engine: Engine, job: Job, tell: Tell, before_each: Any = lambda: None) -> Iterator[measurements.Level]:
+def all_levels(
+    engine: Engine, job: Job, report_progress: ProgressCallback, before_each: Any = lambda: None
+) -> Iterator[measurements.Level]:
     """One after the other; each begins with an engine that has nothing to do."""
     assert job.load is not None
     for kind, size in sizes(job.load):
-        tell(f"{size:g} listeners" if kind == CLOSED else f"{size:g} requests a second")
+        report_progress(f"{size:g} listeners" if kind == CLOSED else f"{size:g} requests a second")
         before_each()
         yield level(engine, job.load, kind, size, job.seed, asking(job))
 

@@ -19,7 +19,7 @@ from ttsbench.records import profile_rows, profiles, runs
 from ttsbench.records.jobs import Job, Window
 from ttsbench.running import host
 from ttsbench.running.cells import common, utterance
-from ttsbench.running.cells.common import Found, Tell, count_hooks, settle, utterance_seed
+from ttsbench.running.cells.common import CellFields, ProgressCallback, count_hooks, settle, utterance_seed
 
 if TYPE_CHECKING:
     from ttsbench.model.pipeline import Pipeline
@@ -32,17 +32,19 @@ WARMUPS_MIN = 2
 UNPROFILED_REPEATS = 3
 
 
-def measure(job: Job, folder: Path, tell: Tell, ladder: dict[str, float]) -> Found:
+def measure(job: Job, folder: Path, report_progress: ProgressCallback, ladder: dict[str, float]) -> CellFields:
     """The fields of the cell's record, `profile` among them; writes the trace into the folder."""
     assert job.window is not None
     asked, job = job.window, bounded(job, job.window.steps)
-    pipeline = utterance.prepare(job, tell, ladder)
+    pipeline = utterance.prepare(job, report_progress, ladder)
     if pipeline.generator is not None:
         raise CellError("a profile is of a whole utterance; profile the stack with stream: oneshot in its place")
-    warmup_seconds = common.warm_up(job, pipeline, tell, lambda number: utterance.warming(job, pipeline, number))
-    plain = without_profiler(job, pipeline, tell)
-    profile = profiled(job, asked, pipeline, folder, tell, plain)
-    evidence, doubt = attested(job, pipeline, tell)
+    warmup_seconds = common.warm_up(
+        job, pipeline, report_progress, lambda number: utterance.warming(job, pipeline, number)
+    )
+    plain = without_profiler(job, pipeline, report_progress)
+    profile = profiled(job, asked, pipeline, folder, report_progress, plain)
+    evidence, doubt = attested(job, pipeline, report_progress)
     profile = replace(profile, not_attested=doubt)
     return {
         "profile": runs.to_json(profile),
@@ -53,10 +55,10 @@ def measure(job: Job, folder: Path, tell: Tell, ladder: dict[str, float]) -> Fou
     }
 
 
-def attested(job: Job, pipeline: Pipeline, tell: Tell) -> tuple[Found, str]:
+def attested(job: Job, pipeline: Pipeline, report_progress: ProgressCallback) -> tuple[CellFields, str]:
     """A stack that did not take effect is worth looking at all the more; the reason stands before all figures."""
     try:
-        return utterance.attest(job, pipeline, tell), ""
+        return utterance.attest(job, pipeline, report_progress), ""
     except CellError as error:
         return {}, str(error)
 
@@ -83,13 +85,13 @@ def bounded(job: Job, steps: int) -> Job:
     )
 
 
-def without_profiler(job: Job, pipeline: Pipeline, tell: Tell) -> Plain:
+def without_profiler(job: Job, pipeline: Pipeline, report_progress: ProgressCallback) -> Plain:
     """A few times over, as in `run`."""
     from ttsbench.instruments.clock import Timeline
 
     timeline, walls, stages, hooks_before = Timeline(pipeline.device), [], [], count_hooks(pipeline)
     for repeat in range(UNPROFILED_REPEATS):
-        tell(f"timing the window {repeat + 1}/{UNPROFILED_REPEATS}")
+        report_progress(f"timing the window {repeat + 1}/{UNPROFILED_REPEATS}")
         settle(pipeline)
         _, wall_seconds = pipeline.speak_timed(0, utterance_seed(job, 0, repeat), timeline)
         walls.append(wall_seconds)
@@ -102,24 +104,24 @@ def without_profiler(job: Job, pipeline: Pipeline, tell: Tell) -> Plain:
 
 
 def profiled(
-    job: Job, asked: Window, pipeline: Pipeline, folder: Path, tell: Tell, plain: Plain
+    job: Job, asked: Window, pipeline: Pipeline, folder: Path, report_progress: ProgressCallback, plain: Plain
 ) -> profiles.Profile:  # fmt: skip
     """The window under the profiler, then whatever else its tables need, each by itself."""
     from ttsbench.profiling import build, collect
 
     seed = utterance_seed(job, 0, 0)
-    tell("profiling")
+    report_progress("profiling")
     settle(pipeline)
     chrome, wall_seconds, spoken, classes = collect.record(pipeline, seed, stacks=asked.stacks)
     trace = collect.window(chrome, pipeline.device)
     files, notes = keep_trace(chrome, folder, asked)
     header = header_of(job, asked, pipeline, spoken, wall_seconds, plain)
     del chrome  # hundreds of megabytes
-    memory, memory_notes = allocated(pipeline, seed, tell) if asked.memory else (None, ())
-    twin, more_classes, twin_notes = eager_twin(job, tell, seed)
+    memory, memory_notes = allocated(pipeline, seed, report_progress) if asked.memory else (None, ())
+    twin, more_classes, twin_notes = eager_twin(job, report_progress, seed)
     settle(pipeline, and_return_memory=True)  # the twin's
-    ceilings, ceiling_notes = measured_ceilings(job, tell)
-    tell("reading the trace")
+    ceilings, ceiling_notes = measured_ceilings(job, report_progress)
+    report_progress("reading the trace")
     return build.build(
         build.Recording(
             header=header,
@@ -136,11 +138,13 @@ def profiled(
     )
 
 
-def allocated(pipeline: Pipeline, seed: int, tell: Tell) -> tuple[profile_rows.Memory | None, tuple[str, ...]]:
+def allocated(
+    pipeline: Pipeline, seed: int, report_progress: ProgressCallback
+) -> tuple[profile_rows.Memory | None, tuple[str, ...]]:
     """The window once more, with the allocator's every move; without room for that, the reason."""
     from ttsbench.profiling import collect
 
-    tell("memory")
+    report_progress("memory")
     settle(pipeline)
     try:
         return collect.memory_of(pipeline, seed), ()
@@ -211,7 +215,9 @@ def keep_trace(chrome: Chrome, folder: Path, asked: Window) -> tuple[tuple[str, 
     return tuple(files[:1] if TRACE in files else ()), tuple(note for note in dict.fromkeys(notes) if note)
 
 
-def eager_twin(job: Job, tell: Tell, seed: int) -> tuple[Trace | None, dict[str, str], tuple[str, ...]]:
+def eager_twin(
+    job: Job, report_progress: ProgressCallback, seed: int
+) -> tuple[Trace | None, dict[str, str], tuple[str, ...]]:
     """The window of the stack's eager twin, with the classes of its modules; where it cannot run, the reason."""
     slots = stacks.eager_twin(job.slots)
     if slots is None:
@@ -220,22 +226,26 @@ def eager_twin(job: Job, tell: Tell, seed: int) -> tuple[Trace | None, dict[str,
 
     twin_job = replace(job, slots=slots)
     try:
-        pipeline = utterance.prepare(twin_job, lambda stage: tell(f"eager twin: {stage}"), {})
-        common.warm_up(twin_job, pipeline, tell, lambda number: utterance.warming(twin_job, pipeline, number))
-        tell("eager twin: profiling")
+        pipeline = utterance.prepare(twin_job, lambda stage: report_progress(f"eager twin: {stage}"), {})
+        common.warm_up(
+            twin_job, pipeline, report_progress, lambda number: utterance.warming(twin_job, pipeline, number)
+        )
+        report_progress("eager twin: profiling")
         chrome, _, _, classes = collect.record(pipeline, seed)
         return collect.window(chrome, pipeline.device), classes, ()
     except (TtsbenchError, RuntimeError) as error:  # torch's running out of memory is one of the latter
         return None, {}, (f"no eager twin, so replayed kernels have no op and no module: {_first_line(error)}",)
 
 
-def measured_ceilings(job: Job, tell: Tell) -> tuple[profile_rows.Ceilings | None, tuple[str, ...]]:
+def measured_ceilings(
+    job: Job, report_progress: ProgressCallback
+) -> tuple[profile_rows.Ceilings | None, tuple[str, ...]]:
     """What this card can do at best; a CPU has no roofline."""
     if job.device == "cpu":
         return None, ("no roofline: copy bandwidth and matrix rate are measured on a GPU",)
     from ttsbench.running import kernel_bench
 
-    tell("measuring ceilings")
+    report_progress("measuring ceilings")
     try:
         found = kernel_bench.measure_ceilings()
     except RuntimeError as error:  # no room for large products beside the pipeline

@@ -16,7 +16,7 @@ from ttsbench.optimizations.stacks import complete
 from ttsbench.records import measurements
 from ttsbench.records.jobs import COLD, REFERENCE, Job
 from ttsbench.running.cells import common
-from ttsbench.running.cells.common import Found, Tell, settle, step, utterance_seed
+from ttsbench.running.cells.common import CellFields, ProgressCallback, settle, step, utterance_seed
 
 if TYPE_CHECKING:
     from ttsbench.model.pipeline import Pipeline
@@ -28,37 +28,37 @@ ENERGY_SECONDS_MIN = 3.0
 MORE_TOKENS_FOR_A_NEW_SHAPE = 7
 
 
-def measure(job: Job, folder: Path, tell: Tell, ladder: dict[str, float]) -> Found:
+def measure(job: Job, folder: Path, report_progress: ProgressCallback, ladder: dict[str, float]) -> CellFields:
     """The fields of the cell's record that only running can fill."""
-    pipeline = prepare(job, tell, ladder)
+    pipeline = prepare(job, report_progress, ladder)
     if job.kind == COLD:
-        climb(job, pipeline, tell, ladder)
-        return {"evidence": attest(job, pipeline, tell), "model": describe(pipeline)}
+        climb(job, pipeline, report_progress, ladder)
+        return {"evidence": attest(job, pipeline, report_progress), "model": describe(pipeline)}
     if job.kind == REFERENCE:
-        keep_reference(job, pipeline, folder, tell)
+        keep_reference(job, pipeline, folder, report_progress)
         return {"model": describe(pipeline)}
-    warmup_seconds = common.warm_up(job, pipeline, tell, lambda number: warming(job, pipeline, number))
+    warmup_seconds = common.warm_up(job, pipeline, report_progress, lambda number: warming(job, pipeline, number))
     ladder["first_call"] = warmup_seconds[0]
-    found: Found = {"warmup_seconds": warmup_seconds, "model": describe(pipeline)}
-    steadiness, waves = common.Steadiness(pipeline), dict[int, Any]()
-    found |= time_pass(job, pipeline, tell, waves)
-    steadiness.timing_is_over()
+    fields: CellFields = {"warmup_seconds": warmup_seconds, "model": describe(pipeline)}
+    warm_state, waves = common.WarmState(pipeline), dict[int, Any]()
+    fields |= time_pass(job, pipeline, report_progress, waves)
+    warm_state.timing_ended()
     if job.streaming is not None and pipeline.reference is not None:
-        found["voice"] = pipeline.reference.describe()
+        fields["voice"] = pipeline.reference.describe()
     if job.keep_audio:
-        found = common.also(found, keep_audio(job, waves, folder))
+        fields = common.merge_fields(fields, keep_audio(job, waves, folder))
     if "memory" in job.passes:
-        tell("memory")
-        found["memory"] = memory_pass(job, pipeline)
+        report_progress("memory")
+        fields["memory"] = memory_pass(job, pipeline)
     if "energy" in job.passes:
-        tell("energy")
-        found["energy"] = energy_pass(job, pipeline)
+        report_progress("energy")
+        fields["energy"] = energy_pass(job, pipeline)
     if "quality" in job.passes:
-        tell("quality")
-        found = common.also(found, quality_pass(job, pipeline, folder))
-        found = common.also(found, seams_pass(job, pipeline))
-    found["evidence"] = attest(job, pipeline, tell) | steadiness.evidence()
-    return common.also(found, {"warnings": common.remarks(found)})
+        report_progress("quality")
+        fields = common.merge_fields(fields, quality_pass(job, pipeline, folder))
+        fields = common.merge_fields(fields, seams_pass(job, pipeline))
+    fields["evidence"] = attest(job, pipeline, report_progress) | warm_state.evidence()
+    return common.merge_fields(fields, {"warnings": common.row_warnings(fields)})
 
 
 def warming(job: Job, pipeline: Pipeline, number: int) -> None:
@@ -67,9 +67,9 @@ def warming(job: Job, pipeline: Pipeline, number: int) -> None:
     pipeline.speak(text, utterance_seed(job, text, -1 - number))
 
 
-def prepare(job: Job, tell: Tell, ladder: dict[str, float]) -> Pipeline:
+def prepare(job: Job, report_progress: ProgressCallback, ladder: dict[str, float]) -> Pipeline:
     """The model as the cell asks for it, with the stack applied; each step is timed."""
-    tell("importing")
+    report_progress("importing")
     with step(ladder, "import"):
         from ttsbench.model import checkpoint, text_length, voice
         from ttsbench.model.length_control import Length
@@ -78,7 +78,7 @@ def prepare(job: Job, tell: Tell, ladder: dict[str, float]) -> Pipeline:
 
         preload.quiet()
         common.use_device(job.device)
-    tell("loading")
+    report_progress("loading")
     with step(ladder, "load"):
         weights = checkpoint.locate(*job.checkpoint)
         # The cold ladder loads as a user would; elsewhere weights that are about to be overwritten are not drawn first.
@@ -103,16 +103,16 @@ def prepare(job: Job, tell: Tell, ladder: dict[str, float]) -> Pipeline:
     return pipeline
 
 
-def attest(job: Job, pipeline: Pipeline, tell: Tell) -> Found:
+def attest(job: Job, pipeline: Pipeline, report_progress: ProgressCallback) -> CellFields:
     """What each slot can show for having taken effect, watched on a warm call; raises where it did not."""
     from ttsbench.instruments.attest import watch
 
-    tell("attesting")
+    report_progress("attesting")
     pipeline.seen = watch(pipeline, 0, utterance_seed(job, 0, 0))
     return common.attest(pipeline, pipeline.slots) | {"activity": pipeline.seen.evidence()}
 
 
-def describe(pipeline: Pipeline) -> Found:
+def describe(pipeline: Pipeline) -> CellFields:
     """Which model this was, as loaded."""
     t3, s3gen = pipeline.tts.t3, pipeline.tts.s3gen
     return {
@@ -132,7 +132,7 @@ def speak_all(job: Job, pipeline: Pipeline, repeat: int) -> list[tuple[int, int,
     return [(index, seed, pipeline.speak(index, seed)) for index, seed in enumerate(seeds)]
 
 
-def time_pass(job: Job, pipeline: Pipeline, tell: Tell, waves: dict[int, Any]) -> Found:
+def time_pass(job: Job, pipeline: Pipeline, report_progress: ProgressCallback, waves: dict[int, Any]) -> CellFields:
     """Utterances on the clock, nothing in between but a look at the device; hands out the first round's waves."""
     from ttsbench.instruments.clock import Timeline
     from ttsbench.instruments.guard import GuardSampler
@@ -142,7 +142,7 @@ def time_pass(job: Job, pipeline: Pipeline, tell: Tell, waves: dict[int, Any]) -
     utterances = []
     before = pace.read()
     for repeat in range(job.repeats):
-        tell(f"timing {repeat + 1}/{job.repeats}")
+        report_progress(f"timing {repeat + 1}/{job.repeats}")
         for index in range(len(job.texts)):
             settle(pipeline)
             seed = utterance_seed(job, index, repeat)
@@ -212,11 +212,11 @@ def energy_pass(job: Job, pipeline: Pipeline) -> measurements.Energy | None:
     return counter.result(idle_watts=idle_watts, audio_seconds=audio_seconds)
 
 
-def keep_reference(job: Job, pipeline: Pipeline, folder: Path, tell: Tell) -> None:
+def keep_reference(job: Job, pipeline: Pipeline, folder: Path, report_progress: ProgressCallback) -> None:
     """What every other stack at this point is compared with."""
     from ttsbench.model import quality
 
-    tell("reference")
+    report_progress("reference")
     pipeline.speak(0, utterance_seed(job, 0, -1))
     quality.keep_reference(pipeline, quality_seeds(job), folder, job.reference)
 
@@ -226,18 +226,18 @@ def quality_seeds(job: Job) -> list[int]:
     return [utterance_seed(job, index, 0) for index in range(len(job.texts))]
 
 
-def quality_pass(job: Job, pipeline: Pipeline, folder: Path) -> Found:
+def quality_pass(job: Job, pipeline: Pipeline, folder: Path) -> CellFields:
     """Each text against the reference, and what of it is beyond the limits."""
     from ttsbench.model import quality
 
-    def compare(file: Path) -> Found:
+    def compare(file: Path) -> CellFields:
         judged = quality.compare(pipeline, quality_seeds(job), file)
         return {"quality": judged, "faults": quality.faults(judged, job.limits)}
 
-    return common.compared(job, folder, compare)
+    return common.compare_with_reference(job, folder, compare)
 
 
-def seams_pass(job: Job, pipeline: Pipeline) -> Found:
+def seams_pass(job: Job, pipeline: Pipeline) -> CellFields:
     """Of a stack that streams, each text beside the same tokens and noise at once."""
     if pipeline.generator is None:
         return {}
@@ -247,27 +247,27 @@ def seams_pass(job: Job, pipeline: Pipeline) -> Found:
     return {"seams": judged, "faults": seams.faults(judged, job.limits)}
 
 
-def climb(job: Job, pipeline: Pipeline, tell: Tell, ladder: dict[str, float]) -> None:
+def climb(job: Job, pipeline: Pipeline, report_progress: ProgressCallback, ladder: dict[str, float]) -> None:
     """The cold ladder after loading: first call, a call of a new shape, and the steady state."""
-    tell("first call")
+    report_progress("first call")
     with step(ladder, "first_call"):
         pipeline.speak(0, utterance_seed(job, 0, 0))
-    tell("second call")
+    report_progress("second call")
     with step(ladder, "second_call"):
         pipeline.speak(0, utterance_seed(job, 0, 1))
-    tell("new shape")
+    report_progress("new shape")
     with step(ladder, "first_new_shape"):
         pipeline.speak(0, utterance_seed(job, 0, 2), more_tokens=MORE_TOKENS_FOR_A_NEW_SHAPE)
     steady = []
     for repeat in range(3, 6):
-        tell("steady")
+        report_progress("steady")
         began = time.perf_counter()
         pipeline.speak(0, utterance_seed(job, 0, repeat))
         steady.append(time.perf_counter() - began)
     ladder["steady"] = statistics.median(steady)
 
 
-def keep_audio(job: Job, waves: dict[int, Any], folder: Path) -> Found:
+def keep_audio(job: Job, waves: dict[int, Any], folder: Path) -> CellFields:
     """Writes each text's first timed wave, and says what can be said of it; a full disk costs the audio, no figure."""
     from ttsbench.model import audio
 
