@@ -1,11 +1,14 @@
-"""Arguments and options that several commands take."""
+"""Arguments and options that several commands take, and their checks."""
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from ttsbench.errors import UsageError, suggest
 
 
 def complete_scenario(incomplete: str) -> list[str]:
@@ -15,13 +18,12 @@ def complete_scenario(incomplete: str) -> list[str]:
     return [name for name in schema.shipped() if name.startswith(incomplete)]
 
 
+SCENARIO_HELP = "A YAML file, or the name of a shipped scenario."
 Scenario = Annotated[
-    str, typer.Argument(metavar="SCENARIO", help="A YAML file, or the name of a shipped scenario.",
-                        autocompletion=complete_scenario)
+    str, typer.Argument(metavar="SCENARIO", help=SCENARIO_HELP, autocompletion=complete_scenario)
 ]  # fmt: skip
 OptionalScenario = Annotated[
-    str, typer.Argument(metavar="[SCENARIO]", help="A YAML file, or the name of a shipped scenario.",
-                        autocompletion=complete_scenario)
+    str, typer.Argument(metavar="[SCENARIO]", help=SCENARIO_HELP, autocompletion=complete_scenario)
 ]  # fmt: skip
 Overrides = Annotated[
     list[str],
@@ -42,3 +44,31 @@ Calibration = Annotated[
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress; only the result.")]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A folder below runs/, or its run.json.")]
+GateFolder = Annotated[
+    Path | None, typer.Option(metavar="DIR", help="Where records and reports go; a folder in runs/ if left out.")
+]
+
+
+def require(kind: str, name: str, allowed: Sequence[str]) -> None:
+    """Refuses a name that is none of the allowed."""
+    if name not in allowed:
+        raise UsageError(f"there is no {kind} '{name}'; {suggest(name, allowed)}")
+
+
+def check_formats(formats: Sequence[str], allowed: Collection[str], output: Path | None) -> None:
+    """Before anything is measured or read."""
+    from ttsbench.reports.formats.values import require_parquet
+
+    for name in formats:
+        require("format", name, tuple(allowed))
+    if formats and output is None:
+        raise UsageError(f"--format {formats[0]} is a file, and there is no folder for it", mend="Give --output DIR")
+    if "parquet" in formats:
+        require_parquet()
+
+
+def check_reasons(fail_on: Sequence[str]) -> None:
+    from ttsbench.reports.tables.verdicts import REASONS
+
+    for reason in fail_on:
+        require("reason to fail", reason, REASONS)

@@ -1,77 +1,70 @@
-"""What `kernels` does, from the names to the printed tables and the files."""
+"""`ttsbench kernels`."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
-from ttsbench.cli import console, listing
-from ttsbench.errors import ExitCode, UsageError
-from ttsbench.optimizations.kernels import catalog
-from ttsbench.records import files, runs
-from ttsbench.records.kernels import DTYPES, OURS, KernelRun, Row
-from ttsbench.reports.tables import kernels as report
-from ttsbench.running import host, runner
+import typer
+
+from ttsbench.cli.arguments import Quiet, require
+from ttsbench.errors import ExitCode
+
+if TYPE_CHECKING:
+    from ttsbench.records.kernels import Row
 
 
-@runner.at_work()
-def compare(
-    names: Sequence[str], dtypes: Sequence[str], *, output: Path | None, quick: bool, quiet: bool
+def kernels(
+    names: Annotated[list[str], typer.Argument(metavar="NAME", help="Only these; all when none is given.")] = [],  # noqa: B006
+    dtypes: Annotated[list[str], typer.Option("--dtype", metavar="DTYPE", help="fp32, fp16 or bf16; repeatable. All "
+                                              "when none is given.")] = [],  # noqa: B006
+    output: Annotated[Path | None, typer.Option(metavar="DIR", help="Write table.md, CSV, JSON and a plot.")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="bf16 unless --dtype is given, two shapes each, fewer "
+                                        "repeats.")] = False,
+    quiet: Quiet = False,
 ) -> ExitCode:  # fmt: skip
-    """Checks and times the kernels of these names, or all; what was measured before a signal is shown and kept."""
+    """Check and time our Triton kernels against eager, compiled and Liger ones.
+
+    Example: ttsbench kernels rms_norm gate_up --quick --output runs/kernels
+    """
+    import os
+
+    from ttsbench.cli import console
+    from ttsbench.optimizations.kernels import catalog
+    from ttsbench.records.folders import make_folder
+    from ttsbench.records.kernels import DTYPES
+    from ttsbench.reports.tables import kernels as report
+    from ttsbench.running import host, runner
+
     known = catalog.case_names()
     for name in names:
-        listing.require("kernel", name, known)
+        require("kernel", name, known)
     for name in dtypes:
-        listing.require("dtype", name, DTYPES)
+        require("dtype", name, DTYPES)
     if output is not None:
         make_folder(output)
     interpreted = bool(host.machine().cuda_problem)
     if interpreted:
         os.environ.setdefault("TRITON_INTERPRET", "1")  # read when triton is imported
-    from ttsbench.running import kernel_bench
+    with runner.at_work():
+        from ttsbench.running import kernel_bench
 
-    chosen = [name for name in known if name in names or not names]
-    in_these = tuple(dtypes) or (("bf16",) if quick and not interpreted else DTYPES)
-    found = kernel_bench.run(
-        chosen, dtypes=in_these, quick=quick, report_row=(lambda row: None) if quiet else report_row
-    )
-    for table in report.tables(found):
-        console.show_table(table)
-    console.lines(list(found.notes))
-    if output is not None:
-        write(found, output)
-    return verdict(found) if found.complete else ExitCode.INTERRUPTED
-
-
-def report_row(row: Row) -> None:
-    graph = row.median("graph") or row.median("eager")
-    result = row.reason or (f"{graph:.2f} µs" if graph else "right")
-    console.progress_line(f"{row.kernel} {row.shape} {row.dtype} {row.contender}: {result}")
+        chosen = [name for name in known if name in names or not names]
+        chosen_dtypes = tuple(dtypes) or (("bf16",) if quick and not interpreted else DTYPES)
+        report_row = (lambda row: None) if quiet else print_row
+        measured = kernel_bench.run(chosen, dtypes=chosen_dtypes, quick=quick, report_row=report_row)
+        for table in report.tables(measured):
+            console.show_table(table)
+        console.print_lines(list(measured.notes))
+        if output is not None:
+            report.write(measured, output)
+            console.print_lines([f"written to {output}"])
+        return measured.exit_code
 
 
-def verdict(run: KernelRun) -> ExitCode:
-    """Only our kernels decide: each must run and be right."""
-    states = {row.status for row in run.rows if row.contender == OURS}
-    if "wrong" in states:
-        return ExitCode.QUALITY
-    return ExitCode.CELL_FAILED if "failed" in states else ExitCode.OK
+def print_row(row: Row) -> None:
+    from ttsbench.cli.console import print_progress
 
-
-def make_folder(folder: Path) -> None:
-    """Before anything is measured, so that a wrong path costs nothing."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"{folder} cannot be made: {error.strerror}", mend="Give --output another folder") from None
-
-
-def write(run: KernelRun, folder: Path) -> None:
-    """table.md, kernels.csv, kernels.json and, where something was timed, kernels.svg."""
-    files.write_below(folder, "table.md", report.to_markdown(run))
-    files.write_below(folder, "kernels.csv", report.to_csv(run))
-    files.write_below(folder, "kernels.json", runs.dump(runs.to_json(run), indent=1) + "\n")
-    if (plot := report.plot(run)) is not None:
-        files.write_below(folder, "kernels.svg", plot)
-    console.lines([f"written to {folder}"])
+    microseconds = row.median("graph") or row.median("eager")
+    result = row.reason or (f"{microseconds:.2f} µs" if microseconds else "right")
+    print_progress(f"{row.kernel} {row.shape} {row.dtype} {row.contender}: {result}")

@@ -1,33 +1,36 @@
-"""What `list`, `doctor` and `checkpoint` say about names: of scenarios, slots and options."""
+"""`ttsbench list`."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
 
-from ttsbench.cli import console
-from ttsbench.errors import UsageError, suggest
-from ttsbench.optimizations import registry
-from ttsbench.reports.tables.table import TEXT, Table
+import typer
 
+from ttsbench.cli.arguments import require
+from ttsbench.errors import ExitCode
 
-def require(what: str, given: str, allowed: Sequence[str]) -> None:
-    """Refuses a name that is none of the allowed."""
-    if given not in allowed:
-        raise UsageError(f"there is no {what} '{given}'; {suggest(given, allowed)}")
+if TYPE_CHECKING:
+    from ttsbench.reports.tables.table import Table
 
 
-def show(what: str) -> None:
-    """One listing, or all."""
-    listings = {"scenarios": scenarios, "slots": slots, "options": options}
+def list_(what: Annotated[str, typer.Argument(help="scenarios, slots or options.")] = "") -> ExitCode:
+    """List the shipped scenarios, the slots of a stack, or every option.
+
+    Example: ttsbench list options
+    """
+    from ttsbench.cli.console import show_table
+
+    tables = {"scenarios": scenarios, "slots": slots, "options": options}
     if what:
-        require("listing", what, tuple(listings))
-    for name, listing in listings.items():
+        require("listing", what, tuple(tables))
+    for name, build in tables.items():
         if what in ("", name):
-            console.show_table(listing())
+            show_table(build())
+    return ExitCode.OK
 
 
 def scenarios() -> Table:
-    """The shipped ones."""
+    from ttsbench.reports.tables.table import TEXT, Table
     from ttsbench.scenarios import schema
 
     rows = tuple((name, schema.load(path).description) for name, path in schema.shipped().items())
@@ -35,33 +38,20 @@ def scenarios() -> Table:
 
 
 def slots() -> Table:
-    """The slots, with upstream's own option."""
+    from ttsbench.optimizations import registry
+    from ttsbench.reports.tables.table import TEXT, Table
+
     rows = tuple((slot.name, slot.default, slot.summary) for slot in registry.SLOTS)
     return Table.of("Slots", ("slot", "default", "what it decides"), rows, unit=TEXT)
 
 
 def options() -> Table:
-    """Every option of every slot."""
+    from ttsbench.optimizations import registry
+    from ttsbench.reports.tables.table import TEXT, Table
+
     rows = tuple(
         (f"{slot.name}: {option.name}", option.summary + (" (changes output)" if option.changes_output else ""))
         for slot in registry.SLOTS
         for option in slot.options
     )
     return Table.of("Options", ("option", "what it does"), rows, unit=TEXT)
-
-
-def doctor() -> None:
-    """The machine, then each family and each option with what stands against it."""
-    from ttsbench.model.families import FAMILIES
-    from ttsbench.running import host
-
-    machine = host.machine()
-    console.lines(host.describe(machine))
-    families = tuple((family.name, family.missing() or "runs here") for family in FAMILIES.values())
-    console.show_table(Table.of("Families", ("family", "here"), families, unit=TEXT))
-    rows = [
-        (f"{slot.name}: {option.name}", host.missing(option, machine) or "runs here")
-        for slot in registry.SLOTS
-        for option in slot.options
-    ]
-    console.show_table(Table.of("Options", ("option", "here"), tuple(rows), unit=TEXT))

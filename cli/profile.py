@@ -1,158 +1,98 @@
-"""What `profile` does, from the scenario and the name of a stack to the printed summary and the folder."""
+"""`ttsbench profile`."""
 
 from __future__ import annotations
 
-import glob
-from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
-from ttsbench.cli import campaign, console
-from ttsbench.errors import ExitCode, UsageError, suggest
-from ttsbench.records import files, profiles, runs
-from ttsbench.records.jobs import PROFILE, TIMED, Job, Window
-from ttsbench.records.journal import Entries
-from ttsbench.records.profiles import Profile
-from ttsbench.reports.formats import profile_files
-from ttsbench.reports.pages import profile_page
-from ttsbench.reports.tables import profile_diff, profile_summary, profile_text
-from ttsbench.running import host, plan, runner
-from ttsbench.running.cells.profile import TRACE
-from ttsbench.scenarios import schema
-from ttsbench.scenarios.schema import CellPlan, Scenario
+import typer
 
-STEPS_MAX = 1000  # upstream's own limit of an utterance
-TIMEOUT_SECONDS_MIN = 1800.0  # of compiling twice, profiling twice and reading a million events
+from ttsbench.cli.arguments import OptionalScenario, Overrides, Quiet
+from ttsbench.errors import ExitCode, UsageError
 
+if TYPE_CHECKING:
+    from ttsbench.records.profiles import Profile
+    from ttsbench.running.profile_run import ProfileRun
 
-@runner.at_work()
-def start(
-    name: str, stack: str, overrides: Sequence[str], window: Window, *, output: Path, quiet: bool
-) -> ExitCode:  # fmt: skip
-    """Profiles one stack, then writes and prints what was found."""
-    if not 1 <= window.steps <= STEPS_MAX:
-        raise UsageError(
-            f"a window of {window.steps} decode steps cannot be profiled; 1 to {STEPS_MAX} are allowed",
-            mend="Give --steps 32, or leave it out",
-        )
-    path = schema.resolve(name)
-    scenario = schema.load(path, overrides)
-    cell = chosen(scenario, stack)
-    planned = plan.make(scenario, host.machine(), (glob.escape(cell.key),))
-    campaign.refuse_nothing_to_measure(planned)
-    job = job_of(next(job for job in planned.jobs if job.kind == TIMED), replace(window, scenario=scenario.name))
-    planned = plan.Plan((job,), (), plan.job_seconds(job))
-    header = campaign.header_of(scenario, path, planned, overrides=overrides, only=(cell.key,))
-    folder = runner.new_folder(output, f"{scenario.name}-{job.file_stem}-profile")
-    with console.progress(quiet=quiet, estimated_seconds=plan.estimate((job,))) as observer:
-        runner.prepare((job,), folder, observer.preparing)
-        observer.cell_started(job, 1, 1)
-        found = runner.run_job(job, folder, lambda stage: observer.stage(job, stage))
-        observer.cell_finished(found)
-    run = runner.assemble(Entries(replace(header, run_id=folder.name), [found]), "complete")
-    return conclude(folder, run, found)
-
-
-def chosen(scenario: Scenario, stack: str) -> CellPlan:
-    """The one cell that is meant: by its stack, or by its key where a matrix makes several of one stack."""
-    cells, wanted = scenario.cells(), stack or scenario.baseline
-    found = [cell for cell in cells if cell.key == wanted] or [cell for cell in cells if cell.stack == wanted]
-    if not found:
-        raise UsageError(f"{scenario.name} has no stack '{wanted}'; {suggest(wanted, {cell.stack for cell in cells})}")
-    if found[0].fake is not None:
-        raise UsageError(f"{scenario.name} has the fake engine, which runs nothing that could be profiled")
-    if found[0].workload.forward is not None:
-        raise UsageError(
-            f"{scenario.name} measures forwards of the backbone alone; a profile is of a whole utterance",
-            mend="Take a scenario without workload.forward",
-        )
-    if len(found) > 1:
-        keys = ", ".join(f"'{cell.key}'" for cell in found)
-        raise UsageError(f"the matrix makes {len(found)} cells of the stack '{wanted}'", mend=f"Give --stack {keys}")
-    return found[0]
-
-
-def job_of(job: Job, window: Window) -> Job:
-    """The same cell, to be profiled and nothing else."""
-    return replace(
-        job,
-        kind=PROFILE,
-        order=0,
-        passes=(),
-        keep_audio=False,
-        reference="",
-        timeout_seconds=max(job.timeout_seconds, TIMEOUT_SECONDS_MIN),
-        window=window,
-    )
-
-
-def conclude(folder: Path, run: runs.Run, cell: runs.Cell) -> ExitCode:
-    """Everything that can be written is; what cannot is told, after the summary."""
-    if not cell.ok:
-        runs.write_run(folder, run)
-        console.lines([f"{cell.status}: {cell.reason}", f"{folder}/run.json"])
-        return ExitCode.CELL_FAILED
-    profile = of(cell)
-    tables = profile_files.files(profile)
-    profile = replace(profile, files=(*profile.files, *tables, profile_text.FILE, profile_page.FILE))
-    documents = {
-        profile_text.FILE: profile_text.markdown(profile).encode(),
-        profile_page.FILE: profile_page.page(profile).encode(),
-    }
-    writing: list[Callable[[], object]] = [
-        lambda: profiles.write(folder, profile),
-        lambda: runs.write_run(folder, run),
-        *(lambda n=n, t=t: files.write_below(folder, n, t) for n, t in (documents | tables).items()),
-    ]
-    problems = [problem for write in writing if (problem := problem_of(write))]
-    show(profile)
-    console.lines(
-        [*(f"not written: {problem}" for problem in dict.fromkeys(problems)), f"{folder}/{profile_page.FILE}"]
-    )
-    if problems or TRACE not in profile.files:
-        return ExitCode.INTERNAL
-    return ExitCode.CELL_FAILED if profile.not_attested else ExitCode.OK
-
-
-def of(cell: runs.Cell) -> Profile:
-    """What the cell's record holds."""
-    return profiles.decoded(cell.profile, f"{cell.key}: profile")
-
-
+STEPS = 32
 DIFFERENCES_MAX = 12
 
 
-def difference(before: Path, after: Path) -> ExitCode:
-    """Prints what changes from one profile to another, and writes it beside the second."""
-    found = profile_diff.difference(profiles.read(before), profiles.read(after))
-    console.lines([f"{found.before} → {found.after}", profile_diff.explanation(found)])
-    for table in profile_diff.tables(found):
-        console.show_table(table.first(DIFFERENCES_MAX))
-    console.lines([f"no longer found: {headline}" for _, headline in found.gone])
-    console.lines([f"found anew: {headline}" for _, headline in found.new])
-    for note in found.notes:
-        console.note(note)
-    folder = after if after.is_dir() else after.parent
-    problem = problem_of(lambda: profile_diff.write(found, folder))
-    console.lines([f"not written: {problem}" if problem else f"{folder}/{profile_diff.FILE}"])
-    return ExitCode.INTERNAL if problem else ExitCode.OK
+def profile(
+    scenario: OptionalScenario = "",
+    stack: Annotated[str, typer.Option(metavar="NAME", help="Which stack; the baseline if left out.")] = "",
+    overrides: Overrides = [],  # noqa: B006
+    steps: Annotated[int, typer.Option(metavar="N", help="Decode steps of the utterance.")] = STEPS,
+    memory: Annotated[bool, typer.Option("--memory", help="Also what is allocated, in a pass of its own.")] = False,
+    stacks: Annotated[bool, typer.Option("--stacks", help="Also Python's functions, at some cost.")] = False,
+    tensorboard: Annotated[Path | None, typer.Option(metavar="DIR", help="The trace there too.")] = None,
+    trace_mb: Annotated[float, typer.Option(min=0.1, metavar="MB", help="The trace is cut to this size.")] = 50.0,
+    output: Annotated[Path, typer.Option(metavar="DIR", help="Where profile folders go.")] = Path("runs"),
+    quiet: Quiet = False,
+    diff: Annotated[tuple[Path, Path] | None, typer.Option(metavar="A B", help="Two profiles, side by side.")] = None,
+) -> ExitCode:
+    """Show where one stack's time goes: stages, modules, ops, kernels.
+
+    Example: ttsbench profile chatterbox --stack upstream --set model.size=tiny
+    """
+    if bool(scenario) == bool(diff):
+        raise UsageError("give a SCENARIO, or --diff A B", mend="See ttsbench list scenarios")
+    if diff:
+        if stack or overrides or memory or stacks or tensorboard or steps != STEPS:
+            raise UsageError("--diff A B profiles nothing", mend="Leave the other options out")
+        return show_difference(*diff)
+    from ttsbench.cli.progress import observers
+    from ttsbench.records.jobs import Window
+    from ttsbench.running import profile_run, runner
+
+    folder = "" if tensorboard is None else str(tensorboard.absolute())
+    window = Window("", steps, stacks, memory, trace_bytes_max=round(trace_mb * 1e6), tensorboard=folder)
+    with runner.at_work():
+        return show_finished(
+            profile_run.profile(scenario, stack, overrides, window, output=output, observe=observers(quiet))
+        )
 
 
-def problem_of(write: Callable[[], object]) -> str:
-    """Why a file could not be written; the others may fit yet."""
-    try:
-        write()
-    except OSError as error:
-        return f"{error.filename or 'a file'}: {error.strerror}"
-    return ""
+def show_finished(done: ProfileRun) -> ExitCode:
+    from ttsbench.cli.console import print_lines
+    from ttsbench.reports.pages import profile_page
+
+    if done.profile is None:
+        print_lines([f"{done.cell.status}: {done.cell.reason}", f"{done.folder}/run.json"])
+    else:
+        show_profile(done.profile)
+        print_lines([*(f"not written: {file}" for file in done.not_written), f"{done.folder}/{profile_page.FILE}"])
+    return done.exit_code
 
 
-def show(profile: Profile) -> None:
-    """The summary."""
-    console.lines(profile_summary.lede(profile))
+def show_profile(profile: Profile) -> None:
+    from ttsbench.cli import console
+    from ttsbench.reports.tables import profile_summary
+
+    console.print_lines(profile_summary.lede(profile))
     for table in profile_summary.tables(profile):
         console.show_table(table)
-    console.lines(profile_summary.decode(profile))
-    console.lines(profile_summary.findings(profile))
+    console.print_lines([*profile_summary.decode(profile), *profile_summary.findings(profile)])
     for caution in profile_summary.cautions(profile):
-        console.note(caution)
+        console.print_note(caution)
+
+
+def show_difference(before: Path, after: Path) -> ExitCode:
+    """What changes from one profile to another, also written beside the second."""
+    from ttsbench.cli import console
+    from ttsbench.records import profiles
+    from ttsbench.reports.tables import profile_diff
+    from ttsbench.running.profile_run import problem_of
+
+    difference = profile_diff.difference(profiles.read(before), profiles.read(after))
+    console.print_lines([f"{difference.before} → {difference.after}", profile_diff.explanation(difference)])
+    for table in profile_diff.tables(difference):
+        console.show_table(table.first(DIFFERENCES_MAX))
+    console.print_lines([f"no longer found: {headline}" for _, headline in difference.gone])
+    console.print_lines([f"found anew: {headline}" for _, headline in difference.new])
+    for note in difference.notes:
+        console.print_note(note)
+    folder = after if after.is_dir() else after.parent
+    problem = problem_of(lambda: profile_diff.write(difference, folder))
+    console.print_lines([f"not written: {problem}" if problem else f"{folder}/{profile_diff.FILE}"])
+    return ExitCode.INTERNAL if problem else ExitCode.OK

@@ -1,226 +1,27 @@
-"""How often the tool errs: the code that decides, over processes of the fake engine whose truth is known."""
+"""`ttsbench selftest`."""
 
 from __future__ import annotations
 
-import hashlib
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from typing import Annotated
 
-from ttsbench.cli import console
-from ttsbench.cli.series import until_decided
+import typer
+
 from ttsbench.errors import ExitCode
-from ttsbench.records.jobs import TIMED, Fake, Job
-from ttsbench.records.runs import Cell
-from ttsbench.reports import metrics
-from ttsbench.reports.decide import comparison
-from ttsbench.reports.decide.decision import Verdict
-from ttsbench.reports.decide.pairing import Pair, beside
-from ttsbench.reports.metrics import Metric
-from ttsbench.reports.tables.table import Table
-from ttsbench.running import fake_engine
-from ttsbench.running.fake_engine import WALL
-
-COMPARISONS, QUICK_COMPARISONS = 1000, 100
-# Of a hundred comparisons five may be wrong where one is allowed; that more are is less likely than this.
-CHANCE = 0.01
-BASELINE, CANDIDATE = "upstream", "candidate"
-EFFECTS = (0.0, 0.03, 0.05, 0.08)
-WRONG_MAX = 0.01
-# Six looks at 97.5 % add up where the noise is larger than what is looked for; of one look it would be this.
-WRONG_MAX_WHEN_NOISY = 0.025
-POWER_MIN = {
-    ("quiet", 0.05): 0.75,
-    ("quiet", 0.08): 0.99,
-    ("two-paced", 0.05): 0.75,
-    ("one part", 0.05): 0.75,
-    ("one part", 0.08): 0.99,
-}
-# Just at the limit both slower and same are right, and neither has to be found.
-AT_THE_LIMIT = 0.03
 
 
-@dataclass(frozen=True)
-class Setting:
-    """A kind of machine, what changes, and which figures are decided about; all that a gate decides, if empty."""
+def selftest(
+    quick: Annotated[bool, typer.Option("--quick", help="100 comparisons a row in the place of 1,000.")] = False,
+) -> ExitCode:
+    """Show how often the tool itself errs, over simulated comparisons.
 
-    name: str
-    fake_engine: Fake
-    told: str
-    figures: Sequence[Metric] = (metrics.RTF,)
-    passes: tuple[str, ...] = ("time",)
-    place: str = WALL
-    wrong_max: float = WRONG_MAX
-    again: bool = False
-    calls: int = 5
+    Example: ttsbench selftest --quick
+    """
+    from ttsbench.cli import console
+    from ttsbench.gating import selftest as engine
 
-
-QUIET = Fake(process_noise=0.015, call_noise=0.01)
-NOISY = Fake(process_noise=0.05, call_noise=0.03, stage_noise=0.05, drift=0.03, spikes=0.1)
-SETTINGS = (
-    Setting("quiet", QUIET, "sd 1.5 % between processes, 1 % between calls"),
-    Setting("drifting", replace(QUIET, drift=0.03), "and the machine's speed wanders by sd 3 % over 30 processes"),
-    Setting("spiky", replace(QUIET, spikes=0.05), "and one call in 20 takes half as long again"),
-    Setting("throttled", replace(QUIET, throttled=0.1), "and the clocks of one process in 10 are held back"),
-    Setting(
-        "two-paced",
-        replace(QUIET, hurried=0.25),
-        "and one call in 4 finds the device 9 % faster, as on an H200; 8 calls a process, as `gate` makes",
-        calls=8,
-    ),
-    Setting(
-        "noisy",
-        NOISY,
-        "sd 5 % between processes and of each stage by itself, 3 % between calls, drift, and one call in 10 a spike",
-        (),
-        wrong_max=WRONG_MAX_WHEN_NOISY,
-    ),
-    Setting("twice", NOISY, "noisy; what is slower has to be so again in a second series, as in CI", (), again=True),
-    Setting(
-        "3 figures",
-        QUIET,
-        "quiet; time, memory and energy are decided together, and time and energy change",
-        (),
-        passes=("time", "memory", "energy"),
-    ),
-    Setting("one part", QUIET, "quiet; decoding alone changes, three fifths of the whole", (), place="decode"),
-)
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of many comparisons of one setting whose truth is known; the effect is that on what changes."""
-
-    setting: Setting
-    effect: float
-    verdicts: Mapping[Verdict, int]
-    pairs: float
-
-    @property
-    def comparisons(self) -> int:
-        """How many there were."""
-        return sum(self.verdicts.values())
-
-    def share(self, *verdicts: Verdict) -> float:
-        """Of the comparisons, those that ended so."""
-        return sum(self.verdicts.get(verdict, 0) for verdict in verdicts) / self.comparisons
-
-    @property
-    def wrong(self) -> float:
-        """Share of verdicts that contradict the truth; inconclusive never does."""
-        if not self.effect:
-            return self.share(Verdict.SLOWER, Verdict.FASTER)
-        effect_on_the_whole = round(self.effect * fake_engine.STAGE_SHARES.get(self.setting.place, 1.0), 6)
-        return self.share(Verdict.FASTER, *([Verdict.SAME] if effect_on_the_whole > AT_THE_LIMIT else []))
-
-    @property
-    def complaints(self) -> list[str]:
-        """Which of the promised figures it does not meet."""
-        allowed, needed = self.setting.wrong_max, POWER_MIN.get((self.setting.name, self.effect), 0.0)
-        found = self.share(Verdict.SLOWER)
-        return [
-            *(
-                [f"wrong {self.wrong:.1%} of the time, allowed {allowed:.1%}"]
-                if self._above(self.wrong, allowed)
-                else []
-            ),
-            *([f"found {found:.1%} of the time, promised {needed:.0%}"] if self._above(1 - found, 1 - needed) else []),
-        ]
-
-    def _above(self, share: float, allowed: float) -> bool:
-        """Of a thousand comparisons, whether it is more; of fewer, whether chance would hardly make so much of it."""
-        if self.comparisons >= COMPARISONS:
-            return share > allowed
-        from scipy.special import bdtrc
-
-        return bool(bdtrc(round(share * self.comparisons) - 1, self.comparisons, allowed) < CHANCE)
-
-
-def run(*, quick: bool) -> ExitCode:
-    """Prints the table of false alarms and power, and says by the exit code whether it is as promised."""
-    comparisons = QUICK_COMPARISONS if quick else COMPARISONS
-    outcomes = []
-    for setting in SETTINGS:
-        console.progress_line(f"{setting.name}: {len(EFFECTS) * comparisons:,} comparisons")
-        outcomes += [outcome(setting, effect, comparisons) for effect in EFFECTS]
-    console.show_table(table(outcomes, comparisons))
-    broken = [f"{o.setting.name}, {truth(o.effect)}: {complaint}" for o in outcomes for complaint in o.complaints]
-    console.lines([f"not as promised: {complaint}" for complaint in broken] or ["all as promised"])
+    comparisons = engine.QUICK_COMPARISONS if quick else engine.COMPARISONS
+    outcomes = engine.simulate(comparisons, console.print_progress)
+    console.show_table(engine.table(outcomes, comparisons))
+    broken = engine.complaints(outcomes)
+    console.print_lines([f"not as promised: {complaint}" for complaint in broken] or ["all as promised"])
     return ExitCode.QUALITY if broken else ExitCode.OK
-
-
-def outcome(setting: Setting, effect: float, comparisons: int) -> Outcome:
-    """Many comparisons, each in a series of its own."""
-    verdicts: Counter[Verdict] = Counter()
-    pairs = 0
-    for number in range(comparisons):
-        found = compare(setting, effect, seed_of(setting, effect, number))
-        pairs += len(found.pairing.pairs)
-        if setting.again and found.slower:
-            second = compare(replace(setting, figures=found.slower), effect, seed_of(setting, effect, -1 - number))
-            found, pairs = comparison.repeated(found, second), pairs + len(second.pairing.pairs)
-        verdicts[found.verdict] += 1
-    return Outcome(setting, effect, verdicts, pairs / comparisons)
-
-
-def seed_of(setting: Setting, effect: float, number: int) -> int:
-    """Of a series: the same at every call, and no other's."""
-    return int.from_bytes(hashlib.sha256(f"{setting.name}/{effect}/{number}".encode()).digest()[:7], "big")
-
-
-def compare(setting: Setting, effect: float, series: int) -> comparison.Comparison:
-    """One comparison as a gate makes it: pairs are added until it is decided or over."""
-    return until_decided(in_turn(setting, effect, series), only=setting.figures)
-
-
-def in_turn(setting: Setting, effect: float, series: int) -> Iterator[Pair]:
-    """Pairs of processes without end: baseline and candidate, candidate and baseline, and so on."""
-    engine = replace(setting.fake_engine, planted={CANDIDATE: {setting.place: effect}})
-    job = replace(job_of(engine, series, setting.passes), repeats=setting.calls)
-    for number in range(1_000_000):
-        order = (BASELINE, CANDIDATE) if number % 2 == 0 else (CANDIDATE, BASELINE)
-        cells = {
-            side: cell(replace(job, stack=side, key=side, process=number, order=2 * number + order.index(side)))
-            for side in order
-        }
-        yield beside(replace(cells[CANDIDATE], stack=BASELINE), cells[BASELINE])  # two versions of one stack
-
-
-def cell(job: Job) -> Cell:
-    """The row that a process of the fake engine would send."""
-    told = {name: getattr(job, name) for name in ("key", "kind", "stack", "slots", "point", "process", "order")}
-    return Cell(**told, status="ok", **fake_engine.FakeProcess(job).fields())
-
-
-def job_of(engine: Fake, series: int, passes: tuple[str, ...]) -> Job:
-    """Five utterances of a second each."""
-    return Job(
-        key="", kind=TIMED, stack="", slots={}, point={}, process=0, order=0, start_method="", device="cpu",
-        family="chatterbox", weights="synthetic", size="tiny", dtype="fp32", model_seed=0, texts=("",), fixed_tokens=25,
-        replay_tokens=(), voice_wav="", voice_seconds=None, language=None, sampling={}, seed=0, warmup=0, repeats=5,
-        passes=passes, timeout_seconds=1.0, keep_audio=False, reference="", limits={},
-        fake=replace(engine, seed=series),
-    )  # fmt: skip
-
-
-def truth(effect: float) -> str:
-    """What is planted."""
-    return f"{effect:+.0%}" if effect else "A/A"
-
-
-def table(outcomes: Sequence[Outcome], comparisons: int) -> Table:
-    """A row per setting and truth."""
-    rows = tuple(
-        (
-            o.setting.name,
-            truth(o.effect),
-            *(f"{o.share(verdict):.1%}" for verdict in Verdict),
-            f"{o.wrong:.1%}",
-            f"{o.pairs:.1f}",
-            "no" if o.complaints else "yes",
-        )
-        for o in outcomes
-    )
-    columns = ("machine", "truth", *(str(verdict) for verdict in Verdict), "wrong", "pairs", "as promised")
-    notes = tuple(f"{setting.name}: {setting.told}" for setting in SETTINGS)
-    return Table.of(f"{comparisons:,} simulated comparisons per row", columns, rows, notes)

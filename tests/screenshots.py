@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 
 from browser import Browser
-from ttsbench.cli import calibrate, compare
+from ttsbench.gating.compare import compare
 from ttsbench.records import files, profiles, runs
 from ttsbench.reports.pages import comparison_page, profile_page, report_page
 
@@ -43,7 +43,7 @@ def main(run: Path, profile: Path, folder: Path) -> None:
 
 def pages(run: Path, profile: Path) -> dict[str, str]:
     """What each shows."""
-    compared = compare.compared([compare.read_side(str(run))], allow_mismatch=False, find=calibrate.finder(None))
+    compared = compare([str(run)], allow_mismatch=False)
     return {
         "report": report_page.page(runs.read_run(run), run),
         "comparison": comparison_page.page(compared),

@@ -6,25 +6,29 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from enum import IntEnum
+from typing import Self
 
 
 class ExitCode(IntEnum):
-    """What the shell sees. Only `SLOWER` means a regression, so that a broken job is never read as one.
+    """What the shell sees. Only `SLOWER` means a regression, so that a broken job is never read as one."""
 
-    `INTERNAL` is whatever nobody foresaw, an output that cannot be written included; `PIPE_CLOSED` is what a shell
-    reports of any program whose reader left.
-    """
+    meaning: str
 
-    OK = 0
-    SLOWER = 1
-    USAGE = 2
-    INCONCLUSIVE = 3
-    NOT_COMPARABLE = 4
-    QUALITY = 5
-    CELL_FAILED = 6
-    INTERNAL = 70
-    INTERRUPTED = 130
-    PIPE_CLOSED = 141
+    def __new__(cls, value: int, meaning: str) -> Self:
+        code = int.__new__(cls, value)
+        code._value_, code.meaning = value, meaning
+        return code
+
+    OK = 0, "fine"
+    SLOWER = 1, "slower"
+    USAGE = 2, "wrong usage or scenario"
+    INCONCLUSIVE = 3, "inconclusive"
+    NOT_COMPARABLE = 4, "not comparable"
+    QUALITY = 5, "quality failed"
+    CELL_FAILED = 6, "a cell or a side failed to run"
+    INTERNAL = 70, "internal error or unwritable output"
+    INTERRUPTED = 130, "interrupted"
+    PIPE_CLOSED = 141, "the reader of the output left"
 
 
 class TtsbenchError(Exception):

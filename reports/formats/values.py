@@ -7,6 +7,7 @@ import importlib.util
 import io
 from typing import Any
 
+from ttsbench.errors import UsageError
 from ttsbench.reports.escaping import in_cell
 from ttsbench.reports.tables.table import Table
 
@@ -28,6 +29,13 @@ def storable(value: Any) -> Any:
 def can_write_parquet() -> bool:
     """Whether pyarrow, an extra, is installed."""
     return importlib.util.find_spec("pyarrow") is not None
+
+
+def require_parquet() -> None:
+    if not can_write_parquet():
+        raise UsageError(
+            "Parquet needs pyarrow, which is not installed", mend="Install it with: pip install 'ttsbench[parquet]'"
+        )
 
 
 def as_parquet(table: Table) -> bytes:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ttsbench.records import files, runs
 from ttsbench.records.kernels import EAGER, TIMINGS, Ceilings, KernelRun, Row
 from ttsbench.reports.formats.values import as_csv
 from ttsbench.reports.pages import drawings
@@ -159,3 +161,12 @@ def _draw(axes: Any, rows: list[Row], run: KernelRun) -> None:
     axes.set_xlabel("speed-up over eager (graph, warm L2)", fontsize=8)
     if names:
         axes.legend(fontsize=7)
+
+
+def write(run: KernelRun, folder: Path) -> None:
+    """table.md, kernels.csv, kernels.json and, where something was timed, kernels.svg."""
+    files.write_below(folder, "table.md", to_markdown(run))
+    files.write_below(folder, "kernels.csv", to_csv(run))
+    files.write_below(folder, "kernels.json", runs.dump(runs.to_json(run), indent=1) + "\n")
+    if (drawing := plot(run)) is not None:
+        files.write_below(folder, "kernels.svg", drawing)

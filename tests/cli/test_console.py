@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from rich.cells import cell_len
 
-from ttsbench.cli import campaign, console, fitting
 from ttsbench.cli import compare as comparing
+from ttsbench.cli import show, table_splitting
 from ttsbench.records import runs
 from ttsbench.records.measurements import Energy, Memory, Quality, StageTime
 from ttsbench.reports import metrics
@@ -51,11 +51,11 @@ def test_tables_fit_80_columns_whatever_the_names(
         monkeypatch.setenv("COLUMNS", columns)
     else:
         monkeypatch.delenv("COLUMNS", raising=False)
-    campaign.show(wide, evidence=True)
+    show.show(wide, evidence=True)
     printed = capsys.readouterr().out
     tables_only = "\n".join(line for line in printed.splitlines() if "(timed " not in line and "(cold " not in line)
     assert widest(tables_only) <= int(columns or 80)
-    comparing.compare([str(wide)], fail_on=(), allow_mismatch=False, output=None)
+    comparing.compare([str(wide)])
     assert widest(capsys.readouterr().out) <= int(columns or 80)
 
 
@@ -63,24 +63,24 @@ def test_columns_that_do_not_fit_stand_below_with_their_labels() -> None:
     table = Table.of(
         "t", ("stack", *(f"column {n}" for n in range(12))), (("upstream", *map(str, range(12))),), ("note",)
     )
-    parts = fitting.fitted(table, 80)
+    parts = table_splitting.parts(table, 80)
     assert len(parts) == 2
     assert [part.header[0] for part in parts] == ["stack", "stack"]
     assert [text for part in parts for text in part.texts[0][1:]] == [str(n) for n in range(12)]
-    assert all(fitting.width_needed(part) <= 80 for part in parts)
-    assert len(fitting.fitted(table, 300)) == 1
+    assert all(table_splitting.width_needed(part) <= 80 for part in parts)
+    assert len(table_splitting.parts(table, 300)) == 1
 
 
 def test_all_labels_of_a_row_stand_in_every_part() -> None:
     columns = ("stack", "load", *(f"column {n}" for n in range(6)))
-    parts = fitting.fitted(Table.of("t", columns, (("upstream", "64 listening", *"012345"),), labels=2), 60)
+    parts = table_splitting.parts(Table.of("t", columns, (("upstream", "64 listening", *"012345"),), labels=2), 60)
     assert [part.header[:2] for part in parts] == [columns[:2]] * 2
     assert [part.texts[0][:2] for part in parts] == [("upstream", "64 listening")] * 2
     assert "".join(text for part in parts for text in part.texts[0][2:]) == "012345"
 
 
 def test_one_column_stands_even_where_there_is_no_room() -> None:
-    parts = fitting.fitted(Table.of("", ("stack", "a", "b"), (("x", "1" * 29, "2"),)), 20)
+    parts = table_splitting.parts(Table.of("", ("stack", "a", "b"), (("x", "1" * 29, "2"),)), 20)
     assert [part.header for part in parts] == [("stack", "a"), ("stack", "b")]
     assert parts[0].texts == (("x", "1" * 29),)
 
@@ -91,7 +91,7 @@ def test_no_name_moves_the_cursor(
     name = "evil\x1b]0;owned\x07\x1b[2J\x9b31m\u202e\x08[red]"
     cells = (make_cell(stack=name, key=name), make_cell(stack="b", key=name, status=name, reason=name),
              make_cell(stack="b", key="b", faults=(name,), warnings=(name,)))  # fmt: skip
-    console.show_run(make_run(cells=cells, baseline=name, warnings=(name,)))
+    show.show_run(make_run(cells=cells, baseline=name, warnings=(name,)))
     printed = capsys.readouterr().out
     assert not {"\x1b", "\x07", "\x9b", "\u202e", "\x08"} & set(printed)
     assert "[red]" in printed.replace("\n", "")

@@ -16,6 +16,7 @@ from ttsbench.cli import profile as command
 from ttsbench.errors import ExitCode, RecordError
 from ttsbench.records import files, profiles, runs
 from ttsbench.records.jobs import Job, Window
+from ttsbench.running import profile_run
 
 SCENARIO = """
 name: mine
@@ -61,7 +62,7 @@ def test_the_run_record_holds_the_same_tables(folder: Path) -> None:
     (cell,) = runs.read_run(folder).cells
     assert (cell.kind, cell.status) == ("profile", "ok")
     assert cell.evidence["decode"]["loop"] == "LeanLoop"
-    assert command.of(cell).ops == profiles.read(folder).ops
+    assert profiles.of_cell(cell).ops == profiles.read(folder).ops
 
 
 def test_show_prints_a_profile_again(
@@ -88,7 +89,7 @@ def test_without_room_for_a_table_the_others_and_the_summary_are_there(
         return write(folder, name, content)
 
     monkeypatch.setattr(files, "write_below", without_room)
-    assert command.conclude(tmp_path, run, run.cells[0]) == ExitCode.INTERNAL
+    assert command.show_finished(profile_run.write_results(tmp_path, run, run.cells[0])) == ExitCode.INTERNAL
     printed = capsys.readouterr().out
     assert "Stages" in printed
     assert "modules.csv: No space left on device" in printed
@@ -100,14 +101,15 @@ def test_a_profile_without_its_trace_is_no_success(
 ) -> None:
     run = runs.read_run(folder)
     cell = replace(run.cells[0], profile={**run.cells[0].profile, "files": []})
-    assert command.conclude(tmp_path, run, cell) == ExitCode.INTERNAL
+    assert profile_run.write_results(tmp_path, run, cell).exit_code == ExitCode.INTERNAL
     assert (tmp_path / "ops.csv").exists()
 
 
 def test_a_cell_that_fails_says_why_in_a_line(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = runs.read_run(folder)
     failed = replace(run.cells[0], status="failed", reason="the profiler saw no kernel on the GPU", profile={})
-    assert command.conclude(tmp_path, replace(run, cells=(failed,)), failed) == ExitCode.CELL_FAILED
+    written = profile_run.write_results(tmp_path, replace(run, cells=(failed,)), failed)
+    assert command.show_finished(written) == ExitCode.CELL_FAILED
     assert capsys.readouterr().out.splitlines()[0] == "failed: the profiler saw no kernel on the GPU"
     assert runs.read_run(tmp_path).cells[0].status == "failed"
 
@@ -126,7 +128,7 @@ def test_a_folder_that_is_no_profile_is_refused(tmp_path: Path, text: str | None
 
 
 def test_a_profile_asks_for_one_window_and_no_other_pass(make_job: Callable[..., Job]) -> None:
-    job = command.job_of(make_job(timeout_seconds=5.0, reference="r"), Window("s", 32))
+    job = profile_run.profile_job(make_job(timeout_seconds=5.0, reference="r"), Window("s", 32))
     told: dict[str, Any] = {"kind": job.kind, "passes": job.passes, "audio": job.keep_audio, "reference": job.reference}
     assert told == {"kind": "profile", "passes": (), "audio": False, "reference": ""}
     assert job.timeout_seconds >= 600

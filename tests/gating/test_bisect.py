@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from ttsbench.cli.bisect import Search
 from ttsbench.errors import ExitCode
+from ttsbench.gating.bisect import CommitSearch
 from ttsbench.gating.worktrees import Commit
 from ttsbench.reports.decide.decision import Judgement, Verdict
 
@@ -25,10 +25,10 @@ def test_the_search_ends_with_the_culprit_or_with_those_that_could_be(seed: int)
         asked.append(int(commit.sha))
         return "broken" if commit.sha in broken else SLOWER if int(commit.sha) >= culprit else SAME
 
-    search = Search(commits, {commits[-1].sha: SLOWER})
+    search = CommitSearch(commits, {commits[-1].sha: SLOWER})
     left = search.narrow(ask)
     assert commits[culprit] in left
-    assert search.found[left[-1].sha] is SLOWER
+    assert search.judgements[left[-1].sha] is SLOWER
     assert all(commit.sha in broken for commit in left[:-1])
     assert len(asked) == len(set(asked))
     assert set(search.skipped) <= broken
@@ -49,9 +49,9 @@ def test_it_names_the_commit_its_message_and_the_difference(bench: Any) -> None:
     ended = bench("bisect", bench.scenario, "--good", good, "--bad", "HEAD", "--quiet")
     assert ended.returncode == ExitCode.OK, ended.stderr
     told = ended.stdout.splitlines()
-    assert told[0] == "one of these 2 is the first that is slower"
+    assert told[0] == "one of these 2 is the first slower commit"
     assert told[1:3] == [f"    {broken[:10]} Breaks it", f"    {culprit[:10]} Decodes token by token"]
-    assert told[3].startswith("the last of them: upstream, RTF: 1.1")
+    assert told[3].startswith("the last one: upstream, RTF: 1.1")
     assert f"skipped {broken[:10]} Breaks it: {broken[:10]} does not run: ModuleNotFoundError" in told[4]
     assert bench.worktrees() == 1
     # Where there is but one, there is no doubt.

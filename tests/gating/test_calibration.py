@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from ttsbench.cli import calibrate
-from ttsbench.cli import compare as comparing
+from ttsbench.cli import compare as command
 from ttsbench.errors import ExitCode, RecordError
+from ttsbench.gating import calibrations
 from ttsbench.records import files, runs
 from ttsbench.records.measurements import Utterance
 from ttsbench.records.runs import Cell, Run
@@ -144,7 +144,7 @@ def test_it_ends_after_30_days_and_with_the_machine(
 
 @pytest.fixture
 def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Calibration], Path]:
-    monkeypatch.setenv(calibrate.DATA_VARIABLE, str(tmp_path))
+    monkeypatch.setenv(calibrations.DATA_VARIABLE, str(tmp_path))
 
     def keep(found: Calibration, name: str = "pretended-1.json") -> Path:
         (tmp_path / "calibrations").mkdir(exist_ok=True)
@@ -167,7 +167,7 @@ def test_compare_finds_it_and_counts_no_difference_below_the_floor(
         return str(keep_run(tmp_path / name, make_cells(seconds), scenario="pretended"))
 
     def compare(file: Path | None = None) -> ExitCode:
-        return comparing.compare([before, after], fail_on=(), allow_mismatch=False, output=None, calibration=file)
+        return command.compare([before, after], calibration=file)
 
     before, after = run("before", 1.0), run("after", 1.1)
     assert compare() is ExitCode.SLOWER
@@ -203,10 +203,10 @@ def test_the_command_measures_goes_on_and_shows(tmp_path: Path) -> None:
     assert first.returncode == 0, first.stderr
     assert "1 series of 5 pairs" in first.stderr
     [file] = (tmp_path / "data" / "calibrations").iterdir()
-    before = calibrate.read(file)
+    before = calibrations.read(file)
     again = ttsbench("calibrate", "s.yaml", "--series", "2", "--only", "upstream")
     assert "1 series of 5 pairs" in again.stderr
-    after = calibrate.read(file)
+    after = calibrations.read(file)
     assert after.stacks[0].series[:1] == before.stacks[0].series
     assert len(after.stacks[0].series) == 2
     assert after.stacks[0].series[0].differences != after.stacks[0].series[1].differences
@@ -236,4 +236,4 @@ def test_a_stack_that_does_not_run_is_told(tmp_path: Path) -> None:
 def test_it_keeps_what_it_was_made_of(make: Callable[..., Calibration], tmp_path: Path) -> None:
     found = make([0.01, 0.02])
     (tmp_path / "c.json").write_text(json.dumps(dataclasses.asdict(found)))
-    assert calibrate.read(tmp_path / "c.json") == found
+    assert calibrations.read(tmp_path / "c.json") == found

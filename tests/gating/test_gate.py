@@ -14,9 +14,10 @@ from typing import Any, cast
 
 import pytest
 
-from ttsbench.cli import calibrate, gate
-from ttsbench.cli.series import Arena, Series
 from ttsbench.errors import ExitCode
+from ttsbench.gating import gate
+from ttsbench.gating.calibrations import floors_from
+from ttsbench.gating.series import ComparisonSetup, Series
 from ttsbench.records import runs
 from ttsbench.records.jobs import Fake, Job
 from ttsbench.records.runs import Cell
@@ -87,16 +88,13 @@ def test_two_commits_and_a_stored_baseline(bench: Any) -> None:
     assert "gpu.name: another against None" in refused.stderr
 
 
-def test_a_base_that_knows_no_gate_is_measured_all_the_same(bench: Any) -> None:
-    """As every version before this one: each process is a whole run of its own command."""
-    (bench.repository / "cli" / "serve.py").unlink()
+def test_a_base_whose_side_server_lies_where_it_lay_before_is_measured(bench: Any) -> None:
+    bench.git("mv", "ttsbench/gating/serve.py", "cli/serve.py")
     old = bench.commit("Older")
     bench.git("revert", "--no-edit", "HEAD")
     ended = bench.gate("--base", old, "--quiet", "--fail-on", "slower")
     assert ended.returncode == ExitCode.OK, ended.stdout + ended.stderr
-    base = runs.read_run(bench.folder() / "series-1" / "base")
-    assert len(base.cells) >= 5
-    assert (bench.folder() / "series-1" / "base" / "process-0").is_dir()
+    assert len(runs.read_run(bench.folder() / "series-1" / "base").cells) >= 5
 
 
 class TestWhatCannotBeHad:
@@ -121,6 +119,13 @@ class TestWhatCannotBeHad:
         told = self.refused(bench.gate("--base", broken, "--quiet"))
         assert f"{broken[:10]} does not run: ModuleNotFoundError: No module named 'nonsense_that_is_not_there'" in told
         assert bench.worktrees() == 1
+
+    def test_a_base_that_knows_no_gate(self, bench: Any) -> None:
+        (bench.repository / "ttsbench" / "gating" / "serve.py").unlink()
+        old = bench.commit("Older")
+        bench.git("revert", "--no-edit", "HEAD")
+        message = self.refused(bench.gate("--base", old, "--quiet"))
+        assert f"{old[:10]} is older than the gate and has no side server. Measure it with" in message
 
     def test_a_base_that_does_not_know_the_scenario(self, bench: Any) -> None:
         bench.change("scenarios/fakes.py", "    call_noise:", "    calls_noise:")
@@ -210,9 +215,9 @@ def simulated(make_job: Callable[..., Job]) -> Callable[..., Verdict]:
             )
             yield Series(base, head, lambda text: None)
 
-        arena: Any = SimpleNamespace(series=series, tell=lambda text: None)
-        [found] = gate.judged(cast(Arena, arena), calibrate.finder(None)).compared
-        return found.found.verdict
+        setup: Any = SimpleNamespace(series=series, report_progress=lambda text: None)
+        [compared] = gate.judge(cast(ComparisonSetup, setup), floors_from(None)).compared
+        return compared.found.verdict
 
     return decide
 

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from ttsbench.cli import selftest
-from ttsbench.cli.selftest import SETTINGS, Outcome
+from ttsbench.cli.selftest import selftest as command
 from ttsbench.errors import ExitCode
+from ttsbench.gating import selftest
+from ttsbench.gating.selftest import SETTINGS, Outcome
 from ttsbench.records.jobs import Fake
 from ttsbench.reports.decide import comparison, decision
 from ttsbench.reports.decide.decision import Judgement, Verdict
@@ -58,9 +59,9 @@ def test_what_is_promised(found: Outcome, complaint: str) -> None:
 
 
 def test_a_series_is_the_same_each_time_and_alternates() -> None:
-    source = selftest.in_turn(QUIET, 0.05, 7)
+    source = selftest.alternating_pairs(QUIET, 0.05, 7)
     pairs = [next(source) for _ in range(4)]
-    again = selftest.in_turn(QUIET, 0.05, 7)
+    again = selftest.alternating_pairs(QUIET, 0.05, 7)
     assert [next(again) for _ in range(4)] == pairs
     orders = [(pair.baseline[0].order, pair.candidate[0].order) for pair in pairs]
     assert orders == [(0, 1), (3, 2), (4, 5), (7, 6)]
@@ -116,5 +117,5 @@ def test_a_rule_that_is_too_eager_is_caught(
     monkeypatch.setattr(comparison, "_objection", lambda *_: "")
     monkeypatch.setattr(decision, "_chance", lambda *_: 0.0)
     monkeypatch.setattr(selftest, "QUICK_COMPARISONS", 5)
-    assert selftest.run(quick=True) is ExitCode.QUALITY
+    assert command(quick=True) is ExitCode.QUALITY
     assert "not as promised: quiet, A/A: wrong" in capsys.readouterr().out

@@ -141,8 +141,8 @@ def test_what_even_its_reaper_left_goes_with_the_next_gate(slow: Path) -> None:
 
 def test_what_somebody_works_in_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    with workspace.opened() as one:
-        with workspace.opened() as other:
+    with workspace.open_workspace() as one:
+        with workspace.open_workspace() as other:
             assert one.folder.is_dir()
             assert other.folder != one.folder
         assert not other.folder.exists()
@@ -160,7 +160,7 @@ def test_processes_that_were_started_for_it_end_with_it(tmp_path: Path, monkeypa
     """However far they have gone: a session of their own, a parent that is dead."""
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     program = "import os, time\nif os.fork(): os._exit(0)\nos.setsid()\ntime.sleep(600)"
-    with workspace.opened() as space:
+    with workspace.open_workspace() as space:
         subprocess.run([sys.executable, "-c", program], env=space.environment(), check=True)
         wait_until(lambda: bool(list(reaper.processes_of(space.folder))), "it did not start")
     assert not list(reaper.processes_of(space.folder))

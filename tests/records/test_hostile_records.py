@@ -16,15 +16,16 @@ from typing import Any
 
 import pytest
 
-from ttsbench.cli import app, calibrate, campaign
-from ttsbench.cli import compare as comparing
+from ttsbench.cli import app, show
 from ttsbench.errors import ExitCode, RecordError, TtsbenchError
+from ttsbench.gating.compare import compare
 from ttsbench.records import journal, profiles, runs
 from ttsbench.records.profiles import Profile
 from ttsbench.records.runs import Cell, Run
 from ttsbench.reports.formats import samples
 from ttsbench.reports.pages import comparison_page
 from ttsbench.reports.tables import markdown, verdicts
+from ttsbench.running import run as run_engine
 
 RESULTS = Path(__file__).parents[2] / "docs" / "results"
 NAMES = ("h200-fastest", "h200-chatterbox-cold", "h200-claims-d", "h200-multilingual", "h200-streaming")
@@ -70,8 +71,8 @@ def test_whatever_stands_in_a_record_is_refused_or_shown(
     (tmp_path / "run.json").write_text(json.dumps(data))
     try:
         run = runs.read_run(tmp_path)
-        documents = dict(campaign.documents(tmp_path, run))
-        campaign.show(tmp_path, evidence=True)
+        documents = dict(run_engine.documents(tmp_path, run))
+        show.show(tmp_path, evidence=True)
     except TtsbenchError as error:
         told = str(error)
     else:
@@ -83,9 +84,7 @@ def test_whatever_stands_in_a_record_is_refused_or_shown(
     assert all(SCRIPT not in text for name, text in documents.items() if not name.endswith(".csv"))
     assert "\x1b[31m" not in capsys.readouterr().out + documents["report.md"] + documents["report.html"]
     try:
-        report = comparing.compared(
-            [comparing.read_side(str(tmp_path))], allow_mismatch=True, find=calibrate.finder(None)
-        )
+        report = compare([str(tmp_path)], allow_mismatch=True)
     except TtsbenchError:
         return
     assert SCRIPT not in comparison_page.page(report) + verdicts.to_markdown(report)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from ttsbench.cli import console
+from ttsbench.cli import show
 from ttsbench.errors import ScenarioError, UsageError
 from ttsbench.records import runs
 from ttsbench.records.measurements import Forward, ForwardQuality
@@ -143,7 +143,7 @@ def test_report_and_console_show_claims_and_forwards(measured: Make, capsys: pyt
     text = markdown.report(run)
     assert "| c | 1.25× | 2.00× | holds |" in text
     assert "c: holds: ours is 2.00×, claimed is 1.25×" in text
-    console.show_run(run)
+    show.show_run(run)
     told = capsys.readouterr().out
     assert "holds" in told
     assert "500.00 ± 0.00" in told

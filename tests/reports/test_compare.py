@@ -12,6 +12,7 @@ import pytest
 
 from ttsbench.cli import compare as comparing
 from ttsbench.errors import ExitCode, NotComparableError, RecordError, UsageError
+from ttsbench.gating.compare import read_side
 from ttsbench.records import runs
 from ttsbench.records.measurements import Memory, StageTime, Utterance
 from ttsbench.records.runs import Cell
@@ -186,7 +187,7 @@ def test_in_folders_of_runs_each_run_counts_as_one(
     before, after = series("before", 6, 1.0), series("after", 6, 1.1)
     assert compare(before, after) is ExitCode.SLOWER
     assert "a run counts as one" in capsys.readouterr().out
-    [match] = sides.between(comparing.read_side(str(after)), comparing.read_side(str(before)))
+    [match] = sides.between(read_side(str(after)), read_side(str(before)))
     assert len(match.pairing.pairs) == 6
     assert comparison.whole(match.pairing).verdict is Verdict.SLOWER
     assert compare(series("few", 2, 1.0), series("two", 2, 2.0)) is ExitCode.INCONCLUSIVE

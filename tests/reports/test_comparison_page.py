@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ttsbench.cli import campaign
 from ttsbench.cli import compare as comparing
-from ttsbench.cli.profiles_beside import SAME_CODE
+from ttsbench.cli import show
 from ttsbench.errors import ExitCode
+from ttsbench.gating.side_profiles import SAME_CODE
 from ttsbench.records import measurements, profiles, runs
 from ttsbench.records.jobs import PROFILE
 from ttsbench.records.profiles import Profile
@@ -223,7 +223,7 @@ class TestKernels:
             folders.append(folder)
         compare(*folders, output=tmp_path / "out")
         [found] = json.loads((tmp_path / "out" / "comparison.json").read_text())["comparisons"]
-        campaign.show(folders[1], evidence=False)
+        show.show(folders[1], evidence=False)
         printed = capsys.readouterr().out
         assert printed.count("launch_bound_decode") + printed.count("Decoding waits for launches") >= 2
         assert "stack" in printed

@@ -17,9 +17,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ttsbench.cli import compare as comparing
-from ttsbench.cli import exporting
+from ttsbench.cli import compare as command
+from ttsbench.cli import export
 from ttsbench.errors import ExitCode, RecordError, UsageError
+from ttsbench.gating.compare import exit_code
 from ttsbench.records import runs
 from ttsbench.records.runs import Cell
 from ttsbench.reports import figures
@@ -27,7 +28,7 @@ from ttsbench.reports.decide import comparison
 from ttsbench.reports.decide.decision import Judgement, Verdict
 from ttsbench.reports.decide.pairing import Pairing, pair_up
 from ttsbench.reports.decide.sides import Match
-from ttsbench.reports.formats import bencher, github, registry
+from ttsbench.reports.formats import bencher, github, registry, values
 from ttsbench.reports.formats.values import as_csv
 from ttsbench.reports.tables import verdicts
 from ttsbench.reports.tables.table import Table
@@ -190,7 +191,7 @@ def test_junit_skips_what_stays_open_and_is_no_failure(report: Report) -> None:
 @pytest.mark.parametrize("name", ["slow", "fast", "same", "open", "wrong", "crashed"])
 def test_junit_and_annotations_fail_where_the_exit_code_does(report: Report, name: str, fail_on: list[str]) -> None:
     one = only(report, name)
-    code = comparing.exit_code(one, fail_on)
+    code = exit_code(one, fail_on)
     [document] = files(one, "junit", fail_on or REASONS)
     _, commands = files(one, "github", fail_on or REASONS)
     assert (int(check_junit(document).attrib["failures"]) > 0) is (code is not ExitCode.OK)
@@ -202,8 +203,8 @@ def test_a_figure_left_open_beside_a_slower_one_fails_where_only_that_counts(mak
     still_open = Judgement(Verdict.INCONCLUSIVE, 6, 0.03, reason="too wide")
     judgements = {**one.found.judgements, "peak_memory_bytes": still_open}
     both = Report((dataclasses.replace(one, found=dataclasses.replace(one.found, judgements=judgements)),))
-    assert comparing.exit_code(both, ["inconclusive"]) is ExitCode.INCONCLUSIVE
-    assert comparing.exit_code(both, []) is ExitCode.SLOWER
+    assert exit_code(both, ["inconclusive"]) is ExitCode.INCONCLUSIVE
+    assert exit_code(both, []) is ExitCode.SLOWER
 
 
 def test_csv_and_parquet_hold_the_same(report: Report, tmp_path: Path) -> None:
@@ -350,7 +351,7 @@ def run_folder(
 
 
 def test_a_runs_figures_as_files(run_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    exporting.export(run_folder, list(registry.RUN), None)
+    export.export(run_folder, list(registry.RUN), None)
     assert {file.name for file in run_folder.iterdir()} == {"run.json", *(file for file, _ in registry.RUN.values())}
     assert "figures.bencher.json" in capsys.readouterr().out
     measures = check_bencher((run_folder / "figures.bencher.json").read_bytes())["lean (workload.seed=1)"]
@@ -377,30 +378,30 @@ def test_what_cannot_be_written_is_told_before_anything_is_read(
     run_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def compare(*formats: str, output: Path | None = None) -> None:
-        comparing.compare(["nowhere"], fail_on=(), allow_mismatch=False, output=output, formats=formats)
+        command.compare(["nowhere"], output=output, formats=list(formats))
 
     with pytest.raises(UsageError, match="there is no format 'junit5'; did you mean 'junit'"):
         compare("junit5")
     with pytest.raises(UsageError, match=r"no folder for it. Give --output DIR"):
         compare("junit")
     with pytest.raises(UsageError, match=r"no format 'junit'.*allowed: action-benchmark, bencher, csv, parquet"):
-        exporting.export(run_folder, ["junit"], None)
-    monkeypatch.setattr(exporting, "can_write_parquet", lambda: False)
+        export.export(run_folder, ["junit"], None)
+    monkeypatch.setattr(values, "can_write_parquet", lambda: False)
     with pytest.raises(UsageError, match=r"pip install 'ttsbench\[parquet\]'"):
-        exporting.export(run_folder, ["parquet"], None)
+        export.export(run_folder, ["parquet"], None)
 
 
 def test_a_run_without_figures_has_nothing_to_export(run_folder: Path) -> None:
     run = runs.read_run(run_folder)
     runs.write_run(run_folder, dataclasses.replace(run, cells=run.cells[-1:]))
     with pytest.raises(RecordError, match="has no figure to export"):
-        exporting.export(run_folder, ["csv"], None)
+        export.export(run_folder, ["csv"], None)
 
 
 def test_compare_writes_the_formats_that_are_asked_for(run_folder: Path, tmp_path: Path) -> None:
     names = [f"{run_folder}:upstream", f"{run_folder}:upstream"]
     out = tmp_path / "out"
-    code = comparing.compare(names, fail_on=(), allow_mismatch=False, output=out, formats=list(registry.COMPARISON))
+    code = command.compare(names, output=out, formats=list(registry.COMPARISON))
     assert code is ExitCode.OK
     assert {file.name for file in out.iterdir()} == {
         found.file for every in registry.COMPARISON.values() for found in every

@@ -16,12 +16,12 @@ from typing import Any
 import pandas
 import pytest
 
-from ttsbench.cli import exporting
-from ttsbench.cli import history as trends
+from ttsbench.cli import history as command
 from ttsbench.errors import RecordError, UsageError
 from ttsbench.records import runs
 from ttsbench.records.runs import Cell, Run
 from ttsbench.reports import history
+from ttsbench.reports.formats import values
 
 ROOT = Path(__file__).parents[2]
 BEGAN = datetime(2026, 1, 1, tzinfo=UTC)
@@ -60,7 +60,7 @@ def stepped(keep: Keep, tmp_path: Path) -> Path:
 
 
 def told(folder: Path, capsys: pytest.CaptureFixture[str], output: Path | None = None) -> str:
-    trends.show(folder, output)
+    command.history(folder, output)
     return capsys.readouterr().out
 
 
@@ -237,24 +237,24 @@ def test_runs_without_figures_are_remembered_and_told(
 
 def test_wrong_folders_and_stores_are_told(keep: Keep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(RecordError, match="holds no run with figures"):
-        trends.show(tmp_path / "nowhere", None)
+        command.history(tmp_path / "nowhere", None)
     run = keep(0)
     with pytest.raises(UsageError, match=r"is a single run\. Name the folder"):
-        trends.show(run, None)
+        command.history(run, None)
     store = tmp_path / "runs" / "history.parquet"
     for content in (b"", b"PAR1 nonsense"):
         store.write_bytes(content)
         with pytest.raises(RecordError, match=r"cannot be read: .* Move it away"):
-            trends.show(run.parent, None)
+            command.history(run.parent, None)
     pandas.DataFrame({"a": [1]}).to_parquet(store)
     with pytest.raises(RecordError, match=r"another version of ttsbench\. Move it away"):
-        trends.show(run.parent, None)
+        command.history(run.parent, None)
     pandas.DataFrame({name: ["x"] for name in history.COLUMNS}).to_parquet(store)
     with pytest.raises(RecordError, match="cannot be read"):
-        trends.show(run.parent, None)
-    monkeypatch.setattr(exporting, "can_write_parquet", lambda: False)
+        command.history(run.parent, None)
+    monkeypatch.setattr(values, "can_write_parquet", lambda: False)
     with pytest.raises(UsageError, match=r"Parquet needs pyarrow.*ttsbench\[parquet\]"):
-        trends.show(run.parent, None)
+        command.history(run.parent, None)
 
 
 def test_the_command_ends_with_0_and_writes_elsewhere(stepped: Path, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ttsbench.cli import profile as profiling
+from ttsbench.cli.profile import show_difference
 from ttsbench.errors import ExitCode
 from ttsbench.records import profile_rows, profiles
 from ttsbench.records.profile_rows import MemoryPoint, Reconciliation, Stage
@@ -249,7 +249,7 @@ def test_the_command_prints_the_difference_and_writes_its_page(
     for folder, profile in zip(folders, (before, after), strict=True):
         folder.mkdir()
         profiles.write(folder, profile)
-    assert profiling.difference(*folders) == ExitCode.OK
+    assert show_difference(*folders) == ExitCode.OK
     told = capsys.readouterr().out
     assert f"{slower.name}" in told
     assert "+1,000.00" in told

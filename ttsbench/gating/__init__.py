@@ -1,1 +1,1 @@
-"""Two versions of the code against each other: worktrees, environments, processes."""
+"""What decides: recorded runs compared, two versions of the code measured in turn, and how often the decision errs."""

@@ -27,27 +27,27 @@ class Workspace:
 
     folder: Path
 
-    def environment(self, **more: str) -> Mapping[str, str]:
+    def environment(self, **variables: str) -> Mapping[str, str]:
         """For every process that must not outlive the gate."""
-        return {**os.environ, reaper.MARK: str(self.folder), **more}
+        return {**os.environ, reaper.MARK: str(self.folder), **variables}
 
 
 @contextlib.contextmanager
-def opened(repository: Path | None = None) -> Iterator[Workspace]:
-    """A fresh one. The reaper empties it, in a session of its own: at the end of the block, or when we are killed."""
+def open_workspace(repository: Path | None = None) -> Iterator[Workspace]:
+    """The reaper empties it, in a session of its own: at the end of the block, or when we are killed."""
     remove_leftovers()
     folder = Path(tempfile.mkdtemp(prefix=PREFIX)).resolve()
     owner = claim(folder)
     command = [sys.executable, "-I", "-S", reaper.__file__, str(folder)]
-    watching = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
+    watcher = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
     try:
         if repository is not None:
             (folder / reaper.REPOSITORY).write_text(str(repository))
         yield Workspace(folder)
     finally:
-        assert watching.stdin is not None
-        watching.stdin.close()
-        watching.wait()
+        assert watcher.stdin is not None
+        watcher.stdin.close()
+        watcher.wait()
         os.close(owner)
 
 
@@ -69,11 +69,11 @@ def remove_leftovers() -> None:
 
 def is_left_over(folder: Path) -> bool:
     """Whether it is ours, and nobody's any more."""
-    told = folder.stat()
-    if told.st_uid != os.getuid():
+    state = folder.stat()
+    if state.st_uid != os.getuid():
         return False
     if not (folder / OWNER).exists():
-        return time.time() - told.st_mtime > NEW_SECONDS
+        return time.time() - state.st_mtime > NEW_SECONDS
     with (folder / OWNER).open() as owner:
         try:
             fcntl.flock(owner, fcntl.LOCK_EX | fcntl.LOCK_NB)

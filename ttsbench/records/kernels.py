@@ -6,6 +6,8 @@ import statistics
 from dataclasses import dataclass, field
 from typing import Any
 
+from ttsbench.errors import ExitCode
+
 SCHEMA_VERSION = 1
 
 DTYPES = ("fp32", "fp16", "bf16")
@@ -91,3 +93,13 @@ class KernelRun:
     ceilings: Ceilings | None = None
     notes: tuple[str, ...] = ()
     complete: bool = True
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """Ours must be right and must run; what others do wrong is their row's business."""
+        states = {row.status for row in self.rows if row.contender == OURS}
+        if not self.complete:
+            return ExitCode.INTERRUPTED
+        if "wrong" in states:
+            return ExitCode.QUALITY
+        return ExitCode.CELL_FAILED if "failed" in states else ExitCode.OK

@@ -156,3 +156,7 @@ def decoded(data: Any, where: str) -> Profile:
     if not walls or not all(0 < seconds < math.inf for seconds in walls):
         raise RecordError(f"{where}: header.unprofiled_wall_seconds should hold times, not {list(walls)!r:.60}")
     return found
+
+
+def of_cell(cell: runs.Cell) -> Profile:
+    return decoded(cell.profile, f"{cell.key}: profile")

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from ttsbench.errors import SideError
-from ttsbench.gating import remote, venvs, workspace
+from ttsbench.gating import environments, remote, workspace
 from ttsbench.gating.workspace import Workspace
 from ttsbench.gating.worktrees import Checkout
 
@@ -47,7 +47,7 @@ def digest(data: bytes) -> str:
 def checkout(folder: Path, name: str, version: str) -> Checkout:
     (folder / name).mkdir()
     lock = f"--no-index\n--find-links {folder}\n{wheel(folder, version)}"
-    (folder / name / venvs.LOCK).write_text(lock)
+    (folder / name / environments.LOCK).write_text(lock)
     return Checkout(name, folder / name)
 
 
@@ -58,7 +58,7 @@ def version_in(python: str) -> str:
 
 def test_sides_of_one_lock_share_this_python(tmp_path: Path, space: Workspace) -> None:
     one, other = (checkout(tmp_path, name, "1") for name in ("one", "other"))
-    assert venvs.pythons([one, other], space, print) == [sys.executable] * 2
+    assert environments.pythons([one, other], space, print) == {one: sys.executable, other: sys.executable}
     assert not (tmp_path / "cache").exists()
 
 
@@ -70,14 +70,14 @@ def test_sides_of_two_locks_have_an_environment_each_and_keep_it(
         monkeypatch.setattr(shutil, "which", lambda *_, **__: None)
     one, other = (checkout(tmp_path, name, version) for name, version in (("one", "1"), ("other", "2")))
     told: list[str] = []
-    pythons = venvs.pythons([one, other], space, told.append)
-    assert [version_in(python) for python in pythons] == ["1", "2"]
+    pythons = environments.pythons([one, other], space, told.append)
+    assert [version_in(python) for python in pythons.values()] == ["1", "2"]
     assert len(told) == 2
-    assert venvs.pythons([one, other], space, told.append) == pythons
+    assert environments.pythons([one, other], space, told.append) == pythons
     assert len(told) == 2
     # One that was not finished is made anew.
-    (Path(pythons[0]).parents[1] / venvs.READY).unlink()
-    venvs.pythons([one, other], space, told.append)
+    (Path(pythons[one]).parents[1] / environments.READY).unlink()
+    environments.pythons([one, other], space, told.append)
     assert len(told) == 3
 
 
@@ -95,7 +95,7 @@ def test_what_cannot_be_had_is_told(tmp_path: Path, space: Workspace) -> None:
     one, other = checkout(tmp_path, "one", "1"), checkout(tmp_path, "other", "2")
     (tmp_path / "smallest-2-py3-none-any.whl").unlink()
     with pytest.raises(SideError, match=r"what other needs cannot be installed: .*smallest"):
-        venvs.pythons([one, other], space, print)
-    (other.folder / venvs.LOCK).unlink()
+        environments.pythons([one, other], space, print)
+    (other.folder / environments.LOCK).unlink()
     with pytest.raises(SideError, match=r"other has no requirements\.lock"):
-        venvs.pythons([one, other], space, print)
+        environments.pythons([one, other], space, print)

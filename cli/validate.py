@@ -1,0 +1,20 @@
+"""`ttsbench validate`."""
+
+from __future__ import annotations
+
+import typer
+
+from ttsbench.cli.arguments import Overrides, Scenario
+from ttsbench.errors import ExitCode
+
+
+def validate(scenario: Scenario, overrides: Overrides = []) -> ExitCode:  # noqa: B006
+    """Check a scenario without running it, and report every mistake with its line.
+
+    Example: ttsbench validate my-scenario.yaml
+    """
+    from ttsbench.scenarios import schema
+
+    parsed = schema.load(schema.resolve(scenario), overrides)
+    typer.echo("\n".join([f"{parsed.name}: fine, {len(parsed.cells())} cells", *parsed.notes]))
+    return ExitCode.OK
