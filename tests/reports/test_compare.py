@@ -244,7 +244,7 @@ def test_what_is_on_one_side_only_is_told(keep: Keep, walls: Walls, capsys: pyte
     out = capsys.readouterr().out
     assert "only in one: lean" in out
     assert "only in other: new" in out
-    with pytest.raises(UsageError, match="nothing is on both sides"):
+    with pytest.raises(UsageError, match="no stack in common"):
         compare(one, keep("third", {"third": walls()}))
 
 

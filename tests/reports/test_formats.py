@@ -28,7 +28,7 @@ from ttsbench.reports.decide import comparison
 from ttsbench.reports.decide.decision import Judgement, Verdict
 from ttsbench.reports.decide.pairing import Pairing, pair_up
 from ttsbench.reports.decide.sides import Match
-from ttsbench.reports.formats import bencher, github, registry, values
+from ttsbench.reports.formats import bencher, github, registry
 from ttsbench.reports.formats.values import as_csv
 from ttsbench.reports.tables import verdicts
 from ttsbench.reports.tables.table import Table
@@ -386,7 +386,7 @@ def test_what_cannot_be_written_is_told_before_anything_is_read(
         compare("junit")
     with pytest.raises(UsageError, match=r"no format 'junit'.*allowed: action-benchmark, bencher, csv, parquet"):
         export.export(run_folder, ["junit"], None)
-    monkeypatch.setattr(values, "can_write_parquet", lambda: False)
+    monkeypatch.setattr("ttsbench.reports.formats.values.can_write_parquet", lambda: False)
     with pytest.raises(UsageError, match=r"pip install 'ttsbench\[parquet\]'"):
         export.export(run_folder, ["parquet"], None)
 
