@@ -3,7 +3,7 @@
 `lean` is our own loop over T3. In fp32 it draws the same tokens as upstream's from the same random stream, and leaves
 out what does not change them: the progress bar, the hidden states of all layers, a new backend object and its hooks on
 every call, position embeddings looked up through a freshly built index, logits of the whole prompt. `cuda_graph` is the
-same loop with each step captured once and replayed.
+same loop with each step captured once and replayed. `persistent` makes many tokens in one launch of one kernel.
 """
 
 from __future__ import annotations
@@ -27,7 +27,11 @@ def apply(pipeline: Pipeline, option: str) -> None:
     """Puts the loop in the place of the package's own."""
     from ttsbench.optimizations.parts.cuda_graph import GraphLoop
 
-    if option != "upstream":
+    if option == "persistent":
+        from ttsbench.optimizations.parts.persistent import PersistentLoop
+
+        pipeline.loop = PersistentLoop(pipeline.tts.t3)
+    elif option != "upstream":
         pipeline.loop = {"lean": LeanLoop, "cuda_graph": GraphLoop}[option](pipeline.tts.t3)
 
 

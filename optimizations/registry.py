@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from ttsbench.model.families import Family
 from ttsbench.optimizations.options import Option, Slot
 
-AMPERE, ADA = (8, 0), (8, 9)
+AMPERE, ADA, HOPPER = (8, 0), (8, 9), (9, 0)
 FLASH_ATTN = "pip install 'ttsbench[flash-attn]' (or a wheel for your torch and CUDA from its releases page)"
 ON_MISSING = "on_missing"
 FEWER_STEPS = "fewer Euler steps make another sound"
@@ -159,6 +159,15 @@ SLOTS: tuple[Slot, ...] = (
             Option("upstream", "the package's own loop"),
             Option("lean", "our loop over the same backbone: no progress bar, no hidden states, one backend"),
             Option("cuda_graph", "our loop, each step captured once and replayed", needs_cuda=True, eager="lean"),
+            Option(
+                "persistent",
+                "our loop, many tokens in one launch of a kernel that is the whole of T3",
+                fits=Family.guided,
+                needs_cuda=True,
+                needs_capability=HOPPER,
+                needs_package="cuda-bindings",
+                how_to_get="decode: cuda_graph is the nearest that runs elsewhere",
+            ),
         ),
     ),
     Slot(

@@ -31,6 +31,7 @@ def conflict(
     watches = FAMILIES[family].watched() and chosen["analyzer"] == "upstream"
     rules = (
         *_loop_rules(chosen, watches=watches),
+        *_persistent_rules(chosen),
         *_precision_rules(chosen),
         *_s3gen_rules(chosen),
         *_batch_rules(chosen),
@@ -48,6 +49,7 @@ def _forward_rules(chosen: Mapping[str, str], steps: int) -> tuple[Rule, ...]:
         *((chosen[s.name] != s.default, f"{s.name}: {chosen[s.name]} has no part in this; {whole}") for s in unused),
         *((not steps and chosen[s.name] != s.default, f"{s.name}: {chosen[s.name]}: {stepless}") for s in of_steps),
         (chosen["decode"] == "cuda_graph", f"decode: cuda_graph captures the draw of a token too; {whole}"),
+        (chosen["decode"] == "persistent", f"decode: persistent draws tokens too; {whole}"),
     )
 
 
@@ -86,6 +88,38 @@ def _loop_rules(chosen: Mapping[str, str], *, watches: bool) -> tuple[Rule, ...]
         (
             watches and (static or chosen["attention"] not in ("sdpa", "eager")),
             "the analyzer reads maps of eager attention over a growing cache; others need analyzer: off",
+        ),
+    )
+
+
+def _persistent_rules(chosen: Mapping[str, str]) -> tuple[Rule, ...]:
+    """What the one kernel needs around it, and what has no part left in it; the prompt is read as the slots say."""
+    persistent = chosen["decode"] == "persistent"
+    needs = (
+        ("dtype", HALF, "its products are of half precision"),
+        ("cache", ("static",), "it reads and writes keys and values in place"),
+        ("sampler", ("triton",), "it draws with that sampler's arithmetic"),
+    )
+    no_part = (
+        ("linear", "triton", "which makes the products of a step itself"),
+        ("attention", "triton", "which attends in a step itself"),
+        ("quantize", "", "which reads the weights as they are"),
+        ("compile", "", "which is compiled by itself"),
+    )
+    return (
+        *(
+            (
+                persistent and chosen[slot] not in options,
+                f"decode: persistent needs {slot}: {' or '.join(options)}; {why}",
+            )
+            for slot, options, why in needs
+        ),
+        *(
+            (
+                persistent and chosen[slot] == (option or chosen[slot]) != BY_NAME[slot].default,
+                f"{slot}: {chosen[slot]} has no part in decode: persistent, {why}",
+            )
+            for slot, option, why in no_part
         ),
     )
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ttsbench.optimizations.kernels.kernel import Case, Kernel
 
 GROUP = "ttsbench.kernels"
-NO_KERNEL = ("catalog", "kernel", "tensors")
+NO_KERNEL = ("catalog", "kernel", "nvrtc", "tensors")
 
 
 def modules() -> tuple[str, ...]:
