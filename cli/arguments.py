@@ -13,9 +13,9 @@ from ttsbench.errors import UsageError, suggest
 
 def complete_scenario(incomplete: str) -> list[str]:
     """Shell completion: shipped scenarios by name."""
-    from ttsbench.scenarios import schema
+    from ttsbench.scenarios.shipped import shipped
 
-    return [name for name in schema.shipped() if name.startswith(incomplete)]
+    return [name for name in shipped() if name.startswith(incomplete)]
 
 
 SCENARIO_HELP = "A YAML file, or the name of a shipped scenario."

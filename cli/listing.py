@@ -31,10 +31,9 @@ def list_(what: Annotated[str, typer.Argument(help="scenarios, slots or options.
 
 def scenarios() -> Table:
     from ttsbench.reports.tables.table import TEXT, Table
-    from ttsbench.scenarios import schema
+    from ttsbench.scenarios.shipped import descriptions
 
-    rows = tuple((name, schema.load(path).description) for name, path in schema.shipped().items())
-    return Table.of("Scenarios", ("name", "what it answers"), rows, unit=TEXT)
+    return Table.of("Scenarios", ("name", "what it answers"), tuple(descriptions().items()), unit=TEXT)
 
 
 def slots() -> Table:

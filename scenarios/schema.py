@@ -20,6 +20,7 @@ from ttsbench.scenarios.json_schema import json_schema
 from ttsbench.scenarios.mistakes import MistakeCollector
 from ttsbench.scenarios.models import Length, Measure, Model, Sampling, ScenarioFile, Voice, Workload
 from ttsbench.scenarios.overrides import apply_overrides
+from ttsbench.scenarios.shipped import shipped
 from ttsbench.scenarios.texts import DEFAULT_LANGUAGE
 
 __all__ = [
@@ -36,10 +37,7 @@ __all__ = [
     "load",
     "parse",
     "resolve",
-    "shipped",
 ]
-
-SHIPPED = Path(__file__).parent
 
 
 class Scenario(ScenarioFile):
@@ -164,11 +162,6 @@ def _option_name(value: Any) -> Any:
     if isinstance(value, bool):
         return "on" if value else "off"
     return str(value) if isinstance(value, int) else value
-
-
-def shipped() -> dict[str, Path]:
-    """The scenarios that come with ttsbench, by name."""
-    return {path.stem: path for path in sorted(SHIPPED.glob("*.yaml"))}
 
 
 def resolve(name_or_path: str) -> Path:

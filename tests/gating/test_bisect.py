@@ -78,7 +78,7 @@ def test_a_range_that_did_not_become_slower_is_told(bench: Any) -> None:
 
 def test_a_bad_commit_that_does_not_run_is_told(bench: Any) -> None:
     good = bench.git("rev-parse", "HEAD").strip()
-    bench.change("ttsbench/running/fake_engine.py", "if speaker.crashes:", "if True:")
+    bench.change("ttsbench/running/fake_engine.py", "if process.crashes:", "if True:")
     bench.commit("Crashes")
     ended = bench("bisect", bench.scenario, "--good", good, "--bad", "main", "--quiet")
     assert ended.returncode == ExitCode.CELL_FAILED

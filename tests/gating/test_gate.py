@@ -134,7 +134,7 @@ class TestWhatCannotBeHad:
         assert f"{old[:10]} cannot run this: " in self.refused(bench.gate("--base", old, "--quiet"))
 
     def test_processes_that_crash(self, bench: Any) -> None:
-        bench.change("ttsbench/running/fake_engine.py", "if speaker.crashes:", "if True:")
+        bench.change("ttsbench/running/fake_engine.py", "if process.crashes:", "if True:")
         ended = bench.gate("--base", "HEAD", "--quiet", "--fail-on", "slower")
         assert ended.returncode == ExitCode.CELL_FAILED
         assert "did not run: upstream: pair 1 was void 3 times, at last because candidate: crashed" in ended.stdout

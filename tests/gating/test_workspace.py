@@ -24,7 +24,7 @@ workload: {texts: [One.], length: {fixed: 25}}
 stacks: {upstream: {}}
 measure: {processes: 7, repeats: 5}
 """
-SLOW = ('tell("pretending")\n', 'tell("pretending")\n    import time\n    time.sleep(0.3)\n')
+SLOW = ('report_progress("pretending")\n', 'report_progress("pretending")\n    import time\n    time.sleep(0.3)\n')
 MOMENTS = ("at once", "worktree", "pair 1", "pair 3")
 
 

@@ -11,7 +11,8 @@ import yaml
 from refusals import STACKS, Refusal
 from ttsbench.errors import UsageError
 from ttsbench.scenarios import files
-from ttsbench.scenarios.schema import load, parse, resolve, shipped
+from ttsbench.scenarios.schema import load, parse, resolve
+from ttsbench.scenarios.shipped import shipped
 
 pytest_plugins = ("refusals",)
 
