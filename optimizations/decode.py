@@ -79,7 +79,7 @@ class LeanLoop:
         with self._watching(prompt.text_span) as analyzer:
             drawn, stopped = self._speak(prompt.embeds, request, analyzer)
         self.steps += drawn.size(1)
-        return self.model.spoken(drawn, stopped)
+        return self.model.returned(drawn, stopped)
 
     def _speak(self, embeds: torch.Tensor, request: Request, analyzer: Any) -> tuple[torch.Tensor, bool]:
         """All tokens that were drawn, and whether the last one is the stop token."""

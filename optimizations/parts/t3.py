@@ -67,10 +67,10 @@ class Model(Protocol):
     def stops(self, token: int, step: int) -> bool:
         """Whether the utterance ends with this draw."""
 
-    def spoken(self, drawn: torch.Tensor, stopped: bool) -> torch.Tensor:
+    def returned(self, drawn: torch.Tensor, stopped: bool) -> torch.Tensor:
         """What the package's method would return."""
 
-    def sounded(self, spoken: torch.Tensor) -> torch.Tensor:
+    def for_s3gen(self, tokens: torch.Tensor) -> torch.Tensor:
         """Of one row of that, what the package's `generate` hands to S3Gen."""
 
 
@@ -110,13 +110,13 @@ class Llama:
         """At the stop token."""
         return bool(token == self.t3.hp.stop_speech_token)
 
-    def spoken(self, drawn: torch.Tensor, stopped: bool) -> torch.Tensor:
+    def returned(self, drawn: torch.Tensor, stopped: bool) -> torch.Tensor:
         """Upstream hands the stop token on."""
         return drawn
 
-    def sounded(self, spoken: torch.Tensor) -> torch.Tensor:
+    def for_s3gen(self, tokens: torch.Tensor) -> torch.Tensor:
         """Speech tokens alone."""
-        return spoken[spoken < SPEECH_VOCAB_SIZE]
+        return tokens[tokens < SPEECH_VOCAB_SIZE]
 
 
 class Gpt2:
@@ -152,13 +152,13 @@ class Gpt2:
         """At the stop token, which upstream does not look for at the first draw."""
         return step > 0 and bool(token == self.t3.hp.stop_speech_token)
 
-    def spoken(self, drawn: torch.Tensor, stopped: bool) -> torch.Tensor:
+    def returned(self, drawn: torch.Tensor, stopped: bool) -> torch.Tensor:
         """Without the stop token."""
         return drawn[:, :-1] if stopped else drawn
 
-    def sounded(self, spoken: torch.Tensor) -> torch.Tensor:
+    def for_s3gen(self, tokens: torch.Tensor) -> torch.Tensor:
         """Speech tokens, and three of silence after them."""
-        return torch.cat([spoken[spoken < SPEECH_VOCAB_SIZE], spoken.new_full((3,), S3GEN_SIL)])
+        return torch.cat([tokens[tokens < SPEECH_VOCAB_SIZE], tokens.new_full((3,), S3GEN_SIL)])
 
 
 def model_of(t3: Any) -> Model:

@@ -28,14 +28,14 @@ from ttsbench.records.jobs import Job, Load
 from ttsbench.reports.tables.loads import Figures, ttfa
 from ttsbench.running.cells import common
 from ttsbench.serving.calls import Call
-from ttsbench.serving.decoder import Speaking
-from ttsbench.serving.engine import Batch, engine
+from ttsbench.serving.decoder import ActiveUtterance
+from ttsbench.serving.engine import BatchEngine, engine
 from ttsbench.serving.flow import BatchedS3Gen
 from ttsbench.serving.load import CLOSED, level
 from ttsbench.serving.loop import BatchLoop
 from ttsbench.serving.randomness import RandomStream
-from ttsbench.serving.voicing import Chunked, Drawn
-from ttsbench.serving.windows import WindowsTogether
+from ttsbench.serving.synthesizers import ChunkSynthesizer, DrawnTokens
+from ttsbench.serving.windows import WindowBatch
 from ttsbench.streaming.listener import Listener
 from ttsbench.streaming.stream import Stream
 from ttsbench.streaming.streamer import streamer_of
@@ -75,17 +75,17 @@ class Party:
         assert isinstance(pipeline.loop, BatchLoop)
         self.pipeline, self.decoder = pipeline, pipeline.loop.decoder
         self.decoder.reserve(slots, 256)
-        self.ended: list[Speaking] = []
+        self.ended: list[ActiveUtterance] = []
 
     def request(self, text: int, limit: int, **sampling: float) -> tuple[Request, Prompt]:
-        asked = self.pipeline.asked_of_t3(text)
+        asked = self.pipeline.t3_arguments(text)
         asked |= {"max_gen_len": limit - 1} if self.pipeline.tts.t3.is_gpt else {"max_new_tokens": limit}
         request = self.decoder.model.request(asked | sampling)
         with torch.inference_mode():
             prompt = self.decoder.model.prompt(asked["t3_cond"], asked["text_tokens"], request.cfg_weight)
         return request, prompt
 
-    def join(self, text: int, seed: int, limit: int, **sampling: float) -> Speaking:
+    def join(self, text: int, seed: int, limit: int, **sampling: float) -> ActiveUtterance:
         request, prompt = self.request(text, limit, **sampling)
         stream = RandomStream.seeded(seed, self.pipeline.device)
         return self.decoder.join(request, prompt.embeds, stream)
@@ -124,7 +124,7 @@ def test_everybody_draws_what_they_draw_alone(
         make_stop_likely(single.tts.t3)
         make_stop_likely(together.tts.t3)
     chance, party = random.Random(f"{family}{sampling}{stops}"), Party(together, slots=5)
-    guests: list[tuple[Speaking, int, int, int]] = []
+    guests: list[tuple[ActiveUtterance, int, int, int]] = []
     while len(guests) < 10 or party.decoder.active:
         may_join = len(guests) < 10 and len(party.decoder.active) < 5
         if may_join and chance.random() < 0.4:
@@ -139,7 +139,7 @@ def test_everybody_draws_what_they_draw_alone(
     for speaking, text, seed, limit in guests:
         wanted = tokens_of(single, text, seed, limit)
         after = torch.rand(3, device=DEVICE)
-        spoken = single.loop.model.spoken(torch.tensor([speaking.drawn]), speaking.stopped)
+        spoken = single.loop.model.returned(torch.tensor([speaking.drawn]), speaking.stopped)
         assert spoken.flatten().tolist() == wanted
         assert torch.equal(torch.rand(3, generator=speaking.random.device, device=DEVICE), after)
     assert stops == any(speaking.stopped for speaking, *_ in guests)
@@ -278,7 +278,7 @@ class TestWindows:
             ]
 
         heard, together = streams()
-        windows, sizes = WindowsTogether(pipeline, streamer.synthesis), []
+        windows, sizes = WindowBatch(pipeline, streamer.synthesis), []
         for stream, tokens in zip(together, spoken, strict=True):
             stream.end(tokens)
         while dues := {stream: due for stream in together if (due := stream.due())}:
@@ -296,23 +296,23 @@ class TestWindows:
     def test_a_last_chunk_that_was_made_early_ends_its_stream(self, make: Make) -> None:
         """Without a look ahead it is made before anybody knows that it is the last."""
         receiver, call = Silent(), Call(0, 0.0)
-        chunked = Chunked(make(**BATCHED, stream="revocode"), receiver, patience_seconds=1.0)
+        chunked = ChunkSynthesizer(make(**BATCHED, stream="revocode"), receiver, patience_seconds=1.0)
         random = RandomStream.of_process(torch.device(DEVICE))
-        chunked.take(Drawn(call, random, (1, 2, 3, 4), last=False))
+        chunked.take(DrawnTokens(call, random, (1, 2, 3, 4), last=False))
         assert not chunked.work()
         assert receiver.finished == []
-        chunked.take(Drawn(call, random, (1, 2, 3, 4), last=True))
+        chunked.take(DrawnTokens(call, random, (1, 2, 3, 4), last=True))
         assert receiver.finished == [call]
         assert not chunked.work()
         assert chunked.evidence()["streams"] == 1
 
     def test_who_would_hear_nothing_first_comes_first(self, make: Make) -> None:
         """And who has nothing yet was promised something by a certain time."""
-        chunked = Chunked(make(**STREAMED), Silent(), patience_seconds=1.0)
+        chunked = ChunkSynthesizer(make(**STREAMED), Silent(), patience_seconds=1.0)
         rich, poor, new, late = (Call(number, scheduled) for number, scheduled in enumerate((0.0, 0.0, 9.5, 8.0)))
         rich.pieces, poor.pieces = [(1.0, 20.0)], [(2.0, 8.2)]
         for call in (rich, poor, new, late):
-            chunked.take(Drawn(call, RandomStream.of_process(torch.device("cpu")), tuple(range(30)), last=False))
+            chunked.take(DrawnTokens(call, RandomStream.of_process(torch.device("cpu")), tuple(range(30)), last=False))
         assert sorted(chunked._due, key=chunked._runs_dry) == [late, poor, new, rich]
 
 
@@ -405,10 +405,10 @@ class TestEngine:
     def test_warming_up_leaves_nothing_behind(self, make: Make) -> None:
         pipeline = make(length=Length(fixed=6), **BATCHED)
         answering = engine(pipeline, PLAN)
-        assert isinstance(answering, Batch)
-        voicing = answering._beside.voicing
-        voicing.warm_up(5)
-        assert voicing.evidence() == {"s3gen_calls": 0, "utterances_per_call": 0.0}
+        assert isinstance(answering, BatchEngine)
+        synthesizer = answering._synthesis.synthesizer
+        synthesizer.warm_up(5)
+        assert synthesizer.evidence() == {"s3gen_calls": 0, "utterances_per_call": 0.0}
         assert answering.answered() == []
 
     def test_memory_decides_how_many_there_may_be(self, make: Make) -> None:
@@ -464,13 +464,13 @@ def test_prompts_are_captured_before_the_clock_starts(make: Make) -> None:
 def test_what_s3gen_needs_is_made_by_its_own_thread(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a GPU a captured kernel keeps the priority of the stream that it was captured on."""
     answering = engine(make(length=Length(fixed=6), **BATCHED), PLAN)
-    assert isinstance(answering, Batch)
+    assert isinstance(answering, BatchEngine)
     warmed: list[str] = []
-    voicing = answering._beside.voicing
-    monkeypatch.setattr(voicing, "warm_up", lambda tokens: warmed.append(threading.current_thread().name))
-    answering._beside.warm_up(5)
-    assert warmed == ["s3gen"]
-    assert answering._beside.idle()
+    synthesizer = answering._synthesis.synthesizer
+    monkeypatch.setattr(synthesizer, "warm_up", lambda tokens: warmed.append(threading.current_thread().name))
+    answering._synthesis.warm_up(5)
+    assert [name.partition("_")[0] for name in warmed] == ["s3gen"]
+    assert answering._synthesis.idle()
 
 
 @pytest.mark.usefixtures("late")

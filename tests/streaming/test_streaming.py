@@ -24,8 +24,9 @@ from ttsbench.records.chunk_schedule import Streaming
 from ttsbench.records.measurements import RESIDUAL
 from ttsbench.reports import continuity
 from ttsbench.running.cells import common
-from ttsbench.streaming import designs, desks, seams
+from ttsbench.streaming import designs, seams
 from ttsbench.streaming.designs import Frames, Piece, Revocode, Window, Windowed
+from ttsbench.streaming.executor import why_in_turn
 from ttsbench.streaming.listener import Listener
 from ttsbench.streaming.marking import Marking
 from ttsbench.streaming.noise import FrameNoise
@@ -48,7 +49,7 @@ def beside(pipeline: Pipeline) -> Pipeline:
     """With S3Gen in a thread of its own, as on a GPU."""
     streamer = streamer_of(pipeline)
     assert streamer is not None
-    streamer._desk, streamer.in_turn = desks.Beside(pipeline.device), ""
+    streamer.in_turn = ""
     return pipeline
 
 
@@ -284,9 +285,7 @@ def test_in_turn_or_at_once_the_sound_is_the_same(make: Make) -> None:
 def test_what_is_set_for_the_whole_process_makes_them_take_turns(make: Make, slots: dict[str, str], told: str) -> None:
     pipeline = make()
     pipeline.slots = {**pipeline.slots, **slots}
-    desk, reason = desks.desk(pipeline)
-    assert told in reason
-    assert isinstance(desk, desks.InTurn)
+    assert told in why_in_turn(pipeline)
 
 
 def test_in_turn_s3gen_runs_outside_of_t3s_autocast(make: Make) -> None:

@@ -113,7 +113,7 @@ class Pipeline:
         """The most tokens, as T3's loop counts: Turbo's draws one before it starts to."""
         return {"max_gen_len": self._limit - 1} if self.tts.t3.is_gpt else {"max_new_tokens": self._limit}
 
-    def asked_of_t3(self, text_index: int) -> dict[str, Any]:
+    def t3_arguments(self, text_index: int) -> dict[str, Any]:
         """What the package's `generate` hands to T3's loop for this text; nothing is drawn."""
         asked: dict[str, Any] = {}
 

@@ -113,7 +113,7 @@ class Arrivals:
             self._next += self._gaps.expovariate(self._rate)
 
     def next_at(self) -> float | None:
-        """Drawn already."""
+        """DrawnTokens already."""
         return self._next
 
     def answered(self, call: Call) -> None:

@@ -31,7 +31,7 @@ GUIDED_ROWS = 2
 
 
 @dataclass(eq=False)
-class Speaking:
+class ActiveUtterance:
     """One utterance while it is decoded; `drawn` are the tokens that the host knows."""
 
     request: Request
@@ -63,13 +63,13 @@ class Decoder:
         self.backbone = BatchedBackbone(t3.tfmr)
         self.rows_per_slot = 1 if t3.is_gpt else GUIDED_ROWS
         self.graphs = StepGraphs(self._state) if captured else None
-        self.active: dict[int, Speaking] = {}
+        self.active: dict[int, ActiveUtterance] = {}
         self.joined = self.steps = self.tokens = self.moves = self.most_at_once = 0
         self.on_logits: LogitsTaker | None = None
         self._device = t3.device
         self._lag = 1 if self._device.type == "cuda" else 0
-        self._unread: deque[tuple[list[tuple[Speaking, int]], HostCopy]] = deque()
-        self._ended: list[Speaking] = []
+        self._unread: deque[tuple[list[tuple[ActiveUtterance, int]], HostCopy]] = deque()
+        self._ended: list[ActiveUtterance] = []
         self.reserve(1, 1)
 
     def reserve(self, slots: int, positions: int) -> None:
@@ -121,10 +121,10 @@ class Decoder:
     @torch.inference_mode()
     def join(
         self, request: Request, embeds: torch.Tensor, random: RandomStream, forced: Sequence[int] = ()
-    ) -> Speaking:
+    ) -> ActiveUtterance:
         """Reads a prompt into the first free slot, and draws its first token."""
         slot = next(slot for slot in range(self.slots) if slot not in self.active)
-        speaking = self.active[slot] = Speaking(request, random, embeds.size(1), slot)
+        speaking = self.active[slot] = ActiveUtterance(request, random, embeds.size(1), slot)
         self.joined += 1
         self._set_up(speaking, forced)
         self.backbone.first_row = slot * self.rows_per_slot
@@ -144,7 +144,7 @@ class Decoder:
         self._launched([(speaking, 0)], token)
         return speaking
 
-    def _set_up(self, speaking: Speaking, forced: Sequence[int]) -> None:
+    def _set_up(self, speaking: ActiveUtterance, forced: Sequence[int]) -> None:
         """Everything of its own in its slot."""
         slot, request = speaking.slot, speaking.request
         self.sampler.begin(request.sampling, request.limit, slot)
@@ -155,7 +155,7 @@ class Decoder:
         self._forced[slot, : tokens.numel()] = tokens
 
     @torch.inference_mode()
-    def step(self) -> list[Speaking]:
+    def step(self) -> list[ActiveUtterance]:
         """One token for everybody. Returns who is known to have ended since the last call."""
         self._close_ranks()
         speaking = list(self.active.values())
@@ -181,7 +181,7 @@ class Decoder:
         self._read(0)
         self._ended = []
 
-    def _launched(self, places: list[tuple[Speaking, int]], tokens: torch.Tensor) -> None:
+    def _launched(self, places: list[tuple[ActiveUtterance, int]], tokens: torch.Tensor) -> None:
         """Draws are under way; who has no more to come makes room, and tokens that are there by now are read."""
         self._unread.append((places, HostCopy(tokens)))
         for one, _ in places:
@@ -204,7 +204,7 @@ class Decoder:
                     self._leave(speaking)
                     self._ended.append(speaking)
 
-    def _leave(self, speaking: Speaking) -> None:
+    def _leave(self, speaking: ActiveUtterance) -> None:
         if self.active.get(speaking.slot) is speaking:
             del self.active[speaking.slot]
             self._going[speaking.slot] = 0
@@ -218,7 +218,7 @@ class Decoder:
         while self.active and self._bucket(len(self.active)) < self._bucket(max(self.active) + 1):
             self._move(self.active.pop(max(self.active)))
 
-    def _move(self, speaking: Speaking) -> None:
+    def _move(self, speaking: ActiveUtterance) -> None:
         source = speaking.slot
         target = speaking.slot = next(slot for slot in range(self.slots) if slot not in self.active)
         self.active[target] = speaking

@@ -1,8 +1,8 @@
 """What answers requests: the pipeline as it is, one after the other, or a batch that they join and leave.
 
-The batch is fair in that nobody is overtaken: requests are taken up in the order in which they were due, the next one
-as soon as a slot is free, and S3Gen takes what is ready in the order in which it became so. Between two steps one
-request joins at most, so that those who speak wait for one prompt and no longer.
+The batch is fair in that nobody is overtaken: requests are taken up in the order of their moments, the next one as soon
+as a slot is free, and S3Gen takes what is ready in the order in which it became so. Between two steps one request joins
+at most, so that the others wait for one prompt and no longer.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import time
 from collections import deque
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -21,12 +22,13 @@ from ttsbench.model.pipeline import Pipeline
 from ttsbench.model.spoken import SAMPLE_RATE_HZ, tokens_sha256
 from ttsbench.optimizations.parts.t3 import Prompt, Request
 from ttsbench.records.jobs import Load
-from ttsbench.serving.beside import Beside
 from ttsbench.serving.calls import Call
-from ttsbench.serving.decoder import Speaking
+from ttsbench.serving.decoder import ActiveUtterance
 from ttsbench.serving.loop import BatchLoop
 from ttsbench.serving.randomness import RandomStream
-from ttsbench.serving.voicing import Chunked, Drawn, Whole
+from ttsbench.serving.synthesis_queue import SynthesisQueue
+from ttsbench.serving.synthesizers import ChunkSynthesizer, DrawnTokens, WholeSynthesizer
+from ttsbench.streaming.executor import S3GenExecutor
 from ttsbench.streaming.listener import Listener
 from ttsbench.streaming.streamer import streamer_of
 
@@ -40,8 +42,8 @@ SHARE_FOR_KEYS_AND_VALUES = 0.5
 SLOTS_FOR_RATES = 64
 
 
-class _Clocked:
-    """The clock and the answers of every real engine."""
+class _ClockedEngine:
+    """The clock and the queues of every real engine; `load.Engine` says what each method is for."""
 
     def __init__(self) -> None:
         self._began = time.perf_counter()
@@ -49,23 +51,18 @@ class _Clocked:
         self._answered: deque[Call] = deque()
 
     def begin(self) -> None:
-        """A new level: the clock starts at zero."""
         self._began = time.perf_counter()
 
     def now(self) -> float:
-        """Seconds of the level."""
         return time.perf_counter() - self._began
 
     def submit(self, call: Call) -> None:
-        """At the end of the queue."""
         self._waiting.append(call)
 
     def answered(self) -> list[Call]:
-        """Since the last call."""
         return [self._answered.popleft() for _ in range(len(self._answered))]
 
     def hold(self, call: Call, audio_seconds: float) -> None:
-        """In the listener's hands, now."""
         call.hold(self.now(), audio_seconds)
 
     def finish(self, call: Call) -> None:
@@ -74,15 +71,7 @@ class _Clocked:
         self._answered.append(call)
 
 
-@dataclass
-class _Asked:
-    """A call that is being decoded, and how many of its tokens S3Gen was given."""
-
-    call: Call
-    handed: int = 0
-
-
-class InTurn(_Clocked):
+class SequentialEngine(_ClockedEngine):
     """The pipeline, whatever its stack is."""
 
     slots: int | None = None
@@ -97,7 +86,6 @@ class InTurn(_Clocked):
         """Single utterances were spoken before."""
 
     def work(self) -> bool:
-        """All of one request."""
         if not self._waiting:
             return False
         call, pipeline = self._waiting.popleft(), self._pipeline
@@ -105,51 +93,55 @@ class InTurn(_Clocked):
         if self._streamer is not None:
             listener = Listener(lambda samples: self.hold(call, samples.numel() / SAMPLE_RATE_HZ))
             limit = pipeline.length.limit(call.text_index)
-            spoken = self._streamer.speak(call.text_index, call.seed, limit, listener=listener)
+            speech = self._streamer.speak(call.text_index, call.seed, limit, listener=listener)
         else:
-            spoken = pipeline.speak(call.text_index, call.seed)
-            self.hold(call, spoken.audio_seconds)
-        call.tokens, call.tokens_sha256 = spoken.tokens.numel(), tokens_sha256(spoken.tokens)
+            speech = pipeline.speak(call.text_index, call.seed)
+            self.hold(call, speech.audio_seconds)
+        call.tokens, call.tokens_sha256 = speech.tokens.numel(), tokens_sha256(speech.tokens)
         self.finish(call)
         return True
 
     def wait(self, seconds: float) -> None:
-        """Nothing is done elsewhere."""
         time.sleep(seconds)
 
     def abandon(self) -> None:
-        """The queue is empty."""
         self._waiting.clear()
         self._answered.clear()
 
     def evidence(self) -> dict[str, Any]:
-        """For the record."""
         return {"engine": "one request after the other"}
 
 
-class Batch(_Clocked):
-    """T3's steps in the caller's thread, for everybody who speaks; S3Gen beside it."""
+@dataclass
+class _Decoding:
+    """A call that is being decoded, and how many of its tokens S3Gen was given."""
+
+    call: Call
+    handed: int = 0
+
+
+class BatchEngine(_ClockedEngine):
+    """T3's steps in the caller's thread, for all utterances under way; S3Gen beside it."""
 
     def __init__(self, pipeline: Pipeline, loop: BatchLoop, load: Load) -> None:
         super().__init__()
         self._pipeline = pipeline
         self._decoder, self._model = loop.decoder, loop.model
-        self._asked_by: dict[Speaking, _Asked] = {}
-        self._beside = Beside(self._voicing(load), pipeline.device)
-        self.streams = self._beside.voicing.early
-        wanted = max([*load.listeners, SLOTS_FOR_RATES if load.rates else 1])
+        self._decoding: dict[ActiveUtterance, _Decoding] = {}
+        streamer = streamer_of(pipeline)
+        self.streams = streamer is not None
+        synthesizer = (
+            ChunkSynthesizer(pipeline, self, load.ttfa_seconds) if streamer else WholeSynthesizer(pipeline, self)
+        )
+        self._synthesis = SynthesisQueue(synthesizer, streamer.executor if streamer else S3GenExecutor(pipeline.device))
+        slots = max([*load.listeners, SLOTS_FOR_RATES if load.rates else 1])
         self._positions = max(self._positions_of(text) for text in range(len(pipeline.texts)))
-        self.slots = min(wanted, self._slots_that_fit(load))
+        self.slots = min(slots, self._slots_that_fit(load))
         self._decoder.reserve(self.slots, self._positions)
-
-    def _voicing(self, load: Load) -> Whole | Chunked:
-        if streamer_of(self._pipeline) is not None:
-            return Chunked(self._pipeline, self, load.ttfa_seconds)
-        return Whole(self._pipeline, self)
 
     @torch.inference_mode()
     def _positions_of(self, text_index: int) -> int:
-        request, prompt = self._asked(text_index)
+        request, prompt = self._prompt_of(text_index)
         return prompt.embeds.size(1) + request.limit
 
     def _slots_that_fit(self, load: Load) -> int:
@@ -169,50 +161,43 @@ class Batch(_Clocked):
     @torch.inference_mode()
     def warm_up(self) -> None:
         """Everything that steps and S3Gen may need, captured and compiled before somebody waits for it."""
-        slots, asked = self._pipeline.slots, [self._asked(text) for text in range(len(self._pipeline.texts))]
-        request = asked[0][0]
+        slots, prompts = self._pipeline.slots, [self._prompt_of(text) for text in range(len(self._pipeline.texts))]
+        request = prompts[0][0]
         if self._decoder.graphs is not None or self._pipeline.compiled or slots["prompt"] != "eager":
             with self._as_in_t3():
-                self._decoder.warm_up(request, [prompt.embeds for _, prompt in asked])
+                self._decoder.warm_up(request, [prompt.embeds for _, prompt in prompts])
         if slots["s3gen_graph"] != "off" or slots["s3gen_compile"] != "off" or slots["vocoder"] == "compile":
-            self._beside.warm_up(min(request.limit, WARM_UP_TOKENS))
+            self._synthesis.warm_up(min(request.limit, WARM_UP_TOKENS))
 
     def work(self) -> bool:
-        """One request joins, everybody who speaks draws a token."""
+        """One request joins, and each utterance draws a token."""
         with self._as_in_t3():
             joined = self._admit()
             stepped = not self._decoder.idle
             ended = self._decoder.step() if stepped else []
-        for speaking in ended:
-            self._hand_over_all(speaking)
-        if self._beside.voicing.early:
-            for speaking, asked in self._asked_by.items():
-                self._hand_over_some(speaking, asked)
+        self._synthesis.put([*self._last_tokens(ended), *(self._new_tokens() if self.streams else ())])
         return joined or stepped
 
     def wait(self, seconds: float) -> None:
-        """For S3Gen, or for the next request."""
-        if self._beside.idle():
+        if self._synthesis.idle():
             time.sleep(seconds)
         else:
-            self._beside.wait(seconds)
+            self._synthesis.wait(seconds)
 
     def abandon(self) -> None:
-        """All slots are free again, and the queue is empty."""
         self._waiting.clear()
         self._decoder.abandon()
-        self._asked_by.clear()
-        self._beside.abandon()
+        self._decoding.clear()
+        self._synthesis.abandon()
         self._answered.clear()
 
     def evidence(self) -> dict[str, Any]:
-        """For the record."""
         return {
             "engine": "one batch",
             "slots": self.slots,
             "positions": self._positions,
             "keys_and_values_bytes": self._decoder.bytes_of(self.slots, self._positions),
-            **self._beside.voicing.evidence(),
+            **self._synthesis.synthesizer.evidence(),
         }
 
     def _as_in_t3(self) -> ExitStack:
@@ -221,10 +206,10 @@ class Batch(_Clocked):
             contexts.enter_context(context())
         return contexts
 
-    def _asked(self, text_index: int) -> tuple[Request, Prompt]:
-        asked = self._pipeline.asked_of_t3(text_index)
-        request = self._model.request(asked)
-        return request, self._model.prompt(asked["t3_cond"], asked["text_tokens"], request.cfg_weight)
+    def _prompt_of(self, text_index: int) -> tuple[Request, Prompt]:
+        arguments = self._pipeline.t3_arguments(text_index)
+        request = self._model.request(arguments)
+        return request, self._model.prompt(arguments["t3_cond"], arguments["text_tokens"], request.cfg_weight)
 
     @torch.inference_mode()
     def _admit(self) -> bool:
@@ -232,35 +217,36 @@ class Batch(_Clocked):
             return False
         call = self._waiting.popleft()
         call.started = self.now()
-        request, prompt = self._asked(call.text_index)
+        request, prompt = self._prompt_of(call.text_index)
         stream = RandomStream.seeded(call.seed, self._pipeline.device)
         forced = self._pipeline.length.tokens_of(call.text_index) or ()
-        speaking = self._decoder.join(request, prompt.embeds, stream, forced)
-        self._asked_by[speaking] = _Asked(call)
+        self._decoding[self._decoder.join(request, prompt.embeds, stream, forced)] = _Decoding(call)
         return True
 
-    def _hand_over_some(self, speaking: Speaking, asked: _Asked) -> None:
-        """What is new, if it is worth a message."""
-        new = speaking.drawn[asked.handed :]
-        if len(new) >= HAND_OVER_TOKENS:
-            asked.handed += len(new)
-            self._beside.put(Drawn(asked.call, speaking.random, tuple(new), last=False))
+    def _new_tokens(self) -> Iterator[DrawnTokens]:
+        """Of utterances under way, as far as they are worth a message."""
+        for utterance, decoding in self._decoding.items():
+            new = utterance.drawn[decoding.handed :]
+            if len(new) >= HAND_OVER_TOKENS:
+                decoding.handed += len(new)
+                yield DrawnTokens(decoding.call, utterance.random, tuple(new), last=False)
 
-    def _hand_over_all(self, speaking: Speaking) -> None:
-        """All that is to be spoken, for it has ended."""
-        call = self._asked_by.pop(speaking).call
-        spoken = self._model.spoken(torch.tensor([speaking.drawn]), speaking.stopped).flatten()
-        call.tokens, call.tokens_sha256 = spoken.numel(), tokens_sha256(spoken)
-        if tokens := tuple(self._model.sounded(spoken).tolist()):
-            self._beside.put(Drawn(call, speaking.random, tokens, last=True))
-        else:
-            self.finish(call)
+    def _last_tokens(self, ended: Sequence[ActiveUtterance]) -> Iterator[DrawnTokens]:
+        """All that S3Gen is to make sound of; without any the answer ends here."""
+        for utterance in ended:
+            call = self._decoding.pop(utterance).call
+            drawn = self._model.returned(torch.tensor([utterance.drawn]), utterance.stopped).flatten()
+            call.tokens, call.tokens_sha256 = drawn.numel(), tokens_sha256(drawn)
+            if tokens := tuple(self._model.for_s3gen(drawn).tolist()):
+                yield DrawnTokens(call, utterance.random, tokens, last=True)
+            else:
+                self.finish(call)
 
 
-def engine(pipeline: Pipeline, load: Load) -> InTurn | Batch:
+def engine(pipeline: Pipeline, load: Load) -> SequentialEngine | BatchEngine:
     """What the stack's `serve` asks for."""
     loop = pipeline.loop
-    return Batch(pipeline, loop, load) if isinstance(loop, BatchLoop) else InTurn(pipeline)
+    return BatchEngine(pipeline, loop, load) if isinstance(loop, BatchLoop) else SequentialEngine(pipeline)
 
 
 def free_bytes(device: torch.device) -> int:

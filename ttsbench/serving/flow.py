@@ -8,7 +8,6 @@ convolutions look both ways and its transform overlaps, so that it goes through 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +15,6 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from ttsbench.instruments.swapping import swapped
 from ttsbench.model.pipeline import Pipeline
 from ttsbench.optimizations.parts import flow_solve
 from ttsbench.optimizations.parts.graphs import Graphs
@@ -24,6 +22,8 @@ from ttsbench.optimizations.parts.s3gen import installed
 from ttsbench.optimizations.s3gen_graph import BUCKET_TOKENS
 from ttsbench.records.chunk_schedule import FRAMES_PER_TOKEN
 from ttsbench.serving.randomness import RandomStream
+from ttsbench.streaming.source import CarriedSource, vocoded_with
+from ttsbench.streaming.synthesis import euler_steps
 
 MEL_BANDS = 80
 # Of 1, 2, 4 and 8 rows, and of some lengths.
@@ -48,9 +48,8 @@ class BatchedS3Gen:
         self._s3gen = pipeline.tts.s3gen
         self._estimator, self._encoder = installed(pipeline)["s3gen_attention"]
         fixed = installed(pipeline).get("cfm_steps")
-        self._steps = fixed.steps if fixed is not None else 2 if self._s3gen.meanflow else 10
+        self._steps = fixed.steps if fixed is not None else euler_steps(self._s3gen)
         self._graphs = Graphs(held_max=GRAPHS_MAX) if pipeline.slots["s3gen_graph"] != "off" else None
-        self._source = OwnSource(self._s3gen.mel2wav.m_source)
         # Captured graphs go on reading the encoder's tables of positions, also when longer ones took their place.
         self._tables: set[torch.Tensor] = set()
         self.calls = self.utterances = 0
@@ -86,8 +85,10 @@ class BatchedS3Gen:
     @torch.inference_mode()
     def wave(self, mel: torch.Tensor, random: RandomStream) -> torch.Tensor:
         """As upstream's `inference` ends: the sound, with its beginning softened, (samples,)."""
-        self._source.random = random
-        with swapped(self._s3gen.mel2wav.m_source, "forward", self._source):
+        module = self._s3gen.mel2wav.m_source
+        source = CarriedSource(module, random.source_noise(module.l_sin_gen.harmonic_num + 1))
+        source.window(0, mel.size(2), mel.size(2))
+        with vocoded_with(self._s3gen, [source]):
             wave, _ = self._s3gen.hift_inference(mel.to(self._s3gen.dtype))
         fade = self._s3gen.trim_fade
         wave[:, : fade.numel()] *= fade[: wave.size(1)]
@@ -157,30 +158,6 @@ class BatchedS3Gen:
         times = torch.linspace(0, 1, self._steps + 1, device=start.device, dtype=start.dtype)
         straight = self._s3gen.meanflow or decoder.t_scheduler != "cosine"
         return times if straight else 1 - torch.cos(times * 0.5 * torch.pi)
-
-
-class OwnSource:
-    """In the place of `SourceModuleHnNSF.forward`: upstream's arithmetic, its numbers from one utterance's stream."""
-
-    def __init__(self, module: Any) -> None:
-        self._module = module
-        self.random: RandomStream | None = None
-
-    def __call__(self, f0: torch.Tensor) -> tuple[torch.Tensor, None, None]:
-        """The pitch of each sample, (1, samples, 1); of upstream's three results the first is used."""
-        assert self.random is not None
-        generator, host, device = self._module.l_sin_gen, self.random.host, self.random.device
-        pitch, harmonics = f0.transpose(1, 2), generator.harmonic_num + 1
-        cycles = pitch * torch.arange(1, harmonics + 1, device=f0.device)[None, :, None] / generator.sampling_rate
-        phases = -math.pi + torch.rand(1, harmonics, 1, generator=host) * (2 * math.pi)
-        phases[:, 0] = 0
-        angles = 2 * math.pi * (torch.cumsum(cycles, dim=-1) % 1) + phases.to(f0.device)
-        sines = generator.sine_amp * torch.sin(angles)
-        voiced = (pitch > generator.voiced_threshold).to(torch.float32)
-        loudness = voiced * generator.noise_std + (1 - voiced) * generator.sine_amp / 3
-        sound = sines * voiced + loudness * torch.randn(sines.shape, generator=device, device=f0.device)
-        merged = self._module.l_tanh(self._module.l_linear(sound.transpose(1, 2)))
-        return merged, None, None
 
 
 def _ones_up_to(lengths: Sequence[int], longest: int, like: torch.Tensor) -> torch.Tensor:

@@ -55,7 +55,7 @@ class Engine(Protocol):
 Prepare = Callable[[Call], None]
 
 
-class Counting:
+class CountedCalls:
     """Which requests count: after a warm-up so many, or those of so many seconds."""
 
     def __init__(self, load: Load, listeners: int) -> None:
@@ -94,14 +94,14 @@ def level(engine: Engine, load: Load, kind: str, size: float, seed: int, prepare
         return measurements.Level(kind, size, reason=reason)
     closed = kind == CLOSED
     source: Source = Listeners(round(size), load.again, load.ramp_seconds) if closed else Arrivals(size, seed)
-    counting = Counting(load, round(size) if closed else 0)
+    counting = CountedCalls(load, round(size) if closed else 0)
     calls = run(engine, source, counting, prepare)
     ended = engine.now()
     engine.abandon()
     return measurements.Level(kind, size, tuple(call.record() for call in calls), ended)
 
 
-def run(engine: Engine, source: Source, counting: Counting, prepare: Prepare) -> list[Call]:
+def run(engine: Engine, source: Source, counting: CountedCalls, prepare: Prepare) -> list[Call]:
     """Everything that was asked."""
     calls: list[Call] = []
     engine.begin()

@@ -6,9 +6,12 @@ vocoder's phases, which upstream draws on the host.
 
 from __future__ import annotations
 
+import math
+
 import torch
 
 from ttsbench.optimizations.parts.random_stream import Draws, of_process
+from ttsbench.records.chunk_schedule import SAMPLES_PER_FRAME
 
 
 class RandomStream:
@@ -43,3 +46,23 @@ class RandomStream:
     def rewind(self, draws: int) -> None:
         """As if only so many tokens had been drawn."""
         self._draws.rewind(draws)
+
+    def source_noise(self, harmonics: int) -> _SourceNoise:
+        """For the vocoder, after everything else was drawn."""
+        return _SourceNoise(self, harmonics)
+
+
+class _SourceNoise:
+    """As upstream draws it: phases on the host, then the noise of all samples at once."""
+
+    def __init__(self, random: RandomStream, harmonics: int) -> None:
+        self._random, self._harmonics = random, harmonics
+
+    def phases(self) -> torch.Tensor:
+        phases = -math.pi + torch.rand(1, self._harmonics, 1, generator=self._random.host) * (2 * math.pi)
+        phases[:, 0] = 0
+        return phases.to(self._random.device.device)
+
+    def source(self, first: int, last: int) -> torch.Tensor:
+        shape = (1, self._harmonics, (last - first) * SAMPLES_PER_FRAME)
+        return torch.randn(shape, generator=self._random.device, device=self._random.device.device)

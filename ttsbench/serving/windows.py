@@ -15,7 +15,7 @@ from ttsbench.streaming.stream import Due, Stream
 from ttsbench.streaming.synthesis import Synthesis
 
 
-class WindowsTogether:
+class WindowBatch:
     """All streams speak with one voice, as those of a workload do."""
 
     def __init__(self, pipeline: Pipeline, synthesis: Synthesis) -> None:

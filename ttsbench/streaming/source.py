@@ -1,4 +1,4 @@
-"""The vocoder's source of sound, carried on from window to window.
+"""The vocoder's source of sound, with its random numbers from outside, and carried on from window to window.
 
 HiFT shapes a sum of harmonics of the pitch, plus noise. Upstream starts each call at phase zero with new noise, which
 two neighbouring windows would be heard to disagree about. Here what is certain is kept, and the phase runs on from it.
@@ -7,21 +7,33 @@ two neighbouring windows would be heard to disagree about. Here what is certain 
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Protocol
 
 import torch
 
+from ttsbench.instruments.swapping import swapped
 from ttsbench.records.chunk_schedule import SAMPLES_PER_FRAME
-from ttsbench.streaming.noise import FrameNoise
 
 # The pitch of a frame depends on so many frames on either side.
 PITCH_REACH_FRAMES = 5
 
 
+class SourceNoise(Protocol):
+    """The random numbers of one utterance's source."""
+
+    def phases(self) -> torch.Tensor:
+        """Where each harmonic begins, (1, harmonics, 1); the fundamental at zero, as upstream has it."""
+
+    def source(self, first: int, last: int) -> torch.Tensor:
+        """What is added to each harmonic in these frames, (1, harmonics, samples)."""
+
+
 class CarriedSource:
     """The source of one utterance; in the place of `SourceModuleHnNSF.forward` while a window is vocoded."""
 
-    def __init__(self, module: Any, noise: FrameNoise) -> None:
+    def __init__(self, module: Any, noise: SourceNoise) -> None:
         self._module = module
         self._noise = noise
         self._phases = noise.phases()
@@ -41,14 +53,14 @@ class CarriedSource:
         """No window may begin before this frame."""
         return self._known - self._kept.size(2) // SAMPLES_PER_FRAME
 
-    def __call__(self, f0: torch.Tensor) -> tuple[torch.Tensor, None, None]:
-        """Upstream's signature: the pitch of each sample, (1, samples, 1); only the first of the three is used."""
+    def __call__(self, f0: torch.Tensor) -> torch.Tensor:
+        """The sound, (1, samples, 1), for the pitch of each sample."""
         kept = self._kept[:, :, (self._first - self.first_kept) * SAMPLES_PER_FRAME :]
         new = f0.transpose(1, 2)[:, :, kept.size(2) :]
         cycles = self._cycles + torch.cumsum(self._steps(new), dim=2)
         source = torch.cat([kept, self._sound(new, cycles)], dim=2)
         self._keep(source, cycles)
-        return source.transpose(1, 2), None, None
+        return source.transpose(1, 2)
 
     def _steps(self, f0: torch.Tensor) -> torch.Tensor:
         """Cycles from one sample to the next, of each harmonic."""
@@ -72,3 +84,15 @@ class CarriedSource:
             self._cycles = cycles[:, :, advanced - 1 : advanced] % 1
         self._known = self._certain
         self._kept = source[:, :, : (self._certain - self._first) * SAMPLES_PER_FRAME].clone()
+
+
+@contextmanager
+def vocoded_with(s3gen: Any, sources: Sequence[CarriedSource]) -> Iterator[None]:
+    """Within the block the vocoder takes each row's sound from that row's source."""
+
+    def forward(f0: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+        """Upstream's signature; of its three results the first is used."""
+        return torch.cat([source(pitch[None]) for source, pitch in zip(sources, f0, strict=True)]), None, None
+
+    with swapped(s3gen.mel2wav.m_source, "forward", forward):
+        yield

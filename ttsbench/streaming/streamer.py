@@ -22,7 +22,7 @@ from ttsbench.optimizations.parts.graphs import RANDOM_STREAM
 from ttsbench.records import measurements
 from ttsbench.records.measurements import RESIDUAL
 from ttsbench.streaming.designs import Design, MakeDesign
-from ttsbench.streaming.desks import desk
+from ttsbench.streaming.executor import ChunkSink, ExecutorSink, InTurnSink, S3GenExecutor, why_in_turn
 from ttsbench.streaming.listener import Listener
 from ttsbench.streaming.marking import Marking
 from ttsbench.streaming.stream import Stream
@@ -42,7 +42,9 @@ class Streamer:
         self._make = make
         self.design = design
         self.synthesis = Synthesis(pipeline.tts.s3gen)
-        self._desk, self.in_turn = desk(pipeline)
+        # Empty where S3Gen works beside T3.
+        self.in_turn = why_in_turn(pipeline)
+        self.executor = S3GenExecutor(pipeline.device)
         # T3 speaks one utterance at a time: its loop, its cache and the process's random stream are one of each.
         self._t3 = threading.Lock()
         self.utterances = self.chunks = 0
@@ -84,12 +86,12 @@ class Streamer:
             design = self.new_design(own.gen, seed)
             stream = Stream(design, pipeline.streaming, listener, Marking(tts.watermarker), tts.t3)
             stream.marks = timeline and timeline.beside
-            hand = self._desk.open(stream)
+            sink = self._sink(stream)
             decode_began = listener.now()
             with RANDOM_STREAM.held():
-                asked, tokens = pipeline.decode(text_index, seed, limit, hand.take)
+                asked, tokens = pipeline.decode(text_index, seed, limit, sink.take)
             decode_ended = listener.now()
-        hand.finish(asked["speech_tokens"])
+        sink.finish(asked["speech_tokens"])
         pipeline.note_asked(asked)
         self.utterances += 1
         self.chunks += len(stream.chunks)
@@ -104,10 +106,13 @@ class Streamer:
             chunks=tuple(stream.chunks),
             token_seconds=tuple(stream.token_seconds),
             token_counts=tuple(stream.token_counts),
-            rest_began_seconds=hand.rested[0],
-            rest_ended_seconds=hand.rested[1],
+            rest_began_seconds=sink.rested[0],
+            rest_ended_seconds=sink.rested[1],
         )
         return Spoken(listener.wave, tokens, streamed, listener.first_audio())
+
+    def _sink(self, stream: Stream) -> ChunkSink:
+        return InTurnSink(self._pipeline.device, stream) if self.in_turn else ExecutorSink(self.executor, stream)
 
     @contextmanager
     def _speaking_as(self, voice: Any) -> Iterator[Any]:

@@ -14,20 +14,23 @@ import torch
 from ttsbench.instruments.swapping import swapped
 from ttsbench.records.chunk_schedule import FRAMES_PER_TOKEN
 from ttsbench.streaming.noise import FrameNoise
-from ttsbench.streaming.source import CarriedSource
+from ttsbench.streaming.source import CarriedSource, vocoded_with
 
 Conditions = Mapping[str, Any]
 
 
+def euler_steps(s3gen: Any) -> int:
+    """As upstream's `inference` has it."""
+    return 2 if s3gen.meanflow else 10
+
+
 class Synthesis:
-    """One S3Gen. Its decoder and its vocoder's source are put aside, and called whenever nothing is given."""
+    """One S3Gen. Its flow decoder is put aside, and called whenever no noise is given."""
 
     def __init__(self, s3gen: Any) -> None:
         self.s3gen = s3gen
-        self.steps = 2 if s3gen.meanflow else 10
-        source = s3gen.mel2wav.m_source
+        self.steps = euler_steps(s3gen)
         self._flow = s3gen.flow.decoder.forward = _GivenNoise(s3gen.flow.decoder)
-        self._sound = source.forward = _GivenSource(source.forward)
 
     @property
     def device(self) -> torch.device:
@@ -75,7 +78,7 @@ class Synthesis:
 
     def waves(self, mels: torch.Tensor, sources: Sequence[CarriedSource]) -> torch.Tensor:
         """The same for as many rows of as many frames, (rows, samples)."""
-        with swapped(self._sound, "sources", sources):
+        with vocoded_with(self.s3gen, sources):
             waves, _ = self.s3gen.hift_inference(mels)
         assert isinstance(waves, torch.Tensor)
         return waves
@@ -113,21 +116,6 @@ class _GivenNoise:
         solve = decoder.basic_euler if mean_flow else decoder.solve_euler
         noise, mask = self.noise_of(mu.size(2)).to(mu.dtype), torch.ones_like(mu[:, :1])
         return solve(noise, t_span=times, mu=mu, mask=mask, spks=arguments["spks"], cond=arguments["cond"]), None
-
-
-class _GivenSource:
-    """In the place of the `forward` of the vocoder's source."""
-
-    def __init__(self, upstream: Callable[..., Any]) -> None:
-        self._upstream = upstream
-        self.sources: Sequence[CarriedSource] = ()
-
-    def __call__(self, f0: torch.Tensor) -> Any:
-        """Upstream's signature; each row has a source of its own."""
-        if not self.sources:
-            return self._upstream(f0)
-        rows = [source(pitch[None])[0] for source, pitch in zip(self.sources, f0, strict=True)]
-        return torch.cat(rows), None, None
 
 
 def bounded(voice: Conditions, prompt_tokens: int | None) -> dict[str, Any]:

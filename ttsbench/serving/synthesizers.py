@@ -1,8 +1,9 @@
 """From the tokens of calls to sound in their listeners' hands.
 
-This is where the ways to make sound plug in: the server hands over tokens as they are drawn, and what a voicing makes
-of them goes to a `Receiver`. `Whole` waits for the last token and takes several utterances at once. `Chunked` is for
-stacks that stream: each call has a `streaming.Stream` of its own, and S3Gen makes the windows of several at once.
+This is where the ways to make sound plug in: the server hands over tokens as they are drawn, and what a synthesizer
+makes of them goes to a `Receiver`. `WholeSynthesizer` waits for the last token and takes several utterances at once.
+`ChunkSynthesizer` is for stacks that stream: each call has a `streaming.Stream` of its own, and S3Gen makes the windows
+of several at once.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from ttsbench.model.spoken import SAMPLE_RATE_HZ
 from ttsbench.serving.calls import Call
 from ttsbench.serving.flow import BatchedS3Gen
 from ttsbench.serving.randomness import RandomStream
-from ttsbench.serving.windows import WindowsTogether
+from ttsbench.serving.windows import WindowBatch
 from ttsbench.streaming.designs import Windowed
 from ttsbench.streaming.listener import Listener
 from ttsbench.streaming.marking import Marking
@@ -43,7 +44,7 @@ class Receiver(Protocol):
 
 
 @dataclass(frozen=True)
-class Drawn:
+class DrawnTokens:
     """Tokens of a call as T3 drew them; the last message holds all that are to be spoken."""
 
     call: Call
@@ -52,16 +53,13 @@ class Drawn:
     last: bool
 
 
-class Voicing(Protocol):
+class Synthesizer(Protocol):
     """Makes sound; all its calls come from one thread."""
-
-    # Whether it wants tokens before the last one is there.
-    early: bool
 
     def warm_up(self, tokens: int) -> None:
         """Compiles and captures what utterances of so many tokens will need."""
 
-    def take(self, message: Drawn) -> None:
+    def take(self, message: DrawnTokens) -> None:
         """One more; nothing is made of it yet."""
 
     def work(self) -> bool:
@@ -74,16 +72,14 @@ class Voicing(Protocol):
         """For the record."""
 
 
-class Whole:
+class WholeSynthesizer:
     """An utterance when all of it is drawn; those that are ready at the same time together."""
-
-    early = False
 
     def __init__(self, pipeline: Pipeline, receiver: Receiver) -> None:
         self._tts = pipeline.tts
         self._s3gen = BatchedS3Gen(pipeline)
         self._receiver = receiver
-        self._ready: deque[Drawn] = deque()
+        self._ready: deque[DrawnTokens] = deque()
 
     def warm_up(self, tokens: int) -> None:
         """One, two, four, … at once; nobody hears them."""
@@ -95,7 +91,7 @@ class Whole:
                 self._s3gen.wave(mel, stream)
         self._s3gen.calls = self._s3gen.utterances = 0
 
-    def take(self, message: Drawn) -> None:
+    def take(self, message: DrawnTokens) -> None:
         """In the order in which they came."""
         self._ready.append(message)
 
@@ -123,10 +119,8 @@ class Whole:
         return {"s3gen_calls": self._s3gen.calls, "utterances_per_call": self._s3gen.rows_per_call}
 
 
-class Chunked:
+class ChunkSynthesizer:
     """Chunk by chunk, as the stack's design makes them; of those that are due, the most urgent ones together."""
-
-    early = True
 
     def __init__(self, pipeline: Pipeline, receiver: Receiver, patience_seconds: float) -> None:
         streamer = streamer_of(pipeline)
@@ -135,7 +129,7 @@ class Chunked:
         self._streamer = streamer
         self._receiver = receiver
         self._patience_seconds = patience_seconds
-        self._windows = WindowsTogether(pipeline, streamer.synthesis)
+        self._windows = WindowBatch(pipeline, streamer.synthesis)
         self._streams: dict[Call, Stream] = {}
         self._due: dict[Call, Due] = {}
         self._chunks = self._ended = 0
@@ -150,7 +144,7 @@ class Chunked:
                 self._speak(dues)
         self._windows.s3gen.calls = self._windows.s3gen.utterances = 0
 
-    def take(self, message: Drawn) -> None:
+    def take(self, message: DrawnTokens) -> None:
         """Its stream has more to speak of."""
         call = message.call
         if (stream := self._streams.get(call)) is None:
