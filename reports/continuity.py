@@ -5,7 +5,7 @@ from __future__ import annotations
 from ttsbench.records import playback
 from ttsbench.records.measurements import Streamed, Utterance
 from ttsbench.records.playback import Playback as Playback
-from ttsbench.records.playback import Stall as Stall
+from ttsbench.records.playback import Underrun as Underrun
 
 
 def played(utterance: Utterance) -> Playback | None:

@@ -7,13 +7,13 @@ import html
 from ttsbench.records.measurements import Chunk, Streamed, Utterance
 from ttsbench.records.runs import Run
 from ttsbench.reports import continuity
-from ttsbench.reports.continuity import Playback, Stall
+from ttsbench.reports.continuity import Playback, Underrun
 
 WIDTH, LEFT, LANE, GAP = 760, 70, 22, 10
 STEPS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50)
 AXIS_MARKS = 6
 LANES = ("tokens", "S3Gen", "playback")
-COLOURS = {"tokens": "#4c78a8", "S3Gen": "#f58518", "arrived": "#333333", "playback": "#54a24b", "stall": "#e45756"}
+COLOURS = {"tokens": "#4c78a8", "S3Gen": "#f58518", "arrived": "#333333", "playback": "#54a24b", "underrun": "#e45756"}
 
 
 def drawings(run: Run) -> dict[str, str]:
@@ -67,13 +67,15 @@ def _token_shapes(stream: Streamed, scale: float) -> list[str]:
 
 
 def _playback_shapes(stream: Streamed, playback: Playback, scale: float) -> list[str]:
-    stalls = [_bar("playback", s.began, s.began + s.seconds, scale, _stall_told(s), "stall") for s in playback.stalls]
+    underruns = [
+        _bar("playback", s.began, s.began + s.seconds, scale, _underrun_text(s), "underrun") for s in playback.underruns
+    ]
     arrivals = [_line(chunk.arrived_seconds, "playback", scale, COLOURS["arrived"], 1.0) for chunk in stream.chunks]
-    return [_bar("playback", playback.begins, playback.ends, scale, "playback"), *stalls, *arrivals]
+    return [_bar("playback", playback.begins, playback.ends, scale, "playback"), *underruns, *arrivals]
 
 
-def _stall_told(stall: Stall) -> str:
-    return f"silence of {stall.seconds * 1e3:.0f} ms"
+def _underrun_text(underrun: Underrun) -> str:
+    return f"silence of {underrun.seconds * 1e3:.0f} ms"
 
 
 def _moments(utterance: Utterance) -> list[tuple[str, float]]:

@@ -84,7 +84,7 @@ def test_a_declared_family_has_a_checkpoint_and_runs(
     (tmp_path / "small.yaml").write_text(SCENARIO, encoding="utf-8")
     ended = ttsbench("run", "small.yaml", "--output", "run")
     assert ended.returncode == 0, ended.stdout + ended.stderr
-    run = json.loads((tmp_path / "run" / "run.json").read_text())
+    run = json.loads(next(tmp_path.glob("run/**/run.json")).read_text())
     assert [(cell["stack"], cell["status"]) for cell in run["cells"]] == [("upstream", "ok"), ("lean", "ok")]
     parameters = {cell["evidence"]["model"]["t3_backbone_parameters"] for cell in run["cells"]}
     assert len(parameters) == 1

@@ -15,7 +15,7 @@ from ttsbench.instruments.clock import Timeline, staged
 from ttsbench.model import checkpoint
 from ttsbench.model.length_control import Length
 from ttsbench.model.pipeline import Pipeline
-from ttsbench.model.spoken import SPEECH_TOKENS, Spoken
+from ttsbench.model.speech import SPEECH_TOKENS, Speech
 from ttsbench.optimizations import analyzer, decode, watermark
 from ttsbench.records.jobs import Job
 from ttsbench.records.measurements import RESIDUAL, STAGES
@@ -33,7 +33,7 @@ def make(make_pipeline: Make) -> Make:
     return functools.partial(make_pipeline, texts=(TEXT,), length=Length(fixed=8))
 
 
-def same(one: Spoken, other: Spoken) -> bool:
+def same(one: Speech, other: Speech) -> bool:
     return torch.equal(one.tokens.flatten(), other.tokens.flatten()) and torch.equal(one.wave, other.wave)
 
 

@@ -67,7 +67,7 @@ def played(utterance: Utterance) -> Playback:
 
 def test_chunks_in_time_leave_no_silence(make_heard: Make) -> None:
     playback = played(make_heard((0.2, 0.1), (0.4, 0.25), (0.4, 0.65)))
-    assert playback.stalls == ()
+    assert playback.underruns == ()
     assert (playback.underrun_seconds, playback.late_chunks, playback.prebuffer_seconds) == (0, 0, 0)
     assert playback.ends == pytest.approx(1.1)
 
@@ -75,8 +75,8 @@ def test_chunks_in_time_leave_no_silence(make_heard: Make) -> None:
 def test_a_late_chunk_is_waited_for(make_heard: Make) -> None:
     playback = played(make_heard((0.2, 0.1), (0.4, 0.5), (0.4, 1.0)))
     # The second is due at 0.3 and comes at 0.5; by then everything is 0.2 later, so the third is 0.1 late.
-    assert [s.began for s in playback.stalls] == pytest.approx([0.3, 0.9])
-    assert [s.seconds for s in playback.stalls] == pytest.approx([0.2, 0.1])
+    assert [s.began for s in playback.underruns] == pytest.approx([0.3, 0.9])
+    assert [s.seconds for s in playback.underruns] == pytest.approx([0.2, 0.1])
     assert playback.underrun_seconds == pytest.approx(0.3)
     assert playback.late_chunks == 2
     assert playback.prebuffer_seconds == pytest.approx(0.3)

@@ -281,16 +281,18 @@ class TestWindows:
         windows, sizes = WindowBatch(pipeline, streamer.synthesis), []
         for stream, tokens in zip(together, spoken, strict=True):
             stream.end(tokens)
-        while dues := {stream: due for stream in together if (due := stream.due())}:
-            windows.speak(dues)
-            sizes.append(len(dues))
+        while due_chunks := {stream: due for stream in together if (due := stream.due())}:
+            windows.speak(due_chunks)
+            sizes.append(len(due_chunks))
         assert sizes[0] == 3
         assert sizes[-1] == 1
         wanted, alone = streams()
         for stream, tokens in zip(alone, spoken, strict=True):
             stream.finish(tokens)
         for one, other in zip(heard, wanted, strict=True):
-            assert [piece.samples.numel() for piece in one.heard] == [piece.samples.numel() for piece in other.heard]
+            assert [piece.samples.numel() for piece in one.deliveries] == [
+                piece.samples.numel() for piece in other.deliveries
+            ]
             assert off_by(one.wave, other.wave) < 1e-4
 
     def test_a_last_chunk_that_was_made_early_ends_its_stream(self, make: Make) -> None:

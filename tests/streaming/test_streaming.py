@@ -19,20 +19,20 @@ from ttsbench.instruments.swapping import swapped
 from ttsbench.model import voice
 from ttsbench.model.length_control import Length
 from ttsbench.model.pipeline import Pipeline
-from ttsbench.model.spoken import SPEECH_TOKENS, Spoken
+from ttsbench.model.speech import SPEECH_TOKENS, Speech
 from ttsbench.records.chunk_schedule import Streaming
 from ttsbench.records.measurements import RESIDUAL
 from ttsbench.reports import continuity
 from ttsbench.running.cells import common
 from ttsbench.streaming import designs, seams
-from ttsbench.streaming.designs import Frames, Piece, Revocode, Window, Windowed
+from ttsbench.streaming.designs import ChunkAudio, Frames, Revocode, Window, Windowed
 from ttsbench.streaming.executor import why_in_turn
 from ttsbench.streaming.listener import Listener
-from ttsbench.streaming.marking import Marking
 from ttsbench.streaming.noise import FrameNoise
 from ttsbench.streaming.stream import Stream
 from ttsbench.streaming.streamer import streamer_of
-from ttsbench.streaming.synthesis import Synthesis, bounded
+from ttsbench.streaming.synthesis import Synthesis, with_prompt_tokens
+from ttsbench.streaming.watermark import StreamWatermark
 
 TEXTS = ("One short sentence.", "Another one.")
 TOKENS = 40
@@ -88,7 +88,7 @@ def test_one_window_over_everything_is_the_whole(model: Any) -> None:
 def test_from_given_noise_s3gen_makes_what_upstream_makes_of_the_same(model: Any) -> None:
     """Whatever upstream draws is replaced by what our own call was given; everything else is upstream's."""
     tokens, noise = random_tokens(24), model.synthesis.noise(3)
-    prompt = bounded(model.conds.gen, None)["prompt_feat"].size(1)
+    prompt = with_prompt_tokens(model.conds.gen, None)["prompt_feat"].size(1)
     frames = 2 * len(tokens)
     state, source, starts = noise.mel(-prompt, frames), noise.source(0, frames), noise.phases()
 
@@ -206,24 +206,24 @@ def test_without_given_noise_s3gen_is_upstreams(make: Make) -> None:
 
 
 def test_the_prompts_share_is_bounded_in_whole_tokens(model: Any) -> None:
-    voice_ = bounded(model.conds.gen, 10)
+    voice_ = with_prompt_tokens(model.conds.gen, 10)
     assert voice_["prompt_token"].size(1) == 10
     assert voice_["prompt_token_len"].tolist() == [10]
     assert torch.equal(voice_["prompt_feat"], model.conds.gen["prompt_feat"][:, :100][:, -20:])
-    assert bounded(model.conds.gen, 10_000)["prompt_token"].size(1) == 50
+    assert with_prompt_tokens(model.conds.gen, 10_000)["prompt_token"].size(1) == 50
     odd = {**model.conds.gen, "prompt_feat": torch.zeros(1, 101, 80)}
-    assert bounded(odd, None)["prompt_feat"].size(1) == 100
+    assert with_prompt_tokens(odd, None)["prompt_feat"].size(1) == 100
 
 
 def test_a_window_costs_what_it_holds(model: Any) -> None:
     tokens, streaming = random_tokens(90), replace(EQUAL, prompt_tokens=10)
     design = Windowed(model.synthesis, model.conds.gen, 1, streaming)
-    pieces = [design.speak(tokens, upto, final=False) for upto in range(8, 72, 8)]
+    pieces = [design.speak(tokens, end_token, final=False) for end_token in range(8, 72, 8)]
     # 10 of the reference, 25 before the chunk, the chunk, 7 ahead of which the encoder keeps 3.
     assert [piece.flow_frames for piece in pieces][-1] == 2 * (10 + 25 + 8 + 7 - 3)
     assert len({piece.flow_frames for piece in pieces[4:]}) == 1
     anew = Revocode(model.synthesis, model.conds.gen, 1, streaming)
-    costs = [anew.speak(tokens, upto, final=False).flow_frames for upto in (8, 16, 24)]
+    costs = [anew.speak(tokens, end_token, final=False).flow_frames for end_token in (8, 16, 24)]
     assert costs == [2 * (10 + 8), 2 * (10 + 16), 2 * (10 + 24)]
 
 
@@ -417,11 +417,11 @@ class Sliced:
     lookahead_tokens = 10_000
 
     def __init__(self, synthesis: Any, voice_: Any, seed: int, streaming: Streaming) -> None:
-        self._made = synthesis, bounded(voice_, None), synthesis.noise(seed)
+        self._made = synthesis, with_prompt_tokens(voice_, None), synthesis.noise(seed)
 
-    def speak(self, tokens: Any, upto: int, *, final: bool) -> Piece:
+    def speak(self, tokens: Any, end_token: int, *, final: bool) -> ChunkAudio:
         synthesis, voice_, noise = self._made
-        return Piece(synthesis.whole(tokens, voice_, noise), 0, 0)
+        return ChunkAudio(synthesis.whole(tokens, voice_, noise), 0, 0)
 
 
 def test_a_sliced_wave_is_shown_for_what_it_is(
@@ -459,8 +459,8 @@ def test_two_voices_at_once_never_mix(model: Any) -> None:
     voices = (model.conds.gen, other)
 
     def turns(design: designs.Design) -> Iterator[torch.Tensor]:
-        for upto in (8, 16, 24, 32):
-            yield design.speak(tokens, upto, final=False).samples
+        for end_token in (8, 16, 24, 32):
+            yield design.speak(tokens, end_token, final=False).samples
         yield design.speak(tokens, len(tokens), final=True).samples
 
     alone = [torch.cat(list(turns(Windowed(model.synthesis, v, 1, EQUAL)))) for v in voices]
@@ -480,7 +480,7 @@ def test_two_listeners_at_once_hear_what_each_hears_alone(make: Make) -> None:
     other.gen["embedding"] = -other.gen["embedding"]
     requests: tuple[tuple[int, int, Any], ...] = ((0, 3, own), (1, 4, other))
     alone = [streamer.speak(text, seed, 40, voice=v) for text, seed, v in requests]
-    heard: dict[int, Spoken] = {}
+    heard: dict[int, Speech] = {}
 
     def listen(number: int) -> None:
         text, seed, v = requests[number]
@@ -509,7 +509,7 @@ class Doubling:
 
 def test_each_chunk_is_marked_whole() -> None:
     wave = torch.rand(20_000)
-    mark = Marking(Doubling())
+    mark = StreamWatermark(Doubling())
     marked = torch.cat([mark(part) for part in torch.split(wave, [3840, 961, 7000, 8199])])
     assert torch.equal(marked, 2 * wave)
 

@@ -9,7 +9,7 @@ import numpy as np
 import soundfile
 import torch
 
-from ttsbench.model.spoken import AUDIBLE_LEVEL, SAMPLE_RATE_HZ
+from ttsbench.model.speech import AUDIBLE_LEVEL, SAMPLE_RATE_HZ
 from ttsbench.records import files, measurements
 
 CLIP_LEVEL = 0.989  # HiFT clamps at 0.99

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from ttsbench.instruments.swapping import swapped, wrapped
-from ttsbench.model.spoken import SPEECH_TOKENS
+from ttsbench.model.speech import SPEECH_TOKENS
 
 UPSTREAM_TOKENS_MAX = 1000
 

@@ -26,12 +26,12 @@ from ttsbench.model.length_control import (
     forbid_special_tokens,
     forced_draws,
 )
-from ttsbench.model.spoken import SPEECH_TOKENS, FirstAudio, Spoken
+from ttsbench.model.speech import SPEECH_TOKENS, FirstAudio, Speech
 from ttsbench.model.voice import Reference
 from ttsbench.optimizations.stacks import complete
 from ttsbench.records.chunk_schedule import Streaming
 
-Asked = dict[str, Any]
+Arguments = dict[str, Any]
 TokenTaker = Callable[[torch.Tensor], None]
 
 
@@ -42,9 +42,9 @@ class _EnoughDecoded(Exception):
 class Generator(Protocol):
     """What a slot puts in the place of the package's `generate`."""
 
-    def speak(self, text_index: int, seed: int, limit: int) -> Spoken: ...
+    def speak(self, text_index: int, seed: int, limit: int) -> Speech: ...
 
-    def speak_timed(self, text_index: int, seed: int, limit: int, timeline: Timeline) -> tuple[Spoken, float]: ...
+    def speak_timed(self, text_index: int, seed: int, limit: int, timeline: Timeline) -> tuple[Speech, float]: ...
 
 
 class Pipeline:
@@ -142,7 +142,7 @@ class Pipeline:
         self.tts.t3.prepare_input_embeds(**self._last_arguments["prepare_input_embeds"])
         return 0
 
-    def speak(self, text_index: int, seed: int, *, more_tokens: int = 0) -> Spoken:
+    def speak(self, text_index: int, seed: int, *, more_tokens: int = 0) -> Speech:
         """The whole utterance by the package's `generate`, or as a stream, from a seeded random stream."""
         limit = self.length.limit(text_index) + more_tokens
         if self.generator is not None:
@@ -150,9 +150,9 @@ class Pipeline:
         self._begin(seed, limit)
         with self._controlled(text_index):
             wave = self.tts.generate(self.texts[text_index], **self._arguments)
-        return Spoken(wave, self._tokens)
+        return Speech(wave, self._tokens)
 
-    def speak_timed(self, text_index: int, seed: int, timeline: Timeline) -> tuple[Spoken, float]:
+    def speak_timed(self, text_index: int, seed: int, timeline: Timeline) -> tuple[Speech, float]:
         """The same, with its stages marked; returns the wall seconds beside it."""
         limit = self.length.limit(text_index)
         if self.generator is not None:
@@ -162,7 +162,7 @@ class Pipeline:
             timeline.start()
             wave = self.tts.generate(self.texts[text_index], **self._arguments)
             wall_seconds = timeline.stop()
-        return Spoken(wave, self._tokens), wall_seconds
+        return Speech(wave, self._tokens), wall_seconds
 
     @property
     def backbone(self) -> Any:
@@ -173,9 +173,9 @@ class Pipeline:
         torch.manual_seed(seed)
         self._limit = limit
 
-    def decode(self, text_index: int, seed: int, limit: int, take: TokenTaker | None = None) -> tuple[Asked, Any]:
+    def decode(self, text_index: int, seed: int, limit: int, take: TokenTaker | None = None) -> tuple[Arguments, Any]:
         """T3's part of an utterance: what `generate` then asks of S3Gen, and all tokens; `take` is shown them early."""
-        asked: Asked = {}
+        asked: Arguments = {}
 
         def enough(**arguments: Any) -> Any:
             asked.update(arguments)
@@ -196,7 +196,7 @@ class Pipeline:
         """T3's part of an utterance, ended after so many tokens; how many there were."""
         return int(self.decode(text_index, seed, tokens)[1].numel())
 
-    def note_asked(self, asked: Asked) -> None:
+    def remember_s3gen_arguments(self, asked: Arguments) -> None:
         """What S3Gen was asked for by other ways than its `inference`, so that `vocode` can run it again."""
         self._last_arguments["inference"] = asked
 
@@ -309,7 +309,7 @@ class Pipeline:
         element_bytes = self.tts.t3.speech_head.weight.element_size()
         return int(2 * config.num_hidden_layers * rows * heads * head_dim * positions * element_bytes)
 
-    def first_audio(self, spoken: Spoken, wall_seconds: float) -> FirstAudio:
+    def first_audio(self, spoken: Speech, wall_seconds: float) -> FirstAudio:
         """First sample, first playable chunk, first audible sample: a whole wave arrives all at once."""
         if spoken.first_audio is not None:
             return spoken.first_audio

@@ -28,7 +28,7 @@ from ttsbench.records import profile_rows
 
 if TYPE_CHECKING:
     from ttsbench.model.pipeline import Pipeline
-    from ttsbench.model.spoken import Spoken
+    from ttsbench.model.speech import Speech
 
 SHARED_MEMORY = Path("/dev/shm")
 HISTORY_MAX = 2_000_000
@@ -58,7 +58,7 @@ class Marks(Timeline):
             pass
 
 
-def record(pipeline: Pipeline, seed: int, *, stacks: bool = False) -> tuple[Chrome, float, Spoken, dict[str, str]]:
+def record(pipeline: Pipeline, seed: int, *, stacks: bool = False) -> tuple[Chrome, float, Speech, dict[str, str]]:
     """The exported trace of one utterance, its wall seconds, what was spoken, and the class of each labelled module."""
     marks, brought = Marks(pipeline.device), dict[str, Any]()
 

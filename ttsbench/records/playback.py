@@ -16,7 +16,7 @@ Piece = tuple[float, float]
 
 
 @dataclass(frozen=True)
-class Stall:
+class Underrun:
     """Silence because a piece was late: since when, and for how long."""
 
     began: float
@@ -29,19 +29,19 @@ class Playback:
 
     begins: float
     ends: float
-    stalls: tuple[Stall, ...]
+    underruns: tuple[Underrun, ...]
     # How much later playback would have to begin for no piece to be late.
     prebuffer_seconds: float
 
     @property
     def underrun_seconds(self) -> float:
         """All silences together."""
-        return sum(stall.seconds for stall in self.stalls)
+        return sum(underrun.seconds for underrun in self.underruns)
 
     @property
     def late_chunks(self) -> int:
         """Those that were waited for."""
-        return len(self.stalls)
+        return len(self.underruns)
 
 
 def begins(pieces: Sequence[Piece]) -> float | None:
@@ -56,11 +56,11 @@ def begins(pieces: Sequence[Piece]) -> float | None:
 
 def play(pieces: Iterable[Piece], begins: float) -> Playback:
     """From that moment on."""
-    at, before, prebuffer, stalls = begins, 0.0, 0.0, list[Stall]()
+    at, before, prebuffer, underruns = begins, 0.0, 0.0, list[Underrun]()
     for arrived, seconds in pieces:
         prebuffer = max(prebuffer, arrived - (begins + before))
         if arrived > at:
-            stalls.append(Stall(at, arrived - at))
+            underruns.append(Underrun(at, arrived - at))
             at = arrived
         at, before = at + seconds, before + seconds
-    return Playback(begins, at, tuple(stalls), prebuffer)
+    return Playback(begins, at, tuple(underruns), prebuffer)

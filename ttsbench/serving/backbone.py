@@ -11,7 +11,7 @@ from ttsbench.optimizations.cache import AllRows, EachRow, WritingBackbone, Writ
 
 
 class BatchedBackbone(WritingBackbone):
-    """A prompt is read into the rows of one utterance, and a step reads one position of each row."""
+    """A prompt goes into the rows of one utterance, and a step reads one position of each row."""
 
     def __init__(self, tfmr: Any) -> None:
         super().__init__(tfmr)
@@ -22,24 +22,22 @@ class BatchedBackbone(WritingBackbone):
 
     @property
     def rows(self) -> int:
-        """How many there is memory for."""
+        """That there is memory for."""
         return self.keys[0].size(0) - self.staging_rows if self.keys else 0
 
     @property
     def positions(self) -> int:
-        """Of each row."""
         return self.keys[0].size(2) if self.keys else 0
 
     def reserve(self, rows: int, positions: int, dtype: torch.dtype) -> None:
-        """New memory for so many; what was there is gone."""
+        """New memory; what was there is gone."""
         self._allocate(rows + self.staging_rows, positions, dtype)
 
     def bytes_of(self, rows: int, positions: int, dtype: torch.dtype) -> int:
-        """What keys and values of so many take."""
         return super().bytes_of(rows + self.staging_rows, positions, dtype)
 
     def prefill(self, embeds: torch.Tensor, limit: int) -> torch.Tensor:
-        """Reads a prompt into the first positions of its rows. Room for what follows was reserved."""
+        """Reads a prompt into the first positions of its rows, for which `reserve` made room."""
         rows, prompt = embeds.shape[:2]
         if not self.staging_rows:
             return self.read(embeds)
@@ -50,7 +48,6 @@ class BatchedBackbone(WritingBackbone):
         return hidden
 
     def read_eagerly(self, embeds: torch.Tensor) -> torch.Tensor:
-        """Hidden states of so many first positions."""
         rows, prompt = embeds.shape[:2]
         own = slice(self.first_row, self.first_row + rows)
         keys, values = ([layer[own] for layer in memory] for memory in (self.keys, self.values))
@@ -58,7 +55,7 @@ class BatchedBackbone(WritingBackbone):
         return self._layers(embeds, Written(keys, values, positions, prompt))
 
     def move(self, source: slice, target: slice, positions: int) -> None:
-        """Rows take others' place, as far as they were read."""
+        """Copies rows over others, as far as they were read."""
         for layer in (*self.keys, *self.values):
             layer[target, :, :positions] = layer[source, :, :positions]
 

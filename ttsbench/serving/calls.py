@@ -1,8 +1,8 @@
-"""Requests as they are made: by listeners who ask again when they have been answered, or at moments drawn beforehand.
+"""Requests: from listeners who ask again when they have been answered, or at moments drawn beforehand.
 
-The moment that a request is due is fixed before anybody takes it up: by the answer before it, or by the draw. A server
-that stalls makes all of them wait, and every wait is counted; a client that stalled with it would not ask, and no
-percentile would know. No torch and no clock here.
+The moment of a request is fixed before it is taken up: by the answer before it, or by the draw. So every wait is
+counted. A client that waited along with a slow server would ask less, and no percentile would show it. No torch and no
+clock here.
 """
 
 from __future__ import annotations
@@ -39,7 +39,6 @@ class Call:
         self.pieces.append((arrived, audio_seconds))
 
     def record(self) -> measurements.Call:
-        """What stays of it."""
         return measurements.Call(
             number=self.number,
             text_index=self.text_index,
@@ -56,39 +55,36 @@ class Call:
 
 
 class Source(Protocol):
-    """Who asks."""
+    """Where requests come from."""
 
     def due(self, now: float) -> Iterator[Call]:
-        """The requests whose moment has come, each with the moment that it was meant for."""
+        """The requests that are due by now, each with the moment that it was meant for."""
 
     def next_at(self) -> float | None:
-        """When somebody will ask next, as far as that is known."""
+        """When the next request comes, as far as that is known."""
 
     def answered(self, call: Call) -> None:
-        """All of it is in the listener's hands."""
+        """The listener holds all of it."""
 
 
 class Listeners:
-    """So many, each with one request at a time: the next one is due when the last was delivered, or played."""
+    """Each listener has one request at a time: the next one is due when the last was delivered, or played."""
 
     def __init__(self, listeners: int, again: str, ramp_seconds: float = 0.0) -> None:
         self._again = again
         self._waiting = [(ramp_seconds * listener / listeners, listener) for listener in range(listeners)]
-        self._asked = 0
+        self._requests = 0
 
     def due(self, now: float) -> Iterator[Call]:
-        """Who is ready to ask."""
         while self._waiting and self._waiting[0][0] <= now:
             ready, listener = heapq.heappop(self._waiting)
-            yield Call(self._asked, ready, listener)
-            self._asked += 1
+            yield Call(self._requests, ready, listener)
+            self._requests += 1
 
     def next_at(self) -> float | None:
-        """The first who is listening still."""
         return self._waiting[0][0] if self._waiting else None
 
     def answered(self, call: Call) -> None:
-        """It may ask again, at once or when it has heard all."""
         assert call.finished is not None
         ready, begins = call.finished, playback.begins(call.pieces)
         if self._again == PLAYED and begins is not None:
@@ -97,24 +93,22 @@ class Listeners:
 
 
 class Arrivals:
-    """A Poisson process: gaps drawn from a seed, whatever becomes of the requests before."""
+    """A Poisson process: gaps drawn from a seed, however long answers take."""
 
     def __init__(self, rate: float, seed: int) -> None:
         self._gaps = random.Random(f"{seed}/arrivals")
         self._rate = rate
-        self._asked = 0
+        self._requests = 0
         self._next = self._gaps.expovariate(rate)
 
     def due(self, now: float) -> Iterator[Call]:
-        """All whose moment has passed, with the moment that was drawn."""
         while self._next <= now:
-            yield Call(self._asked, self._next)
-            self._asked += 1
+            yield Call(self._requests, self._next)
+            self._requests += 1
             self._next += self._gaps.expovariate(self._rate)
 
     def next_at(self) -> float | None:
-        """DrawnTokens already."""
         return self._next
 
     def answered(self, call: Call) -> None:
-        """Nobody waits for that."""
+        """The next request does not depend on it."""

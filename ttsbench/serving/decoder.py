@@ -1,10 +1,10 @@
 """T3 for several utterances at once: they join and leave between steps, and one step draws a token for each.
 
-Everything that belongs to an utterance is its own: its rows of the cache and their position, the tokens seen so far,
-temperature and guidance, the limit, the random stream. So it draws the tokens that it would draw alone, whoever shares
-the step with it; only the rounding of products may differ, since a library sums another number of rows in another
-order. Slots are filled from the first one on; a step computes a bucket of them, and each bucket has a CUDA graph of its
-own. Noise is drawn outside of it, row by row, each from its own stream.
+Each utterance has its own rows of the cache and their position, tokens seen so far, temperature and guidance, limit and
+random stream. So it draws the tokens that it would draw alone, whatever else is in the step; only the rounding of
+products may differ, since a library sums another number of rows in another order. Slots are filled from the first one
+on; a step computes a bucket of them, and each bucket has a CUDA graph of its own. Noise is drawn outside of it, row by
+row, each from its own stream.
 
 On a GPU the host reads tokens one step behind the device, so that the device never waits; a draw that was made beyond
 the stop is taken back from the utterance's stream.
@@ -45,12 +45,12 @@ class ActiveUtterance:
 
     @property
     def ended(self) -> bool:
-        """Whether all of its tokens are known."""
+        """Whether the host knows all of its tokens."""
         return self.stopped or len(self.drawn) == self.request.limit
 
     @property
     def positions(self) -> int:
-        """That its next draw, or the present one, attends to."""
+        """How many its next draw, or the present one, attends to."""
         return self.prompt_length + self.launched - 1
 
 
@@ -82,7 +82,7 @@ class Decoder:
         self._forced = torch.full((slots, spanned(positions)), NOT_FORCED, device=device)
         self._step, self._position, self._going = torch.zeros(3, slots, dtype=torch.long, device=device).unbind()
         self._cfg_weight = torch.zeros(slots, 1, dtype=head.weight.dtype, device=device)
-        self._race = torch.ones(slots, head.out_features, device=device)
+        self._noise = torch.ones(slots, head.out_features, device=device)
         self._logits = torch.zeros(slots * self.rows_per_slot, head.out_features, device=device)
         if self.graphs is not None:
             self.graphs.forget()
@@ -93,7 +93,7 @@ class Decoder:
         self.reserve(self.slots, self.backbone.positions)
 
     def bytes_of(self, slots: int, positions: int) -> int:
-        """What keys and values of so many take."""
+        """Of keys and values."""
         dtype = self.model.t3.speech_head.weight.dtype
         return self.backbone.bytes_of(slots * self.rows_per_slot, positions, dtype)
 
@@ -104,12 +104,12 @@ class Decoder:
 
     @property
     def idle(self) -> bool:
-        """Whether nobody speaks, and everybody who has ended was told of."""
+        """No utterance is under way, and `step` has returned all that ended."""
         return not (self.active or self._unread or self._ended)
 
     @torch.inference_mode()
     def warm_up(self, request: Request, prompts: Iterable[torch.Tensor]) -> None:
-        """Compiles and captures all that a step or a prompt may need, so that nobody has to wait for it later."""
+        """Compiles and captures all that steps and these prompts may need."""
         assert self.idle
         for embeds in prompts:
             self.backbone.prefill(embeds.expand(self.rows_per_slot, -1, -1), request.limit)
@@ -124,107 +124,106 @@ class Decoder:
     ) -> ActiveUtterance:
         """Reads a prompt into the first free slot, and draws its first token."""
         slot = next(slot for slot in range(self.slots) if slot not in self.active)
-        speaking = self.active[slot] = ActiveUtterance(request, random, embeds.size(1), slot)
+        utterance = self.active[slot] = ActiveUtterance(request, random, embeds.size(1), slot)
         self.joined += 1
-        self._set_up(speaking, forced)
+        self._set_up(utterance, forced)
         self.backbone.first_row = slot * self.rows_per_slot
         hidden = self.backbone.prefill(embeds.expand(self.rows_per_slot, -1, -1), request.limit)
         on_logits, only = self.on_logits, slice(slot, slot + 1)
-        random.draw_first(self._race[only])
+        random.draw_first(self._noise[only])
         self._token[only] = token = next_tokens(
             self.model,
             self.sampler.at(slot),
             hidden,
             self._cfg_weight[only],
             on_logits=None if on_logits is None else lambda logits: on_logits(logits[: embeds.size(0)]),
-            noise=self._race[only],
+            noise=self._noise[only],
             forced=self._forced[only, :1],
             first=True,
         )
-        self._launched([(speaking, 0)], token)
-        return speaking
+        self._launched([(utterance, 0)], token)
+        return utterance
 
-    def _set_up(self, speaking: ActiveUtterance, forced: Sequence[int]) -> None:
-        """Everything of its own in its slot."""
-        slot, request = speaking.slot, speaking.request
+    def _set_up(self, utterance: ActiveUtterance, forced: Sequence[int]) -> None:
+        slot, request = utterance.slot, utterance.request
         self.sampler.begin(request.sampling, request.limit, slot)
         self._cfg_weight[slot] = request.cfg_weight
-        self._step[slot], self._position[slot], self._going[slot] = 1, speaking.prompt_length, 1
+        self._step[slot], self._position[slot], self._going[slot] = 1, utterance.prompt_length, 1
         self._forced[slot] = NOT_FORCED
         tokens = torch.tensor(forced[: request.limit], dtype=torch.long, device=self._device)
         self._forced[slot, : tokens.numel()] = tokens
 
     @torch.inference_mode()
     def step(self) -> list[ActiveUtterance]:
-        """One token for everybody. Returns who is known to have ended since the last call."""
-        self._close_ranks()
-        speaking = list(self.active.values())
-        if speaking:
-            for one in speaking:
-                one.random.draw(self._race[one.slot])
-                one.launched += 1
+        """One token for each utterance. Returns those that are known to have ended since the last call."""
+        self._compact()
+        utterances = list(self.active.values())
+        if utterances:
+            for utterance in utterances:
+                utterance.random.draw(self._noise[utterance.slot])
+                utterance.launched += 1
             bucket = self._bucket(max(self.active) + 1)
-            self._run(bucket, spanned(max(one.positions for one in speaking)))
+            self._run(bucket, spanned(max(utterance.positions for utterance in utterances)))
             self.steps += 1
-            self.tokens += len(speaking)
-            self.most_at_once = max(self.most_at_once, len(speaking))
-            self._launched([(one, one.slot) for one in speaking], self._token[:bucket])
+            self.tokens += len(utterances)
+            self.most_at_once = max(self.most_at_once, len(utterances))
+            self._launched([(utterance, utterance.slot) for utterance in utterances], self._token[:bucket])
         else:
             self._read(0)
         ended, self._ended = self._ended, []
         return ended
 
     def abandon(self) -> None:
-        """Everybody leaves, whatever is left to say."""
-        for speaking in list(self.active.values()):
-            self._leave(speaking)
+        """Drops all utterances."""
+        for utterance in list(self.active.values()):
+            self._free_slot(utterance)
         self._read(0)
         self._ended = []
 
     def _launched(self, places: list[tuple[ActiveUtterance, int]], tokens: torch.Tensor) -> None:
-        """Draws are under way; who has no more to come makes room, and tokens that are there by now are read."""
+        """Draws are under way: an utterance without more to come frees its slot, and tokens that are there are read."""
         self._unread.append((places, HostCopy(tokens)))
-        for one, _ in places:
-            if one.launched == one.request.limit:
-                self._leave(one)
+        for utterance, _ in places:
+            if utterance.launched == utterance.request.limit:
+                self._free_slot(utterance)
         self._read(self._lag)
 
     def _read(self, lag: int) -> None:
-        """All but the last few."""
+        """Reads all draws but the last `lag`."""
         while len(self._unread) > lag:
             places, copy = self._unread.popleft()
             tokens = copy.read()
-            for speaking, place in places:
-                if speaking.ended:  # drawn beyond the stop
+            for utterance, place in places:
+                if utterance.ended:  # drawn beyond the stop
                     continue
-                speaking.stopped = self.model.stops(tokens[place], len(speaking.drawn))
-                speaking.drawn.append(tokens[place])
-                if speaking.ended:
-                    speaking.random.rewind(len(speaking.drawn))
-                    self._leave(speaking)
-                    self._ended.append(speaking)
+                utterance.stopped = self.model.stops(tokens[place], len(utterance.drawn))
+                utterance.drawn.append(tokens[place])
+                if utterance.ended:
+                    utterance.random.rewind(len(utterance.drawn))
+                    self._free_slot(utterance)
+                    self._ended.append(utterance)
 
-    def _leave(self, speaking: ActiveUtterance) -> None:
-        if self.active.get(speaking.slot) is speaking:
-            del self.active[speaking.slot]
-            self._going[speaking.slot] = 0
+    def _free_slot(self, utterance: ActiveUtterance) -> None:
+        if self.active.get(utterance.slot) is utterance:
+            del self.active[utterance.slot]
+            self._going[utterance.slot] = 0
 
     def _bucket(self, slots: int) -> int:
         """The next power of two, as far as there are slots."""
         return min(1 << (slots - 1).bit_length(), self.slots)
 
-    def _close_ranks(self) -> None:
-        """Who speaks in a high slot moves to a free low one, where the step becomes smaller by it."""
+    def _compact(self) -> None:
+        """Moves an utterance from a high slot to a free low one, where the step becomes smaller by it."""
         while self.active and self._bucket(len(self.active)) < self._bucket(max(self.active) + 1):
             self._move(self.active.pop(max(self.active)))
 
-    def _move(self, speaking: ActiveUtterance) -> None:
-        source = speaking.slot
-        target = speaking.slot = next(slot for slot in range(self.slots) if slot not in self.active)
-        self.active[target] = speaking
+    def _move(self, utterance: ActiveUtterance) -> None:
+        source = utterance.slot
+        target = utterance.slot = next(slot for slot in range(self.slots) if slot not in self.active)
+        self.active[target] = utterance
         self.moves += 1
         old, new = (slice(slot * self.rows_per_slot, (slot + 1) * self.rows_per_slot) for slot in (source, target))
-        self.backbone.move(old, new, speaking.positions)
+        self.backbone.move(old, new, utterance.positions)
         self.sampler.move(source, target)
         for held in (self._token, self._forced, self._step, self._position, self._going, self._cfg_weight):
             held[target] = held[source]
@@ -240,7 +239,7 @@ class Decoder:
             self.on_logits(self._logits[: bucket * self.rows_per_slot])
 
     def _one_step(self, slots: int, span: int) -> None:
-        """From everybody's last token to the next one, on the device alone."""
+        """From each utterance's last token to the next one, on the device alone."""
         step, position, going = self._step[:slots], self._position[:slots], self._going[:slots]
         embed = self.model.embed(self._token[:slots], step)
         hidden = self.backbone.forward_one(
@@ -252,7 +251,7 @@ class Decoder:
             hidden,
             self._cfg_weight[:slots],
             on_logits=None if self.on_logits is None else self._logits[: hidden.size(0)].copy_,
-            noise=self._race[:slots],
+            noise=self._noise[:slots],
             forced=self._forced[:slots].gather(1, step[:, None]),
         )
         self._token[:slots].copy_(tokens)

@@ -19,7 +19,7 @@ import torch
 
 from ttsbench.errors import CellError
 from ttsbench.model.pipeline import Pipeline
-from ttsbench.model.spoken import SAMPLE_RATE_HZ, tokens_sha256
+from ttsbench.model.speech import SAMPLE_RATE_HZ, tokens_sha256
 from ttsbench.optimizations.parts.t3 import Prompt, Request
 from ttsbench.records.jobs import Load
 from ttsbench.serving.calls import Call
@@ -244,7 +244,6 @@ class BatchEngine(_ClockedEngine):
 
 
 def engine(pipeline: Pipeline, load: Load) -> SequentialEngine | BatchEngine:
-    """What the stack's `serve` asks for."""
     loop = pipeline.loop
     return BatchEngine(pipeline, loop, load) if isinstance(loop, BatchLoop) else SequentialEngine(pipeline)
 

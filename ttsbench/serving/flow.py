@@ -32,8 +32,9 @@ GRAPHS_MAX = 24
 
 @dataclass(frozen=True)
 class Row:
-    """What one utterance, or a window of it, has in a batch: its tokens, and noise for the reference's frames and its
-    own. The last tokens may be there only to be looked ahead to; no noise belongs to them, and no frames come of them.
+    """What an utterance, or a window of it, has in a batch: tokens, and noise for the reference's frames and its own.
+
+    The last `ahead` tokens are only looked ahead to: no noise belongs to them, and no frames come of them.
     """
 
     tokens: torch.Tensor
@@ -42,7 +43,7 @@ class Row:
 
 
 class BatchedS3Gen:
-    """One S3Gen, with what the stack's slots put into it."""
+    """With what the stack's slots put into S3Gen."""
 
     def __init__(self, pipeline: Pipeline) -> None:
         self._s3gen = pipeline.tts.s3gen
@@ -57,10 +58,10 @@ class BatchedS3Gen:
     def mels(
         self, tokens: Sequence[torch.Tensor], randoms: Sequence[RandomStream], voice: dict[str, Any]
     ) -> list[torch.Tensor]:
-        """Of each utterance's speech tokens, with noise as upstream draws it for one utterance; (1, bands, frames)."""
+        """The frames of each utterance, (1, bands, frames), with noise as upstream draws it for one utterance."""
         prompt = voice["prompt_token"].size(1)
-        drawn = [self._noise(prompt + len(given), len(given), own) for given, own in zip(tokens, randoms, strict=True)]
-        return self.solved([Row(given, noise) for given, noise in zip(tokens, drawn, strict=True)], voice)
+        drawn = [self._noise(prompt + len(ids), len(ids), own) for ids, own in zip(tokens, randoms, strict=True)]
+        return self.solved([Row(ids, noise) for ids, noise in zip(tokens, drawn, strict=True)], voice)
 
     @torch.inference_mode()
     def solved(self, batch: Sequence[Row], voice: dict[str, Any]) -> list[torch.Tensor]:
@@ -70,17 +71,19 @@ class BatchedS3Gen:
         prompt, first = voice["prompt_token"].long(), voice["prompt_feat"].size(1)
         whole = [torch.cat([prompt[0], row.tokens.to(prompt.device)]) for row in batch]
         lengths = [len(row) for row in whole]
-        heard = [length - row.ahead for length, row in zip(lengths, batch, strict=True)]
+        sounding = [length - row.ahead for length, row in zip(lengths, batch, strict=True)]
         rows, longest = self._shape(len(whole), max(lengths))
         ids = torch.stack([functional.pad(row, (0, longest - len(row))) for row in whole])
         padded = [functional.pad(row.noise, (0, FRAMES_PER_TOKEN * longest - row.noise.size(2))) for row in batch]
         tensors = [ids, torch.cat(padded)]
-        if self._graphs is not None or min(heard) < longest:
-            tensors += [_ones_up_to(ends, longest, tensors[1]) for ends in (lengths, heard)]
+        if self._graphs is not None or min(sounding) < longest:
+            tensors += [_ones_up_to(ends, longest, tensors[1]) for ends in (lengths, sounding)]
         ids, start, *valid = (_with_rows(tensor, rows) for tensor in tensors)
-        given = (ids, start, voice["prompt_feat"], voice["embedding"], *valid)
-        solved = self._work(*given) if self._graphs is None else self._graphs((rows, longest), self._work, *given)
-        return [solved[row : row + 1, :, first : FRAMES_PER_TOKEN * n].clone() for row, n in enumerate(heard)]
+        arguments = (ids, start, voice["prompt_feat"], voice["embedding"], *valid)
+        solved = (
+            self._work(*arguments) if self._graphs is None else self._graphs((rows, longest), self._work, *arguments)
+        )
+        return [solved[row : row + 1, :, first : FRAMES_PER_TOKEN * n].clone() for row, n in enumerate(sounding)]
 
     @torch.inference_mode()
     def wave(self, mel: torch.Tensor, random: RandomStream) -> torch.Tensor:
@@ -97,17 +100,17 @@ class BatchedS3Gen:
 
     @property
     def rows_per_call(self) -> float:
-        """How much was done at once, on average."""
+        """On average."""
         return round(self.utterances / max(1, self.calls), 2)
 
     def _shape(self, rows: int, tokens: int) -> tuple[int, int]:
-        """Graphs are for powers of two and for buckets of lengths; nothing else needs to be."""
+        """Graphs are captured for powers of two and for buckets of lengths."""
         if self._graphs is None:
             return rows, tokens
         return 1 << (rows - 1).bit_length(), -(-tokens // BUCKET_TOKENS) * BUCKET_TOKENS
 
     def _noise(self, tokens: int, speech: int, random: RandomStream) -> torch.Tensor:
-        """As upstream draws it for one utterance; for a mean flow, that of the speech before all of it."""
+        """As upstream draws it for one utterance; a mean flow draws that of the speech before all of it."""
         generator, shape = random.device, (1, MEL_BANDS, FRAMES_PER_TOKEN * tokens)
         if not self._s3gen.meanflow:
             return torch.randn(shape, generator=generator, device=generator.device)
@@ -123,10 +126,10 @@ class BatchedS3Gen:
         prompt: torch.Tensor,
         speaker: torch.Tensor,
         valid: torch.Tensor | None = None,
-        heard: torch.Tensor | None = None,
+        sounding: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Tokens and noise to frames; `valid` is 1 for tokens and 0 for padding behind them, as `heard` is for those
-        that frames are made of."""
+        """Tokens and noise to frames. `valid` is 1 for tokens and 0 for padding; `sounding` is 1 for those that frames
+        are made of."""
         flow, rows = self._s3gen.flow, ids.size(0)
         embedded = flow.input_embedding(ids)
         hidden = self._encoder.work(embedded if valid is None else embedded * valid[:, :, None], valid)
@@ -135,7 +138,7 @@ class BatchedS3Gen:
         cond = torch.zeros_like(mu)
         cond[:, :, : prompt.size(1)] = prompt.transpose(1, 2)
         spks = flow.spk_embed_affine_layer(functional.normalize(speaker, dim=1)).expand(rows, -1)
-        keys = None if heard is None else self._keys(heard)
+        keys = None if sounding is None else self._keys(sounding)
 
         def velocity(*arguments: torch.Tensor | None) -> torch.Tensor:
             moved = self._estimator.velocity(*arguments, keys)
@@ -144,16 +147,15 @@ class BatchedS3Gen:
 
         return flow_solve.euler(velocity, flow.decoder, start, self._times(start), mu, spks, cond)
 
-    def _keys(self, heard: torch.Tensor) -> torch.Tensor:
+    def _keys(self, sounding: torch.Tensor) -> torch.Tensor:
         """What attention in the estimator needs to know; with guidance, rows without conditions come last."""
         module = self._estimator.module
-        frames = heard.repeat_interleave(FRAMES_PER_TOKEN, dim=1)[:, None].to(module.dtype)
+        frames = sounding.repeat_interleave(FRAMES_PER_TOKEN, dim=1)[:, None].to(module.dtype)
         marked = self._estimator.attention.mark_keys(frames if module.meanflow else frames.repeat(2, 1, 1))
         assert isinstance(marked, torch.Tensor)
         return marked
 
     def _times(self, start: torch.Tensor) -> torch.Tensor:
-        """Of the Euler steps."""
         decoder = self._s3gen.flow.decoder
         times = torch.linspace(0, 1, self._steps + 1, device=start.device, dtype=start.dtype)
         straight = self._s3gen.meanflow or decoder.t_scheduler != "cosine"
@@ -167,5 +169,5 @@ def _ones_up_to(lengths: Sequence[int], longest: int, like: torch.Tensor) -> tor
 
 
 def _with_rows(tensor: torch.Tensor, rows: int) -> torch.Tensor:
-    """So many; the last one again and again, and nobody looks at those."""
+    """Filled up with copies of the last row, which are not looked at."""
     return torch.cat([tensor, tensor[-1:].expand(rows - tensor.size(0), *tensor.shape[1:])])

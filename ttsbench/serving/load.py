@@ -1,7 +1,7 @@
 """One level of load from beginning to end: requests are taken up when they are due, until all that count are answered.
 
-The load stays on until then, so that no counted request has the engine to itself because the others have gone home.
-What is asked after the last one that counts is given up at the end.
+The load stays on until then, so that no counted request has the engine to itself because the others have ended.
+Requests after the last one that counts are dropped at the end.
 """
 
 from __future__ import annotations
@@ -37,33 +37,34 @@ class Engine(Protocol):
         """Seconds of the level."""
 
     def submit(self, call: Call) -> None:
-        """One more request; it waits inside until its turn comes."""
+        """The request waits inside until its turn comes."""
 
     def work(self) -> bool:
-        """Some of what there is to do; False where there is nothing to do here."""
+        """Does some of what there is to do; False where there is nothing to do here."""
 
     def wait(self, seconds: float) -> None:
         """Until something was done elsewhere, but no longer."""
 
     def answered(self) -> list[Call]:
-        """Who has got all since the last call."""
+        """Those that were answered in full since the last call."""
 
     def abandon(self) -> None:
-        """Whatever waits or is under way is given up."""
+        """Drops whatever waits or is under way."""
 
 
+# Says what a request asks for.
 Prepare = Callable[[Call], None]
 
 
 class CountedCalls:
-    """Which requests count: after a warm-up so many, or those of so many seconds."""
+    """The requests that count: after a warm-up so many, or those of so many seconds."""
 
     def __init__(self, load: Load, listeners: int) -> None:
         self._load = load
         requests, seconds = load.requests or 0, load.duration_seconds or 0.0
         self._first = max(listeners, math.ceil(load.warmup * requests))
         self._all_there = load.ramp_seconds if listeners else 0.0
-        self._asked_since = 0
+        self._requests_since = 0
         self._began = self._all_there + load.warmup * seconds
         self._ends = self._began + seconds
         self._counted: list[Call] = []
@@ -71,15 +72,15 @@ class CountedCalls:
     def note(self, call: Call) -> None:
         """Decides, once and beforehand."""
         if self._load.requests is not None:
-            call.counted = self._first <= self._asked_since < self._first + self._load.requests
-            self._asked_since += call.scheduled >= self._all_there
+            call.counted = self._first <= self._requests_since < self._first + self._load.requests
+            self._requests_since += call.scheduled >= self._all_there
         else:
             call.counted = self._began <= call.scheduled < self._ends
         if call.counted:
             self._counted.append(call)
 
     def over(self, now: float) -> bool:
-        """Whether all of them are answered, or nobody waits for them any longer."""
+        """Whether all of them are answered, or out of patience."""
         complete = len(self._counted) == self._load.requests if self._load.requests is not None else now >= self._ends
         if not complete:
             return False
@@ -88,7 +89,6 @@ class CountedCalls:
 
 
 def level(engine: Engine, load: Load, kind: str, size: float, seed: int, prepare: Prepare) -> measurements.Level:
-    """Its record; `prepare` says what each request asks for."""
     if kind == CLOSED and engine.slots is not None and size > engine.slots:
         reason = f"{size:g} listeners need as many slots for keys and values, and memory holds {engine.slots}"
         return measurements.Level(kind, size, reason=reason)
@@ -102,7 +102,7 @@ def level(engine: Engine, load: Load, kind: str, size: float, seed: int, prepare
 
 
 def run(engine: Engine, source: Source, counting: CountedCalls, prepare: Prepare) -> list[Call]:
-    """Everything that was asked."""
+    """All requests that were made, counted or not."""
     calls: list[Call] = []
     engine.begin()
     while not counting.over(engine.now()):

@@ -1,5 +1,4 @@
-"""The batch as a pipeline's loop: a single utterance is a batch of one, so that all that is asked of a loop can be
-asked of it, and the server takes the decoder from it."""
+"""The batch as a pipeline's loop: a single utterance is a batch of one, and the service takes the decoder from it."""
 
 from __future__ import annotations
 
@@ -15,7 +14,7 @@ from ttsbench.serving.randomness import RandomStream
 
 
 class BatchLoop(LeanLoop):
-    """In the place of a loop for one utterance; needs a static cache and the lean sampler, which it has of its own."""
+    """In the place of a loop for one utterance; its static cache and lean sampler are the decoder's."""
 
     # Its rows are at positions of their own, which the decoder knows: it takes no step by itself.
     backbone: Any
@@ -27,7 +26,6 @@ class BatchLoop(LeanLoop):
         self.backbone = self.decoder.backbone
 
     def evidence(self) -> dict[str, Any]:
-        """What else it can show for itself."""
         return {} if self.decoder.graphs is None else self.decoder.graphs.evidence()
 
     def _speak(self, embeds: torch.Tensor, request: Request, analyzer: Any) -> tuple[torch.Tensor, bool]:
@@ -36,12 +34,12 @@ class BatchLoop(LeanLoop):
         if decoder.backbone.positions < embeds.size(1) + request.limit:
             decoder.reserve(decoder.slots, embeds.size(1) + request.limit)
         self.sampler = decoder.sampler  # new memory has a new one
-        heard = 0
+        handed = 0
         with swapped(decoder, "on_logits", self.on_logits):
-            speaking = decoder.join(request, embeds, RandomStream.of_process(embeds.device), self.forced)
+            utterance = decoder.join(request, embeds, RandomStream.of_process(embeds.device), self.forced)
             while not decoder.idle:
                 decoder.step()
-                if self.on_tokens is not None and len(speaking.drawn) > heard:
-                    self.on_tokens(torch.tensor([speaking.drawn[heard:]]))
-                    heard = len(speaking.drawn)
-        return torch.tensor([speaking.drawn], device=embeds.device), speaking.stopped
+                if self.on_tokens is not None and len(utterance.drawn) > handed:
+                    self.on_tokens(torch.tensor([utterance.drawn[handed:]]))
+                    handed = len(utterance.drawn)
+        return torch.tensor([utterance.drawn], device=embeds.device), utterance.stopped

@@ -30,17 +30,16 @@ class RandomStream:
 
     @classmethod
     def of_process(cls, device: torch.device) -> RandomStream:
-        """What everything in the process draws from that names no stream."""
         return cls(of_process(device), torch.default_generator)
 
-    def draw(self, race: torch.Tensor) -> None:
+    def draw(self, noise: torch.Tensor) -> None:
         """The noise of one draw of a token, into its place."""
-        race.exponential_(1.0, generator=self.device)
+        noise.exponential_(1.0, generator=self.device)
 
-    def draw_first(self, race: torch.Tensor) -> None:
-        """The same for the first token; every later draw takes as much of the stream."""
+    def draw_first(self, noise: torch.Tensor) -> None:
+        """Of the first token; every later draw takes as much of the stream."""
         self._draws = Draws(self.device)
-        self.draw(race)
+        self.draw(noise)
         self._draws.first_is_over()
 
     def rewind(self, draws: int) -> None:

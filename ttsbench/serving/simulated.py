@@ -9,7 +9,7 @@ from ttsbench.serving.calls import Call
 
 
 class SimulatedEngine:
-    """One request after the other; `service` says how long each takes, and how much sound it is. Time passes here."""
+    """One request after the other; `service` says how long each takes, and how many seconds of sound it is."""
 
     streams = False
 
@@ -22,19 +22,15 @@ class SimulatedEngine:
         self._answered: list[Call] = []
 
     def begin(self) -> None:
-        """Time starts anew."""
         self._now = 0.0
 
     def now(self) -> float:
-        """As far as it has come."""
         return self._now
 
     def submit(self, call: Call) -> None:
-        """At the end of the queue."""
         self._waiting.append(call)
 
     def work(self) -> bool:
-        """All of one request."""
         if not self._waiting:
             return False
         call = self._waiting.popleft()
@@ -47,15 +43,12 @@ class SimulatedEngine:
         return True
 
     def wait(self, seconds: float) -> None:
-        """Nothing else happens meanwhile."""
         self._now += seconds
 
     def answered(self) -> list[Call]:
-        """Since the last call."""
         done, self._answered = self._answered, []
         return done
 
     def abandon(self) -> None:
-        """The queue is empty."""
         self._waiting.clear()
         self._answered.clear()

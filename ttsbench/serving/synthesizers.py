@@ -16,16 +16,16 @@ from typing import Any, Protocol
 import torch
 
 from ttsbench.model.pipeline import Pipeline
-from ttsbench.model.spoken import SAMPLE_RATE_HZ
+from ttsbench.model.speech import SAMPLE_RATE_HZ
 from ttsbench.serving.calls import Call
 from ttsbench.serving.flow import BatchedS3Gen
 from ttsbench.serving.randomness import RandomStream
 from ttsbench.serving.windows import WindowBatch
 from ttsbench.streaming.designs import Windowed
 from ttsbench.streaming.listener import Listener
-from ttsbench.streaming.marking import Marking
-from ttsbench.streaming.stream import Due, Stream
+from ttsbench.streaming.stream import DueChunk, Stream
 from ttsbench.streaming.streamer import streamer_of
+from ttsbench.streaming.watermark import StreamWatermark
 
 # Four windows take twice as long as one on an H200; from eight on S3Gen's time grows with their number.
 TOGETHER = 8
@@ -34,7 +34,7 @@ ROWS = tuple(1 << power for power in range(TOGETHER.bit_length()))
 
 
 class Receiver(Protocol):
-    """Where sound goes: it stamps what comes."""
+    """Stamps the sound that comes."""
 
     def hold(self, call: Call, audio_seconds: float) -> None:
         """A piece of so many seconds is in the listener's hands."""
@@ -45,7 +45,7 @@ class Receiver(Protocol):
 
 @dataclass(frozen=True)
 class DrawnTokens:
-    """Tokens of a call as T3 drew them; the last message holds all that are to be spoken."""
+    """Tokens of a call as T3 drew them; the last message holds all that S3Gen is to make sound of."""
 
     call: Call
     random: RandomStream
@@ -60,16 +60,15 @@ class Synthesizer(Protocol):
         """Compiles and captures what utterances of so many tokens will need."""
 
     def take(self, message: DrawnTokens) -> None:
-        """One more; nothing is made of it yet."""
+        """Nothing is made of it yet."""
 
     def work(self) -> bool:
-        """One piece of what is due, into its listeners' hands; whether there is more to do."""
+        """Makes one batch of what is due and delivers it; whether there is more to do."""
 
     def forget(self) -> None:
-        """All calls that are under way."""
+        """Drops all calls that are under way."""
 
-    def evidence(self) -> dict[str, Any]:
-        """For the record."""
+    def evidence(self) -> dict[str, Any]: ...
 
 
 class WholeSynthesizer:
@@ -82,21 +81,20 @@ class WholeSynthesizer:
         self._ready: deque[DrawnTokens] = deque()
 
     def warm_up(self, tokens: int) -> None:
-        """One, two, four, … at once; nobody hears them."""
+        """One, two, four, … at once."""
         tts = self._tts
         for rows in ROWS:
-            given = [torch.zeros(tokens, dtype=torch.long, device=tts.t3.device)] * rows
+            speech = [torch.zeros(tokens, dtype=torch.long, device=tts.t3.device)] * rows
             streams = [RandomStream.seeded(row, tts.t3.device) for row in range(rows)]
-            for mel, stream in zip(self._s3gen.mels(given, streams, tts.conds.gen), streams, strict=True):
+            for mel, stream in zip(self._s3gen.mels(speech, streams, tts.conds.gen), streams, strict=True):
                 self._s3gen.wave(mel, stream)
         self._s3gen.calls = self._s3gen.utterances = 0
 
     def take(self, message: DrawnTokens) -> None:
-        """In the order in which they came."""
         self._ready.append(message)
 
     def work(self) -> bool:
-        """Frames of some of them, then each one's wave, on the host and marked, as `generate` delivers it."""
+        """Frames of some of them, then each one's wave, through the watermark as `generate` delivers it."""
         device, tts = self._tts.t3.device, self._tts
         messages = [self._ready.popleft() for _ in range(min(len(self._ready), TOGETHER))]
         if not messages:
@@ -111,11 +109,9 @@ class WholeSynthesizer:
         return bool(self._ready)
 
     def forget(self) -> None:
-        """What was not begun."""
         self._ready.clear()
 
     def evidence(self) -> dict[str, Any]:
-        """How many utterances S3Gen made at once."""
         return {"s3gen_calls": self._s3gen.calls, "utterances_per_call": self._s3gen.rows_per_call}
 
 
@@ -131,21 +127,20 @@ class ChunkSynthesizer:
         self._patience_seconds = patience_seconds
         self._windows = WindowBatch(pipeline, streamer.synthesis)
         self._streams: dict[Call, Stream] = {}
-        self._due: dict[Call, Due] = {}
+        self._due: dict[Call, DueChunk] = {}
         self._chunks = self._ended = 0
 
     def warm_up(self, tokens: int) -> None:
-        """Streams of so many tokens, one, two, four, … at once; nobody hears them."""
+        """Streams of so many tokens, one, two, four, … at once."""
         for rows in ROWS:
             streams = [self._new_stream(Listener(), seed) for seed in range(rows)]
             for stream in streams:
                 stream.end([0] * tokens)
-            while dues := {stream: due for stream in streams if (due := stream.due())}:
-                self._speak(dues)
+            while due_chunks := {stream: due for stream in streams if (due := stream.due())}:
+                self._speak(due_chunks)
         self._windows.s3gen.calls = self._windows.s3gen.utterances = 0
 
     def take(self, message: DrawnTokens) -> None:
-        """Its stream has more to speak of."""
         call = message.call
         if (stream := self._streams.get(call)) is None:
             listener = Listener(lambda samples: self._receiver.hold(call, samples.numel() / SAMPLE_RATE_HZ))
@@ -154,38 +149,38 @@ class ChunkSynthesizer:
             stream.end(list(message.tokens))
         else:
             stream.take(torch.tensor(message.tokens), stream.now())
-        if stream.over:  # without a look ahead the last chunk may be made before it is known to be the last
+        if stream.delivered:  # without a look ahead the last chunk may be made before it is known to be the last
             self._end(call)
         else:
-            self._ask(call)
+            self._note_due(call)
 
     def work(self) -> bool:
-        """One chunk of each of those whose listeners would first have nothing left to hear."""
+        """One chunk for each of the listeners whose playback would run dry first."""
         urgent = sorted(self._due, key=self._runs_dry)[:TOGETHER]
         if not urgent:
             return False
         self._speak({self._streams[call]: self._due.pop(call) for call in urgent})
         for call in urgent:
-            if self._streams[call].over:
+            if self._streams[call].delivered:
                 self._end(call)
             else:
-                self._ask(call)
+                self._note_due(call)
         return bool(self._due)
 
-    def _speak(self, dues: Mapping[Stream, Due]) -> None:
-        if all(isinstance(stream.design, Windowed) for stream in dues):
-            self._windows.speak(dues)
+    def _speak(self, due_chunks: Mapping[Stream, DueChunk]) -> None:
+        if all(isinstance(stream.design, Windowed) for stream in due_chunks):
+            self._windows.speak(due_chunks)
             return
-        for stream, due in dues.items():
+        for stream, due in due_chunks.items():
             stream.speak(due)
 
     def _runs_dry(self, call: Call) -> float:
-        """When its listener has heard all that is there; who has nothing yet was promised something by then."""
+        """When its listener has played all that was delivered; the first piece is due within the patience."""
         if not call.pieces:
             return call.scheduled + self._patience_seconds
         return call.pieces[0][0] + sum(seconds for _, seconds in call.pieces)
 
-    def _ask(self, call: Call) -> None:
+    def _note_due(self, call: Call) -> None:
         if call not in self._due and (due := self._streams[call].due()):
             self._due[call] = due
 
@@ -197,15 +192,13 @@ class ChunkSynthesizer:
     def _new_stream(self, listener: Listener, seed: int) -> Stream:
         pipeline = self._pipeline
         design = self._streamer.new_design(pipeline.tts.conds.gen, seed)
-        return Stream(design, pipeline.streaming, listener, Marking(pipeline.tts.watermarker), pipeline.tts.t3)
+        return Stream(design, pipeline.streaming, listener, StreamWatermark(pipeline.tts.watermarker), pipeline.tts.t3)
 
     def forget(self) -> None:
-        """Whoever is in the middle of it."""
         self._streams.clear()
         self._due.clear()
 
     def evidence(self) -> dict[str, Any]:
-        """How many chunks an utterance came in, and how many windows S3Gen made at once."""
         return {
             "streams": self._ended,
             "chunks_per_stream": round(self._chunks / max(1, self._ended), 2),

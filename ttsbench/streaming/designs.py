@@ -10,7 +10,7 @@ import torch
 
 from ttsbench.records.chunk_schedule import BLENDED_FRAMES, FRAMES_PER_TOKEN, SAMPLES_PER_FRAME, Streaming
 from ttsbench.streaming.source import PITCH_REACH_FRAMES, CarriedSource
-from ttsbench.streaming.synthesis import Conditions, Synthesis, bounded
+from ttsbench.streaming.synthesis import Conditions, Synthesis, with_prompt_tokens
 
 SAMPLES_PER_TOKEN = FRAMES_PER_TOKEN * SAMPLES_PER_FRAME
 # HiFT's convolutions reach 13 frames.
@@ -23,8 +23,8 @@ FADE_SAMPLES = 240
 
 
 @dataclass(frozen=True)
-class Piece:
-    """The sound of one chunk, on the model's device, and how many frames were worked through for it."""
+class ChunkAudio:
+    """The sound of one chunk, on the model's device, and how many frames went through flow and vocoder for it."""
 
     samples: torch.Tensor
     flow_frames: int
@@ -36,44 +36,43 @@ class Design(Protocol):
 
     lookahead_tokens: int
 
-    def speak(self, tokens: Sequence[int], upto: int, *, final: bool) -> Piece:
-        """What follows what was spoken before, up to that token; `tokens` are all that there are by now."""
+    def speak(self, tokens: Sequence[int], end_token: int, *, final: bool) -> ChunkAudio:
+        """The sound from the end of the last chunk up to `end_token`; `tokens` are all that there are by now."""
 
 
 class Revocode:
-    """Everything so far is made anew for each chunk, from new noise, and what is new is cut off its end."""
+    """What public forks do: for each chunk everything is made anew, from new noise, and its new end is cut off."""
 
     lookahead_tokens = 0
 
     def __init__(self, synthesis: Synthesis, voice: Conditions, seed: int, streaming: Streaming) -> None:
         self._synthesis = synthesis
-        self._voice = bounded(voice, streaming.prompt_tokens)
+        self._voice = with_prompt_tokens(voice, streaming.prompt_tokens)
         self._seed = seed
-        self._calls = self._spoken = 0
+        self._calls = self._made = 0
 
     @torch.inference_mode()
-    def speak(self, tokens: Sequence[int], upto: int, *, final: bool) -> Piece:
-        """As public forks do it."""
+    def speak(self, tokens: Sequence[int], end_token: int, *, final: bool) -> ChunkAudio:
         self._calls += 1
-        wave = self._synthesis.whole(tokens[:upto], self._voice, self._synthesis.noise(self._seed + self._calls))
-        spoken, self._spoken = self._spoken, wave.size(0)
+        wave = self._synthesis.whole(tokens[:end_token], self._voice, self._synthesis.noise(self._seed + self._calls))
+        spoken, self._made = self._made, wave.size(0)
         frames = wave.size(0) // SAMPLES_PER_FRAME
-        return Piece(wave[spoken:], frames + self._voice["prompt_feat"].size(1), frames)
+        return ChunkAudio(wave[spoken:], frames + self._voice["prompt_feat"].size(1), frames)
 
 
 @dataclass(frozen=True)
 class Window:
-    """A chunk's share of the flow: tokens of which the first has that number, and up to which one is to be spoken."""
+    """The flow's work for a chunk: tokens from number `first_token` on; the chunk ends at `end_token`."""
 
     tokens: Sequence[int]
     first_token: int
-    upto: int
+    end_token: int
     final: bool
 
 
 @dataclass(frozen=True)
 class Frames:
-    """A chunk's share of the vocoder: frames of which the first has that number."""
+    """The vocoder's work for a chunk: mel frames from number `first` on."""
 
     mel: torch.Tensor
     source: CarriedSource
@@ -94,34 +93,35 @@ class Windowed:
 
     def __init__(self, synthesis: Synthesis, voice: Conditions, seed: int, streaming: Streaming) -> None:
         self._synthesis = synthesis
-        self.voice = bounded(voice, streaming.prompt_tokens)
+        self.voice = with_prompt_tokens(voice, streaming.prompt_tokens)
         self.noise = synthesis.noise(seed)
         self._source = synthesis.source(self.noise)
         self._context = streaming.context_tokens
         self.lookahead_tokens = streaming.lookahead_tokens
-        self._spoken = 0
+        self._made = 0
         # Frames made so far that are still needed, and the number of the first of them.
         self._mel = torch.empty(0)
         self._mel_first = 0
         self._tail = torch.empty(0)
 
     @torch.inference_mode()
-    def speak(self, tokens: Sequence[int], upto: int, *, final: bool) -> Piece:
-        """One window of tokens, then one of frames."""
-        window = self.open(tokens, upto, final=final)
+    def speak(self, tokens: Sequence[int], end_token: int, *, final: bool) -> ChunkAudio:
+        window = self.open(tokens, end_token, final=final)
         mel = self._synthesis.mel(window.tokens, self.voice, self.noise, first_token=window.first_token, final=final)
         frames = self.extend(window, mel)
         return self.cut(window, frames, self._synthesis.wave(frames.mel, frames.source))
 
-    def open(self, tokens: Sequence[int], upto: int, *, final: bool) -> Window:
-        """What the flow needs for the next chunk."""
-        first = max(0, self._spoken - self._context)
-        return Window(tokens[first : len(tokens) if final else upto + self.lookahead_tokens], first, upto, final)
+    def open(self, tokens: Sequence[int], end_token: int, *, final: bool) -> Window:
+        """The flow's work for the next chunk."""
+        first = max(0, self._made - self._context)
+        return Window(
+            tokens[first : len(tokens) if final else end_token + self.lookahead_tokens], first, end_token, final
+        )
 
     def extend(self, window: Window, mel: torch.Tensor) -> Frames:
-        """Joins the window's frames to those that are there; what the vocoder needs for the chunk."""
+        """Joins the window's frames to the kept ones; gives the vocoder's work for the chunk."""
         first_new = FRAMES_PER_TOKEN * window.first_token
-        self._mel = _joined(self._mel, self._mel_first, mel, first_new) if self._spoken else mel
+        self._mel = _joined(self._mel, self._mel_first, mel, first_new) if self._made else mel
         last = self._mel_first + self._mel.size(2)
         first = self._first_to_vocode(last)
         certain = last if window.final else last - BLENDED_FRAMES - PITCH_REACH_FRAMES
@@ -130,27 +130,26 @@ class Windowed:
         return Frames(self._mel[:, :, first - self._mel_first :], source, first, flow_frames)
 
     def _first_to_vocode(self, last: int) -> int:
-        """With enough context, and in as many frames as windows before and after have."""
-        needed = max(0, FRAMES_PER_TOKEN * self._spoken - VOCODER_CONTEXT_FRAMES)
+        """Enough context, and as many frames as the windows before and after have."""
+        needed = max(0, FRAMES_PER_TOKEN * self._made - VOCODER_CONTEXT_FRAMES)
         filled = last - -(-(last - needed) // VOCODER_BUCKET_FRAMES) * VOCODER_BUCKET_FRAMES
         return min(needed, max(filled, self._mel_first, self._source.first_kept))
 
-    def cut(self, window: Window, frames: Frames, wave: torch.Tensor) -> Piece:
+    def cut(self, window: Window, frames: Frames, wave: torch.Tensor) -> ChunkAudio:
         """The chunk out of its window's wave, blended with the one before it."""
         first = frames.first * SAMPLES_PER_FRAME
-        start, end = self._spoken * SAMPLES_PER_TOKEN - first, window.upto * SAMPLES_PER_TOKEN - first
+        start, end = self._made * SAMPLES_PER_TOKEN - first, window.end_token * SAMPLES_PER_TOKEN - first
         if window.final:
             end = wave.size(0)
         samples = self._blended(wave[start:end])
         self._tail = wave[end : end + FADE_SAMPLES].clone()
-        if not self._spoken:
+        if not self._made:
             samples = self._synthesis.faded_in(samples)
-        self._spoken = window.upto
+        self._made = window.end_token
         self._forget()
-        return Piece(samples, frames.flow_frames, wave.size(0) // SAMPLES_PER_FRAME)
+        return ChunkAudio(samples, frames.flow_frames, wave.size(0) // SAMPLES_PER_FRAME)
 
     def _blended(self, samples: torch.Tensor) -> torch.Tensor:
-        """The chunk with its beginning shared with the window before it."""
         length = min(self._tail.size(0), samples.size(0))
         if not length:
             return samples
@@ -159,15 +158,15 @@ class Windowed:
         return torch.cat([shared, samples[length:]])
 
     def _forget(self) -> None:
-        """Frames that no later window looks at."""
-        needed = FRAMES_PER_TOKEN * self._spoken - VOCODER_CONTEXT_FRAMES - VOCODER_BUCKET_FRAMES
+        """Drops frames that no later window looks at."""
+        needed = FRAMES_PER_TOKEN * self._made - VOCODER_CONTEXT_FRAMES - VOCODER_BUCKET_FRAMES
         first = max(self._mel_first, needed)
         self._mel = self._mel[:, :, first - self._mel_first :].clone()
         self._mel_first = first
 
 
 def _joined(old: torch.Tensor, old_first: int, new: torch.Tensor, new_first: int) -> torch.Tensor:
-    """Two windows' frames: the old ones, the last few of them blended into the new ones."""
+    """The frames of two windows, the last few old ones blended into the new ones."""
     end = old_first + old.size(2)
     blend = min(BLENDED_FRAMES, end - new_first)
     weight = torch.arange(1, blend + 1, device=new.device) / (blend + 1)

@@ -10,42 +10,41 @@ from typing import Any
 import torch
 
 from ttsbench.errors import CellError
-from ttsbench.model.spoken import AUDIBLE_LEVEL, SAMPLE_RATE_HZ, FirstAudio
+from ttsbench.model.speech import AUDIBLE_LEVEL, SAMPLE_RATE_HZ, FirstAudio
 from ttsbench.records.playback import PLAYABLE_SECONDS
 
 Use = Callable[[torch.Tensor], None]
 
 
 @dataclass(frozen=True)
-class Heard:
-    """One delivery: its samples, and the seconds from the beginning to when they were held."""
+class Delivery:
+    """Samples, and the seconds from the request until the listener held them."""
 
     samples: torch.Tensor
     seconds: float
 
 
 class Listener:
-    """Takes samples on the host and stamps them. Its clock stands still while it does something with them itself."""
+    """Takes samples on the host and stamps them. Its clock stands still while `use` works with them."""
 
     def __init__(self, use: Use | None = None) -> None:
         self._use = use
         self._began = time.perf_counter()
         self.own_seconds = 0.0
-        self.heard: list[Heard] = []
+        self.deliveries: list[Delivery] = []
 
     def begin(self) -> None:
-        """The moment of the request."""
         self._began = time.perf_counter()
 
     def now(self) -> float:
-        """Seconds since then, its own work left out."""
+        """Seconds since the request, without those of `use`."""
         return time.perf_counter() - self._began - self.own_seconds
 
     def take(self, samples: torch.Tensor) -> float:
-        """When they were held. A WAV header is no sound: only samples are taken."""
+        """The second of delivery. A WAV header is no sound: only samples are taken."""
         _refuse_what_is_no_sound(samples)
         seconds = self.now()
-        self.heard.append(Heard(samples, seconds))
+        self.deliveries.append(Delivery(samples, seconds))
         if self._use is not None:
             began = time.perf_counter()
             self._use(samples)
@@ -54,11 +53,11 @@ class Listener:
 
     @property
     def wave(self) -> torch.Tensor:
-        """All of it, (1, samples)."""
-        return torch.cat([heard.samples for heard in self.heard])[None] if self.heard else torch.empty(1, 0)
+        """(1, samples)."""
+        return torch.cat([heard.samples for heard in self.deliveries])[None] if self.deliveries else torch.empty(1, 0)
 
     def first_audio(self) -> FirstAudio:
-        """When there was any sample, enough to begin with (or all, where that is less), and any sound."""
+        """When there was any sample, enough to begin playback (or all, where that is less), and any sound."""
         enough = min(PLAYABLE_SECONDS * SAMPLE_RATE_HZ, self.wave.size(1))
         first = self._when(lambda _, held: held > 0)
         playable = self._when(lambda _, held: held >= enough)
@@ -68,7 +67,7 @@ class Listener:
 
     def _when(self, reached: Callable[[torch.Tensor, int], bool]) -> float | None:
         held = 0
-        for heard in self.heard:
+        for heard in self.deliveries:
             held += heard.samples.numel()
             if reached(heard.samples, held):
                 return heard.seconds

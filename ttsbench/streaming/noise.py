@@ -19,8 +19,6 @@ BLOCK_FRAMES = 64
 
 
 class FrameNoise:
-    """Everything random about one utterance's sound."""
-
     def __init__(self, seed: int, device: torch.device, harmonics: int) -> None:
         self._seed = seed
         self._generator = torch.Generator(device)
@@ -34,14 +32,12 @@ class FrameNoise:
         return torch.cat([self._mel_block(block) for block in blocks], dim=2)[:, :, start : start + last - first]
 
     def source(self, first: int, last: int) -> torch.Tensor:
-        """What the vocoder's source adds to each of its harmonics, (1, harmonics, samples)."""
         blocks = range(first // BLOCK_FRAMES, -(-last // BLOCK_FRAMES))
         start = (first - blocks.start * BLOCK_FRAMES) * SAMPLES_PER_FRAME
         drawn = [self._draw("source", block, self._harmonics, BLOCK_FRAMES * SAMPLES_PER_FRAME) for block in blocks]
         return torch.cat(drawn, dim=2)[:, :, start : start + (last - first) * SAMPLES_PER_FRAME]
 
     def phases(self) -> torch.Tensor:
-        """Where each harmonic begins, (1, harmonics, 1); the fundamental at zero, as upstream has it."""
         generator = self._seeded("phases", 0)
         drawn = torch.rand(1, self._harmonics, 1, generator=generator, device=generator.device)
         phases = (2 * drawn - 1) * math.pi

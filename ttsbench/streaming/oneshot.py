@@ -1,21 +1,21 @@
-"""A whole utterance told as a stream of one chunk, so that stacks that do not stream stand in the same tables."""
+"""A whole utterance as a stream of one chunk, so that stacks that do not stream stand in the same tables."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
 from ttsbench.model.pipeline import Pipeline
-from ttsbench.model.spoken import SAMPLE_RATE_HZ, Spoken
+from ttsbench.model.speech import SAMPLE_RATE_HZ, Speech
 from ttsbench.records import measurements
 from ttsbench.records.chunk_schedule import FRAMES_PER_TOKEN
 
 DESIGN = "oneshot"
 
 
-def told(
-    pipeline: Pipeline, spoken: Spoken, wall_seconds: float, stages: Mapping[str, measurements.StageTime]
+def as_stream(
+    pipeline: Pipeline, speech: Speech, wall_seconds: float, stages: Mapping[str, measurements.StageTime]
 ) -> measurements.Streamed:
-    """Nothing was heard before all was there; S3Gen began when T3 had ended."""
+    """One chunk at the end; S3Gen began when T3 had ended."""
     began = sum(stages[stage].host_seconds for stage in ("text", "voice"))
     ended = began + sum(stages[stage].host_seconds for stage in ("prefill", "decode"))
     frames = FRAMES_PER_TOKEN * pipeline.vocoded_tokens()
@@ -30,7 +30,7 @@ def told(
         chunks=(
             measurements.Chunk(
                 tokens=frames // FRAMES_PER_TOKEN,
-                samples=spoken.wave.shape[-1],
+                samples=speech.wave.shape[-1],
                 flow_frames=frames + pipeline.tts.conds.gen["prompt_feat"].size(1),
                 vocoder_frames=frames,
                 began_seconds=ended,

@@ -18,7 +18,7 @@ from ttsbench.records import measurements
 from ttsbench.records.chunk_schedule import SAMPLES_PER_FRAME, Cutter, Streaming
 from ttsbench.streaming.designs import Design
 from ttsbench.streaming.streamer import streamer_of
-from ttsbench.streaming.synthesis import Conditions, Synthesis, bounded
+from ttsbench.streaming.synthesis import Conditions, Synthesis, with_prompt_tokens
 
 # The transform of a mel frame spans 80 ms, four frames.
 REACH_FRAMES = 2.0
@@ -33,42 +33,42 @@ def judge(pipeline: Pipeline, seeds: Sequence[int]) -> tuple[measurements.Seams,
     """One record per text."""
     streamer = streamer_of(pipeline)
     assert streamer is not None
-    found = []
+    judged = []
     for index, seed in enumerate(seeds):
-        asked, _ = pipeline.decode(index, seed, pipeline.length.limit(index))
-        tokens, voice = asked["speech_tokens"].tolist(), copied(pipeline.tts.conds).gen
+        arguments, _ = pipeline.decode(index, seed, pipeline.length.limit(index))
+        tokens, voice = arguments["speech_tokens"].tolist(), copied(pipeline.tts.conds).gen
         design = streamer.new_design(voice, seed)
         wave, seams = chunked(design, tokens, pipeline.streaming)
-        wanted = at_once(streamer.synthesis, tokens, voice, seed)
-        found.append(compare(index, wave, wanted, seams, pipeline.tts.s3gen.mel_extractor))
-    return tuple(found)
+        whole = at_once(streamer.synthesis, tokens, voice, seed)
+        judged.append(compare(index, wave, whole, seams, pipeline.tts.s3gen.mel_extractor))
+    return tuple(judged)
 
 
 def at_once(synthesis: Synthesis, tokens: Sequence[int], voice: Conditions, seed: int) -> torch.Tensor:
-    """The wave that a stream is to come near to: with all of the reference, however much of it windows hold."""
-    return synthesis.whole(tokens, bounded(voice, None), synthesis.noise(seed))
+    """What a stream is compared with: all tokens at once, with all of the reference."""
+    return synthesis.whole(tokens, with_prompt_tokens(voice, None), synthesis.noise(seed))
 
 
 def chunked(design: Design, tokens: Sequence[int], streaming: Streaming) -> tuple[torch.Tensor, list[int]]:
-    """The wave in the chunks of a stream, and at which samples one meets the next."""
-    cutter, spoken = Cutter(streaming, design.lookahead_tokens), 0
+    """The wave in the chunks of a stream, and the samples at which chunks meet."""
+    cutter, done = Cutter(streaming, design.lookahead_tokens), 0
     pieces: list[torch.Tensor] = []
-    while (upto := cutter.due(spoken, len(tokens))) is not None:
-        pieces.append(design.speak(tokens, upto, final=False).samples)
-        spoken = upto
-    if spoken < len(tokens):
+    while (end_token := cutter.due(done, len(tokens))) is not None:
+        pieces.append(design.speak(tokens, end_token, final=False).samples)
+        done = end_token
+    if done < len(tokens):
         pieces.append(design.speak(tokens, len(tokens), final=True).samples)
     ends = torch.tensor([piece.numel() for piece in pieces]).cumsum(0).tolist()
     return torch.cat(pieces), ends[:-1]
 
 
 def compare(
-    index: int, wave: torch.Tensor, wanted: torch.Tensor, seams: Sequence[int], mel_of: Any
+    index: int, wave: torch.Tensor, whole: torch.Tensor, seams: Sequence[int], mel_of: Any
 ) -> measurements.Seams:
     """Distances of log mels, at the seams and away from them."""
-    wave, wanted = wave.float().cpu(), wanted.float().cpu()
-    length = min(wave.numel(), wanted.numel())
-    distance = (mel_of(wave[None, :length]) - mel_of(wanted[None, :length]))[0].abs().mean(dim=0).double()
+    wave, whole = wave.float().cpu(), whole.float().cpu()
+    length = min(wave.numel(), whole.numel())
+    distance = (mel_of(wave[None, :length]) - mel_of(whole[None, :length]))[0].abs().mean(dim=0).double()
     centres = (torch.arange(distance.numel()) + 0.5) * SAMPLES_PER_FRAME
     reach = REACH_FRAMES * SAMPLES_PER_FRAME
     at = [(centres - seam).abs() <= reach for seam in seams]
@@ -81,12 +81,12 @@ def compare(
         at_seams=_mean([distance[frames] for frames in at]),
         beside=_mean([distance[frames] for frames in chunks]),
         away=_mean([distance[away]]),
-        wave_snr_db=snr_db(wave[:length].double(), wanted[:length].double()),
+        wave_snr_db=snr_db(wave[:length].double(), whole[:length].double()),
     )
 
 
 def _mean(parts: Sequence[torch.Tensor]) -> float:
-    """Of each part's mean; parts without frames do not count."""
+    """The mean of the parts' means; parts without frames do not count."""
     means = [float(part.mean()) for part in parts if part.numel()]
     return sum(means) / len(means) if means else 0.0
 

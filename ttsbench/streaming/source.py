@@ -31,7 +31,7 @@ class SourceNoise(Protocol):
 
 
 class CarriedSource:
-    """The source of one utterance; in the place of `SourceModuleHnNSF.forward` while a window is vocoded."""
+    """The source of one utterance, window by window."""
 
     def __init__(self, module: Any, noise: SourceNoise) -> None:
         self._module = module
@@ -69,7 +69,7 @@ class CarriedSource:
         return f0 * harmonics / float(generator.sampling_rate)
 
     def _sound(self, f0: torch.Tensor, cycles: torch.Tensor) -> torch.Tensor:
-        """As `SineGen` makes it of pitch, phase and noise."""
+        """As upstream's `SineGen` makes it of pitch, phase and noise."""
         generator = self._module.l_sin_gen
         sines = generator.sine_amp * torch.sin(2 * math.pi * (cycles % 1) + self._phases)
         voiced = (f0 > generator.voiced_threshold).to(f0.dtype)

@@ -16,7 +16,7 @@ from typing import Any
 from ttsbench.instruments.clock import Timeline, staged_s3gen, staged_t3
 from ttsbench.instruments.swapping import swapped
 from ttsbench.model.pipeline import Pipeline
-from ttsbench.model.spoken import SAMPLE_RATE_HZ, Spoken
+from ttsbench.model.speech import SAMPLE_RATE_HZ, Speech
 from ttsbench.model.voice import copied
 from ttsbench.optimizations.parts.graphs import RANDOM_STREAM
 from ttsbench.records import measurements
@@ -24,18 +24,18 @@ from ttsbench.records.measurements import RESIDUAL
 from ttsbench.streaming.designs import Design, MakeDesign
 from ttsbench.streaming.executor import ChunkSink, ExecutorSink, InTurnSink, S3GenExecutor, why_in_turn
 from ttsbench.streaming.listener import Listener
-from ttsbench.streaming.marking import Marking
 from ttsbench.streaming.stream import Stream
 from ttsbench.streaming.synthesis import Conditions, Synthesis
+from ttsbench.streaming.watermark import StreamWatermark
 
 
 def streamer_of(pipeline: Pipeline) -> Streamer | None:
-    """The one that the stack put in the place of `generate`, if it streams."""
+    """Of a stack that streams."""
     return pipeline.generator if isinstance(pipeline.generator, Streamer) else None
 
 
 class Streamer:
-    """In the place of a pipeline's `generate`."""
+    """Generates utterances in chunks."""
 
     def __init__(self, pipeline: Pipeline, design: str, make: MakeDesign) -> None:
         self._pipeline = pipeline
@@ -50,25 +50,24 @@ class Streamer:
         self.utterances = self.chunks = 0
 
     def new_design(self, voice: Conditions, seed: int) -> Design:
-        """For one utterance."""
         return self._make(self.synthesis, voice, seed, self._pipeline.streaming)
 
     def speak(
         self, text_index: int, seed: int, limit: int, *, listener: Listener | None = None, voice: Any = None
-    ) -> Spoken:
-        """The whole utterance, once its last chunk was heard; several threads may call at once."""
+    ) -> Speech:
+        """The whole utterance, once its last chunk was delivered; several threads may call at once."""
         return self._speak(text_index, seed, limit, listener or Listener(), voice)
 
-    def speak_timed(self, text_index: int, seed: int, limit: int, timeline: Timeline) -> tuple[Spoken, float]:
-        """The same, with the stages of both threads marked; the wall seconds end with the last chunk."""
+    def speak_timed(self, text_index: int, seed: int, limit: int, timeline: Timeline) -> tuple[Speech, float]:
+        """With the stages of both threads marked; the wall seconds end with the last chunk."""
         listener = Listener()
         marks = timeline.started_beside()
         tts = self._pipeline.tts
         with staged_t3(tts, timeline, self._pipeline.backbone), staged_s3gen(tts, marks, RESIDUAL):
-            spoken = self._speak(text_index, seed, limit, listener, None, timeline)
+            speech = self._speak(text_index, seed, limit, listener, None, timeline)
             timeline.stop()
-        assert spoken.streamed is not None
-        return spoken, spoken.streamed.chunks[-1].arrived_seconds
+        assert speech.streamed is not None
+        return speech, speech.streamed.chunks[-1].arrived_seconds
 
     def _speak(
         self,
@@ -78,21 +77,21 @@ class Streamer:
         listener: Listener,
         voice: Any,
         timeline: Timeline | None = None,
-    ) -> Spoken:
+    ) -> Speech:
         pipeline, tts = self._pipeline, self._pipeline.tts
         listener.begin()
         with self._t3, self._speaking_as(voice) as own:
             voice_seconds = listener.now()
             design = self.new_design(own.gen, seed)
-            stream = Stream(design, pipeline.streaming, listener, Marking(tts.watermarker), tts.t3)
+            stream = Stream(design, pipeline.streaming, listener, StreamWatermark(tts.watermarker), tts.t3)
             stream.marks = timeline and timeline.beside
             sink = self._sink(stream)
             decode_began = listener.now()
             with RANDOM_STREAM.held():
-                asked, tokens = pipeline.decode(text_index, seed, limit, sink.take)
+                arguments, tokens = pipeline.decode(text_index, seed, limit, sink.take)
             decode_ended = listener.now()
-        sink.finish(asked["speech_tokens"])
-        pipeline.note_asked(asked)
+        sink.finish(arguments["speech_tokens"])
+        pipeline.remember_s3gen_arguments(arguments)
         self.utterances += 1
         self.chunks += len(stream.chunks)
         streamed = measurements.Streamed(
@@ -109,14 +108,14 @@ class Streamer:
             rest_began_seconds=sink.rested[0],
             rest_ended_seconds=sink.rested[1],
         )
-        return Spoken(listener.wave, tokens, streamed, listener.first_audio())
+        return Speech(listener.wave, tokens, streamed, listener.first_audio())
 
     def _sink(self, stream: Stream) -> ChunkSink:
         return InTurnSink(self._pipeline.device, stream) if self.in_turn else ExecutorSink(self.executor, stream)
 
     @contextmanager
     def _speaking_as(self, voice: Any) -> Iterator[Any]:
-        """The model with conditionals that are this utterance's own, whatever other streams are under way."""
+        """The model with this utterance's own conditionals, whatever other streams are under way."""
         pipeline = self._pipeline
         own = copied(voice or pipeline.present_voice())
         with swapped(pipeline.tts, "conds", own):

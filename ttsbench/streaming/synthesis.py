@@ -20,32 +20,29 @@ Conditions = Mapping[str, Any]
 
 
 def euler_steps(s3gen: Any) -> int:
-    """As upstream's `inference` has it."""
+    """As many as upstream's `inference` takes."""
     return 2 if s3gen.meanflow else 10
 
 
 class Synthesis:
-    """One S3Gen. Its flow decoder is put aside, and called whenever no noise is given."""
+    """One S3Gen. Its flow decoder is replaced by one that also solves from given noise."""
 
     def __init__(self, s3gen: Any) -> None:
         self.s3gen = s3gen
         self.steps = euler_steps(s3gen)
-        self._flow = s3gen.flow.decoder.forward = _GivenNoise(s3gen.flow.decoder)
+        self._flow = s3gen.flow.decoder.forward = _DecoderWithNoise(s3gen.flow.decoder)
 
     @property
     def device(self) -> torch.device:
-        """Where it computes."""
         device = self.s3gen.device
         assert isinstance(device, torch.device)
         return device
 
     def noise(self, seed: int) -> FrameNoise:
-        """For an utterance."""
         generator = self.s3gen.mel2wav.m_source.l_sin_gen
         return FrameNoise(seed, self.device, generator.harmonic_num + 1)
 
     def source(self, noise: FrameNoise) -> CarriedSource:
-        """For an utterance."""
         return CarriedSource(self.s3gen.mel2wav.m_source, noise)
 
     def mel(
@@ -58,11 +55,11 @@ class Synthesis:
         prompt = voice["prompt_feat"].size(1)
         first_frame = FRAMES_PER_TOKEN * first_token - prompt
 
-        def given(frames: int) -> torch.Tensor:
+        def noise_of(frames: int) -> torch.Tensor:
             return noise.mel(first_frame, first_frame + frames)
 
         # A mean flow's noise would be drawn before the flow is called; the decoder knows by itself what it is.
-        with swapped(self._flow, "noise_of", given), swapped(self.s3gen, "meanflow", False):
+        with swapped(self._flow, "noise_of", noise_of), swapped(self.s3gen, "meanflow", False):
             frames = self.s3gen.flow_inference(
                 speech_tokens=torch.tensor([tokens], dtype=torch.long, device=self.device),
                 ref_dict=dict(voice),
@@ -73,11 +70,11 @@ class Synthesis:
         return frames.to(self.s3gen.dtype)
 
     def wave(self, mel: torch.Tensor, source: CarriedSource) -> torch.Tensor:
-        """480 samples a frame, (samples,); `source` has been told which frames these are."""
+        """480 samples a frame, (samples,); `source.window` has named the frames."""
         return self.waves(mel, [source])[0]
 
     def waves(self, mels: torch.Tensor, sources: Sequence[CarriedSource]) -> torch.Tensor:
-        """The same for as many rows of as many frames, (rows, samples)."""
+        """Of as many rows of as many frames, (rows, samples)."""
         with vocoded_with(self.s3gen, sources):
             waves, _ = self.s3gen.hift_inference(mels)
         assert isinstance(waves, torch.Tensor)
@@ -85,7 +82,7 @@ class Synthesis:
 
     @torch.inference_mode()
     def whole(self, tokens: Sequence[int], voice: Conditions, noise: FrameNoise) -> torch.Tensor:
-        """All tokens at once, as upstream's `inference` does it; the wave, (samples,)."""
+        """All tokens at once, as upstream's `inference` does it; (samples,)."""
         mel = self.mel(tokens, voice, noise)
         frames = mel.size(2)
         return self.faded_in(self.wave(mel, self.source(noise).window(0, frames, frames)))
@@ -96,8 +93,8 @@ class Synthesis:
         return torch.cat([wave[: fade.size(0)] * fade, wave[fade.size(0) :]])
 
 
-class _GivenNoise:
-    """In the place of the flow decoder's `forward`: upstream's times and solvers, from noise that is given."""
+class _DecoderWithNoise:
+    """The flow decoder's `forward`: upstream's times and solvers, from noise of the caller's."""
 
     def __init__(self, decoder: Any) -> None:
         self._decoder = decoder
@@ -105,7 +102,6 @@ class _GivenNoise:
         self.noise_of: Callable[[int], torch.Tensor] | None = None
 
     def __call__(self, **arguments: Any) -> Any:
-        """Upstream's signature as its flow calls it."""
         if self.noise_of is None:
             return self._upstream(**arguments)
         mu, decoder = arguments["mu"], self._decoder
@@ -118,15 +114,15 @@ class _GivenNoise:
         return solve(noise, t_span=times, mu=mu, mask=mask, spks=arguments["spks"], cond=arguments["cond"]), None
 
 
-def bounded(voice: Conditions, prompt_tokens: int | None) -> dict[str, Any]:
+def with_prompt_tokens(voice: Conditions, prompt_tokens: int | None) -> dict[str, Any]:
     """The voice with only the end of its reference, in whole tokens."""
     tokens, frames = voice["prompt_token"], voice["prompt_feat"]
-    there = min(tokens.size(1), frames.size(1) // FRAMES_PER_TOKEN)
-    kept = there if prompt_tokens is None else min(there, prompt_tokens)
-    first = there - kept
+    held = min(tokens.size(1), frames.size(1) // FRAMES_PER_TOKEN)
+    kept = held if prompt_tokens is None else min(held, prompt_tokens)
+    first = held - kept
     return {
         **voice,
-        "prompt_token": tokens[:, first:there],
+        "prompt_token": tokens[:, first:held],
         "prompt_token_len": torch.full_like(voice["prompt_token_len"], kept),
-        "prompt_feat": frames[:, FRAMES_PER_TOKEN * first : FRAMES_PER_TOKEN * there],
+        "prompt_feat": frames[:, FRAMES_PER_TOKEN * first : FRAMES_PER_TOKEN * held],
     }

@@ -23,7 +23,7 @@ from ttsbench.running.cells.common import CellFields, ProgressCallback, count_ho
 
 if TYPE_CHECKING:
     from ttsbench.model.pipeline import Pipeline
-    from ttsbench.model.spoken import Spoken
+    from ttsbench.model.speech import Speech
     from ttsbench.profiling.collect import Chrome
     from ttsbench.profiling.trace import Trace
 
@@ -157,7 +157,7 @@ def _first_line(error: Exception) -> str:
 
 
 def header_of(
-    job: Job, asked: Window, pipeline: Pipeline, spoken: Spoken, wall_seconds: float, plain: Plain
+    job: Job, asked: Window, pipeline: Pipeline, spoken: Speech, wall_seconds: float, plain: Plain
 ) -> profiles.Header:
     """What was profiled, and where."""
     machine = host.machine()
@@ -188,7 +188,7 @@ def header_of(
     )
 
 
-def mel_frames(pipeline: Pipeline, spoken: Spoken) -> dict[str, int]:
+def mel_frames(pipeline: Pipeline, spoken: Speech) -> dict[str, int]:
     """Of the reference that S3Gen carries along, and of speech: two for each token."""
     conditions = pipeline.tts.conds.gen
     prompt = conditions["prompt_feat"].size(1) if "prompt_feat" in conditions else 0

@@ -20,7 +20,7 @@ from ttsbench.running.cells.common import CellFields, ProgressCallback, settle, 
 
 if TYPE_CHECKING:
     from ttsbench.model.pipeline import Pipeline
-    from ttsbench.model.spoken import Spoken
+    from ttsbench.model.speech import Speech
 
 # Each is watched for at least this long: NVML's counter moves every 20-100 ms.
 IDLE_SECONDS = 1.0
@@ -126,7 +126,7 @@ def describe(pipeline: Pipeline) -> CellFields:
     }
 
 
-def speak_all(job: Job, pipeline: Pipeline, repeat: int) -> list[tuple[int, int, Spoken]]:
+def speak_all(job: Job, pipeline: Pipeline, repeat: int) -> list[tuple[int, int, Speech]]:
     """Every text once; the seed depends on text and repeat only, so that all stacks hear the same random stream."""
     seeds = [utterance_seed(job, index, repeat) for index in range(len(job.texts))]
     return [(index, seed, pipeline.speak(index, seed)) for index, seed in enumerate(seeds)]
@@ -176,14 +176,14 @@ def time_pass(job: Job, pipeline: Pipeline, report_progress: ProgressCallback, w
 
 
 def stream_of(
-    job: Job, pipeline: Pipeline, spoken: Spoken, wall_seconds: float, stages: dict[str, measurements.StageTime]
+    job: Job, pipeline: Pipeline, spoken: Speech, wall_seconds: float, stages: dict[str, measurements.StageTime]
 ) -> measurements.Streamed | None:
     """How it reached its listener; where streams are asked for, a stack without one is told as one chunk at the end."""
     if spoken.streamed is not None or job.streaming is None:
         return spoken.streamed
     from ttsbench.streaming import oneshot
 
-    return oneshot.told(pipeline, spoken, wall_seconds, stages)
+    return oneshot.as_stream(pipeline, spoken, wall_seconds, stages)
 
 
 def memory_pass(job: Job, pipeline: Pipeline) -> measurements.Memory:

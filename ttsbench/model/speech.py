@@ -19,7 +19,7 @@ FirstAudio = tuple[float, float, float | None]
 
 
 @dataclass(frozen=True)
-class Spoken:
+class Speech:
     """What one call delivered."""
 
     wave: torch.Tensor

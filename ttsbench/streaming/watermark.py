@@ -6,22 +6,22 @@ from typing import Any
 
 import torch
 
-from ttsbench.model.spoken import SAMPLE_RATE_HZ
+from ttsbench.model.speech import SAMPLE_RATE_HZ
 
 CONTEXT_SAMPLES = SAMPLE_RATE_HZ // 4
 # Perth's transform drops the end of what it is given, up to 10 ms, and its resampling is wrong at both ends.
 PADDING_SAMPLES = SAMPLE_RATE_HZ // 20
 
 
-class Marking:
-    """One utterance's way through the model's watermarker, whichever that is."""
+class StreamWatermark:
+    """The chunks of one utterance through the model's watermarker, whichever that is."""
 
     def __init__(self, watermarker: Any) -> None:
         self._watermarker = watermarker
         self._context = torch.empty(0)
 
     def __call__(self, samples: torch.Tensor) -> torch.Tensor:
-        """The chunk, marked, and as long as before."""
+        """The marked chunk, as long as before."""
         context = self._context
         padding = samples[-PADDING_SAMPLES:].flip(0)
         given = torch.cat([context, samples, padding])
