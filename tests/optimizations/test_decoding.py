@@ -75,7 +75,7 @@ def upstreams_work(make: Make) -> Callable[[str, int], tuple[torch.Tensor, dict[
     def of(family: str, count: int) -> tuple[torch.Tensor, dict[str, Any]]:
         reference = make(family, length=Length(fixed=count))
         given = reference.speak(0, 3).tokens.flatten()
-        return given, quality.produced(reference, 0, 3, given)
+        return given, quality.outputs(reference, 0, 3, given)
 
     return of
 
@@ -107,7 +107,7 @@ def test_their_logits_are_upstreams(
     given, wanted = upstreams_work(family, count)
     other = make(family, length=Length(fixed=count), **slots)
     other.speak(0, 3)
-    got = quality.produced(other, 0, 3, given)
+    got = quality.outputs(other, 0, 3, given)
     assert quality.relative_error(got["logits"].double(), wanted["logits"].double()) < 1e-5
     assert torch.equal(got["mel"], wanted["mel"])
 

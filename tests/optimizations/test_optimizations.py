@@ -111,9 +111,9 @@ def test_the_dtype_is_seen_where_a_prompt_is_replayed(make: Make, late: type, mo
 def test_a_native_cast_takes_effect_and_stays_faithful(make: Make, family: str, option: str) -> None:
     reference, half = make(family), make(family, dtype=option, decode="lean")
     given = reference.speak(0, 3).tokens.flatten()
-    wanted = quality.produced(reference, 0, 3, given)
+    wanted = quality.outputs(reference, 0, 3, given)
     half.speak(0, 3)
-    error = quality.relative_error(quality.produced(half, 0, 3, given)["logits"].double(), wanted["logits"].double())
+    error = quality.relative_error(quality.outputs(half, 0, 3, given)["logits"].double(), wanted["logits"].double())
     assert 1e-5 < error < 0.05
     found = evidence(half, "dtype")
     assert found["activations"] == found["parameters"] == [{"fp16": "float16", "bf16": "bfloat16"}[option]]
@@ -325,7 +325,7 @@ def test_quantized_weights_are_smaller_and_attested(make: Make) -> None:
     found = evidence(quantized, "quantize")
     assert found["layers"] == 7 * len(quantized.tts.t3.tfmr.layers)
     given = plain.speak(0, 3).tokens.flatten()
-    wanted, got = quality.produced(plain, 0, 3, given), quality.produced(quantized, 0, 3, given)
+    wanted, got = quality.outputs(plain, 0, 3, given), quality.outputs(quantized, 0, 3, given)
     assert 1e-4 < quality.relative_error(got["logits"].double(), wanted["logits"].double()) < 0.2
 
 

@@ -35,7 +35,7 @@ def write(folder: Path, family: str, size: str = "full", dtype: str = "fp32", se
     if _holds_already(folder, family, size, dtype, seed):
         return folder
     partial = _partial(folder)
-    with _told_in_words(folder):
+    with _write_errors(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
         _claim(partial)
         try:
@@ -56,7 +56,7 @@ def ensure(family: str, size: str, dtype: str, seed: int) -> Path:
     root = folder.parent
     if files.is_whole(folder, family):
         return folder
-    with _told_in_words(folder):
+    with _write_errors(folder):
         root.mkdir(parents=True, exist_ok=True)
         with _locked(root / f".{folder.name}.lock"):
             if not files.is_whole(folder, family):
@@ -77,7 +77,7 @@ def _cached(family: str, size: str, dtype: str, seed: int) -> Path:
 
 
 def locate(weights: str, family: str, size: str = "full", dtype: str = "fp32", seed: int = 0) -> Path:
-    """The directory that `synthetic`, `hub` or a path stands for, checked before anything is loaded."""
+    """The folder that `synthetic`, `hub` or a path stands for, checked before anything is loaded."""
     if weights == "synthetic":
         return ensure(family, size, dtype, seed)
     folder = _from_hub(family) if weights == "hub" else Path(weights).expanduser()
@@ -113,8 +113,8 @@ def fit_conditionals(model: Any) -> None:
 
 def cache_root() -> Path:
     """Where ttsbench keeps what it can make again; the environment variable TTSBENCH_CACHE overrides it."""
-    given = os.environ.get(CACHE_VARIABLE)
-    return Path(given).expanduser() if given else Path(platformdirs.user_cache_dir("ttsbench"))
+    chosen = os.environ.get(CACHE_VARIABLE)
+    return Path(chosen).expanduser() if chosen else Path(platformdirs.user_cache_dir("ttsbench"))
 
 
 def recipe(family: str) -> str:
@@ -148,7 +148,7 @@ def _require(family: str, size: str, dtype: str, seed: int) -> None:
 
 
 def _holds_already(folder: Path, family: str, size: str, dtype: str, seed: int) -> bool:
-    """Whether nothing is left to write. What else a folder may hold is never overwritten: it could be real weights."""
+    """Whether nothing is left to write. Anything else in a folder is never overwritten: it could be real weights."""
     try:
         if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
             return False
@@ -156,11 +156,11 @@ def _holds_already(folder: Path, family: str, size: str, dtype: str, seed: int) 
         raise CheckpointError(f"{folder} cannot be read: {error.strerror}") from None
     if folder.is_dir() and files.is_whole(folder, family):
         manifest = files.read_manifest(folder)
-        given = (family, size, dtype, seed, recipe(family))
-        if manifest and (manifest.family, manifest.size, manifest.dtype, manifest.seed, manifest.recipe) == given:
+        same = (family, size, dtype, seed, recipe(family))
+        if manifest and (manifest.family, manifest.size, manifest.dtype, manifest.seed, manifest.recipe) == same:
             return True
-    what = "is not empty" if folder.is_dir() else "is a file"
-    raise CheckpointError(f"{folder} {what}, and is not overwritten", mend="Name a new folder, or remove this one")
+    reason = "is not empty" if folder.is_dir() else "is a file"
+    raise CheckpointError(f"{folder} {reason}, and is not overwritten", mend="Name a new folder, or remove this one")
 
 
 def _partial(folder: Path) -> Path:
@@ -178,8 +178,8 @@ def _claim(partial: Path) -> None:
 
 
 @contextmanager
-def _told_in_words(folder: Path) -> Iterator[None]:
-    """Full disks and locked doors as CheckpointError."""
+def _write_errors(folder: Path) -> Iterator[None]:
+    """A full disk, or a folder that may not be written, as CheckpointError."""
     try:
         yield
     except OSError as error:

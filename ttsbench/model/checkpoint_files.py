@@ -28,15 +28,13 @@ _SAMPLES = 64
 
 @dataclass(frozen=True)
 class FileFacts:
-    """What the manifest says of one file."""
-
     bytes: int
     sha256: str
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a synthetic checkpoint says of itself; `recipe` stands for the code that made it."""
+    """Describes a synthetic checkpoint; `recipe` stands for the code that made it."""
 
     format_version: int
     family: str
@@ -56,7 +54,7 @@ def write_manifest(folder: Path, family: str, size: str, dtype: str, seed: int, 
 
 
 def read_manifest(folder: Path) -> Manifest | None:
-    """The manifest, or nothing for a checkpoint that others made."""
+    """None for a checkpoint that others made."""
     path = folder / MANIFEST
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
@@ -76,9 +74,9 @@ def read_manifest(folder: Path) -> Manifest | None:
 def check(folder: Path, family: str) -> Manifest | None:
     """Refuses a folder that does not hold this family's files whole, with all that is wrong; gives its manifest."""
     if not folder.is_dir():
-        what = "is a file, not a folder" if folder.exists() else "is not there"
+        reason = "is a file, not a folder" if folder.exists() else "is not there"
         raise CheckpointError(
-            f"checkpoint {folder} {what}", mend=f"Name a folder with {', '.join(files_of(family).names)}"
+            f"checkpoint {folder} {reason}", mend=f"Name a folder with {', '.join(files_of(family).names)}"
         )
     manifest = read_manifest(folder)
     if manifest is not None and manifest.family != family:
@@ -95,7 +93,6 @@ def check(folder: Path, family: str) -> Manifest | None:
 
 
 def is_whole(folder: Path, family: str) -> bool:
-    """Whether `check` has nothing to say."""
     try:
         return check(folder, family) is not None
     except CheckpointError:
@@ -131,8 +128,8 @@ def weights_digest(folder: Path) -> str:
     """
     manifest = read_manifest(folder)
     if manifest is not None:
-        told = "".join(f"{name}\0{facts.sha256}\n" for name, facts in sorted(manifest.files.items()))
-        return hashlib.sha256(told.encode()).hexdigest()
+        entries = "".join(f"{name}\0{facts.sha256}\n" for name, facts in sorted(manifest.files.items()))
+        return hashlib.sha256(entries.encode()).hexdigest()
     digest = hashlib.sha256()
     known = sorted({name for family in names(Family.speaks) for name in files_of(family).names} | {"tokenizer.json"})
     for path in (folder / name for name in known if (folder / name).is_file()):

@@ -20,14 +20,14 @@ UPSTREAM_TOKENS_MAX = 1000
 
 @dataclass(frozen=True)
 class Length:
-    """How many speech tokens an utterance gets: a fixed number, given tokens, or as many as the model likes."""
+    """How many speech tokens an utterance gets: a fixed number, replayed tokens, or as many as the model likes."""
 
     fixed: int | None = None
     replay: tuple[tuple[int, ...], ...] = ()
 
     @property
     def natural(self) -> bool:
-        """Whether the model decides."""
+        """The model decides."""
         return self.fixed is None and not self.replay
 
     def tokens_of(self, text_index: int) -> tuple[int, ...] | None:
@@ -50,7 +50,7 @@ def forbid_special_tokens(t3: Any) -> None:
 
 @contextmanager
 def forced_draws(tokens: Sequence[int], device: torch.device) -> Iterator[None]:
-    """For the package's own loop, which draws by `torch.multinomial` and nothing else."""
+    """For the package's own loop, which draws by `torch.multinomial` alone."""
     given = iter(torch.tensor(tokens, dtype=torch.long, device=device).view(-1, 1, 1))
 
     def wrap(draw: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
@@ -66,7 +66,7 @@ def forced_draws(tokens: Sequence[int], device: torch.device) -> Iterator[None]:
 
 @contextmanager
 def analyzer_watches_only(t3: Any, *, active: bool) -> Iterator[None]:
-    """With a fixed length the multilingual analyzer still looks at every step, but can no longer force a stop."""
+    """With a fixed length the multilingual analyzer still looks at every step, but cannot force a stop."""
     if not (active and t3.hp.is_multilingual):
         yield
         return

@@ -36,7 +36,7 @@ TokenTaker = Callable[[torch.Tensor], None]
 
 
 class _EnoughDecoded(Exception):
-    """Ends `generate` before S3Gen."""
+    """Ends `generate` before S3Gen, or before T3."""
 
 
 class Generator(Protocol):
@@ -86,13 +86,12 @@ class Pipeline:
 
     @property
     def device(self) -> torch.device:
-        """Where the model lives."""
         device = self.tts.t3.device
         assert isinstance(device, torch.device)
         return device
 
     def control_length(self) -> None:
-        """Puts the loop in its place, bound to the workload's length; once, after the stack has been applied."""
+        """Binds the loop to the workload's length and puts it in its place; once, after the stack has been applied."""
         if not self.length.natural:
             forbid_special_tokens(self.tts.t3)
         loop = self.loop
@@ -114,20 +113,24 @@ class Pipeline:
         return {"max_gen_len": self._limit - 1} if self.tts.t3.is_gpt else {"max_new_tokens": self._limit}
 
     def t3_arguments(self, text_index: int) -> dict[str, Any]:
-        """What the package's `generate` hands to T3's loop for this text; nothing is drawn."""
-        asked: dict[str, Any] = {}
+        """What `generate` hands to T3's loop for this text; nothing is drawn."""
+        self._limit = self.length.limit(text_index)
+        return self._arguments_of(self.tts.t3, self.infer, text_index) | self._bound()
 
-        def note(**arguments: Any) -> Any:
-            asked.update(arguments)
+    def _arguments_of(self, owner: Any, method: str, text_index: int) -> Arguments:
+        """Runs `generate` up to its call of a method; what that would have been called with."""
+        kept: Arguments = {}
+
+        def keep(**arguments: Any) -> Any:
+            kept.update(arguments)
             raise _EnoughDecoded
 
-        self._limit = self.length.limit(text_index)
-        with swapped(self.tts.t3, self.infer, note), suppress(_EnoughDecoded):
+        with swapped(owner, method, keep), suppress(_EnoughDecoded):
             self.tts.generate(self.texts[text_index], **self._arguments)
-        return asked | self._bound()
+        return kept
 
     def _remember(self, owner: Any, method: str) -> None:
-        """Keeps what a method was last called with, so that a part of an utterance can be run again by itself."""
+        """Keeps a method's last arguments, so that a part of an utterance can be run again by itself."""
         call = getattr(owner, method)
 
         def remembered(**arguments: Any) -> Any:
@@ -138,12 +141,12 @@ class Pipeline:
 
     @torch.inference_mode()
     def embed_again(self) -> int:
-        """The embedding of the last utterance's prompt, voice included; no tokens are drawn."""
+        """The embedding of the last utterance's prompt, voice included."""
         self.tts.t3.prepare_input_embeds(**self._last_arguments["prepare_input_embeds"])
         return 0
 
     def speak(self, text_index: int, seed: int, *, more_tokens: int = 0) -> Speech:
-        """The whole utterance by the package's `generate`, or as a stream, from a seeded random stream."""
+        """The whole utterance, by the package's `generate` or as a stream."""
         limit = self.length.limit(text_index) + more_tokens
         if self.generator is not None:
             return self.generator.speak(text_index, seed, limit)
@@ -153,7 +156,7 @@ class Pipeline:
         return Speech(wave, self._tokens)
 
     def speak_timed(self, text_index: int, seed: int, timeline: Timeline) -> tuple[Speech, float]:
-        """The same, with its stages marked; returns the wall seconds beside it."""
+        """With its stages marked; also gives the wall seconds."""
         limit = self.length.limit(text_index)
         if self.generator is not None:
             return self.generator.speak_timed(text_index, seed, limit, timeline)
@@ -166,7 +169,7 @@ class Pipeline:
 
     @property
     def backbone(self) -> Any:
-        """That of a loop of our own."""
+        """Of a loop of our own."""
         return getattr(self.loop, "backbone", None)
 
     def _begin(self, seed: int, limit: int) -> None:
@@ -174,52 +177,39 @@ class Pipeline:
         self._limit = limit
 
     def decode(self, text_index: int, seed: int, limit: int, take: TokenTaker | None = None) -> tuple[Arguments, Any]:
-        """T3's part of an utterance: what `generate` then asks of S3Gen, and all tokens; `take` is shown them early."""
-        asked: Arguments = {}
-
-        def enough(**arguments: Any) -> Any:
-            asked.update(arguments)
-            raise _EnoughDecoded
-
+        """T3's part of an utterance: what `generate` then hands to S3Gen, and all tokens; `take` gets them early."""
         self._begin(seed, limit)
-        showing = nullcontext() if take is None else self.showing_tokens(take)
-        with (
-            self._controlled(text_index),
-            showing,
-            swapped(self.tts.s3gen, "inference", enough),
-            suppress(_EnoughDecoded),
-        ):
-            self.tts.generate(self.texts[text_index], **self._arguments)
-        return asked, self._tokens
+        with self._controlled(text_index), nullcontext() if take is None else self.showing_tokens(take):
+            return self._arguments_of(self.tts.s3gen, "inference", text_index), self._tokens
 
     def decode_only(self, text_index: int, seed: int, tokens: int) -> int:
         """T3's part of an utterance, ended after so many tokens; how many there were."""
         return int(self.decode(text_index, seed, tokens)[1].numel())
 
-    def remember_s3gen_arguments(self, asked: Arguments) -> None:
-        """What S3Gen was asked for by other ways than its `inference`, so that `vocode` can run it again."""
-        self._last_arguments["inference"] = asked
+    def remember_s3gen_arguments(self, arguments: Arguments) -> None:
+        """For a stream, which does not call S3Gen's `inference`, so that `vocode` can run it."""
+        self._last_arguments["inference"] = arguments
 
     def vocoded_tokens(self) -> int:
-        """How many tokens S3Gen was last asked to speak."""
+        """How many tokens S3Gen last got."""
         return int(self._last_arguments["inference"]["speech_tokens"].numel())
 
     def present_voice(self) -> Any:
-        """The workload's: afresh or from the cache where there is a recording of it, else the checkpoint's own."""
+        """The workload's, prepared or from the cache; without a recording the checkpoint's own."""
         if self.reference is None:
             return self.tts.conds
         prepare = self.reference.voices.prepare if self.streaming.prepare_voice else self.reference.voices.of
         return prepare(self.reference.wav)
 
     def fit_voice(self) -> None:
-        """What T3's dtype and the sampling ask of the model's present voice; once for each that is put there."""
+        """Fits the model's present voice to T3's dtype and the sampling; once for each that is put there."""
         checkpoint.fit_conditionals(self.tts)
         if "exaggeration" in self._arguments:
             _set_exaggeration(self.tts, self._arguments)
 
     @torch.inference_mode()
     def vocode(self, seed: int, tokens: torch.Tensor | None = None) -> torch.Tensor:
-        """S3Gen's part of the last utterance, or of other tokens; the wave, before any watermark."""
+        """S3Gen's part of the last utterance, or of other tokens; the wave before any watermark."""
         arguments = dict(self._last_arguments["inference"])
         if tokens is not None:
             arguments["speech_tokens"] = tokens[tokens < SPEECH_TOKENS].to(self.device, torch.long)
@@ -238,7 +228,7 @@ class Pipeline:
 
     @contextmanager
     def showing_logits(self, take: Callable[[torch.Tensor], None]) -> Iterator[None]:
-        """The head's logits before each draw, one row or two, are handed over as they come."""
+        """`take` gets the head's logits before each draw, one row or two."""
         if hasattr(self.loop, "on_logits"):
             with swapped(self.loop, "on_logits", take):
                 yield
@@ -251,7 +241,7 @@ class Pipeline:
 
     @contextmanager
     def showing_tokens(self, take: TokenTaker) -> Iterator[None]:
-        """Tokens are handed over on the device as they are drawn, or given instead: one, or a few together."""
+        """`take` gets tokens on the device as they are taken, one or a few together."""
         if hasattr(self.loop, "on_tokens"):
             with swapped(self.loop, "on_tokens", take):
                 yield
@@ -269,7 +259,7 @@ class Pipeline:
             yield
 
     def guided(self, logits: torch.Tensor) -> torch.Tensor:
-        """What is drawn from: one row, speech tokens only, guidance applied."""
+        """What is drawn from: one row, speech tokens only."""
         if logits.size(0) > 1:
             weight = self._arguments.get(
                 "cfg_weight", inspect.signature(self.tts.generate).parameters["cfg_weight"].default
@@ -279,7 +269,7 @@ class Pipeline:
 
     @contextmanager
     def forcing(self, tokens: tuple[int, ...] | None) -> Iterator[None]:
-        """Replay: every draw is made, at its usual cost, and then the token that was given is taken instead."""
+        """Replay: every draw is made, at its usual cost, and then the given token is taken instead."""
         if tokens is None:
             yield
             return
@@ -288,11 +278,10 @@ class Pipeline:
             yield
 
     def weights_bytes(self) -> int:
-        """Bytes of everything that was loaded."""
         return parameter_bytes(self.tts.t3, self.tts.s3gen, self.tts.ve)
 
     def note_cache(self, rows: int, positions: int) -> None:
-        """Of every timed utterance; the longest counts."""
+        """Of each timed utterance; the longest counts."""
         self._cache_shape = max(self._cache_shape, (rows, positions))
 
     def kv_cache_bytes(self) -> int | None:
@@ -309,11 +298,11 @@ class Pipeline:
         element_bytes = self.tts.t3.speech_head.weight.element_size()
         return int(2 * config.num_hidden_layers * rows * heads * head_dim * positions * element_bytes)
 
-    def first_audio(self, spoken: Speech, wall_seconds: float) -> FirstAudio:
+    def first_audio(self, speech: Speech, wall_seconds: float) -> FirstAudio:
         """First sample, first playable chunk, first audible sample: a whole wave arrives all at once."""
-        if spoken.first_audio is not None:
-            return spoken.first_audio
-        return wall_seconds, wall_seconds, wall_seconds if spoken.audible else None
+        if speech.first_audio is not None:
+            return speech.first_audio
+        return wall_seconds, wall_seconds, wall_seconds if speech.audible else None
 
 
 def _of_last_position(logits: torch.Tensor) -> torch.Tensor:
@@ -340,7 +329,7 @@ def _set_exaggeration(tts: Any, arguments: dict[str, Any]) -> None:
 
 
 def parameter_bytes(*modules: torch.nn.Module) -> int:
-    """Bytes of the distinct parameters and buffers."""
+    """Of the distinct parameters and buffers."""
     held = (t for m in modules for t in (*m.parameters(), *m.buffers()))
     tensors = {t.data_ptr(): t for whole in held for t in _plain_tensors(whole.data)}
     return sum(t.numel() * t.element_size() for t in tensors.values())

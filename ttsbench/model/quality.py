@@ -31,11 +31,11 @@ PARTS = ("tokens", "logits", "mel", "wave")
 
 
 def keep_reference(pipeline: Pipeline, seeds: list[int], folder: Path, name: str) -> None:
-    """What the reference stack says to each text, for others to be compared with."""
+    """The outputs of the reference stack for each text, for others to be compared with."""
     kept: Tensors = {}
     for index, seed in enumerate(seeds):
         tokens = pipeline.speak(index, seed).tokens.flatten()
-        for name, tensor in produced(pipeline, index, seed, tokens).items():
+        for name, tensor in outputs(pipeline, index, seed, tokens).items():
             kept[f"{index}.{name}"] = tensor.contiguous().cpu()
     save(kept, folder, name)
 
@@ -51,19 +51,19 @@ def compare(pipeline: Pipeline, seeds: list[int], file: Path) -> tuple[measureme
     for index, seed in enumerate(seeds):
         wanted = {name: reference[f"{index}.{name}"] for name in PARTS}
         own_tokens = pipeline.speak(index, seed).tokens.flatten().cpu()
-        got = {name: t.cpu() for name, t in produced(pipeline, index, seed, wanted["tokens"]).items()}
+        got = {name: t.cpu() for name, t in outputs(pipeline, index, seed, wanted["tokens"]).items()}
         same_shapes(wanted, got)
         found.append(judge(index, wanted, got, own_tokens))
     return tuple(found)
 
 
-def produced(pipeline: Pipeline, index: int, seed: int, tokens: torch.Tensor) -> Tensors:
-    """Logits, mel and wave for given tokens."""
-    given = tuple(int(token) for token in tokens)
-    with taken_logits(pipeline) as logits, pipeline.forcing(given):
-        pipeline.decode_only(index, seed, len(given))
-    mel, wave = spoken(pipeline, seed, tokens)
-    guided = [pipeline.guided(rows).float() for rows in logits[: len(given)]]
+def outputs(pipeline: Pipeline, index: int, seed: int, tokens: torch.Tensor) -> Tensors:
+    """Logits, mel and wave for these tokens."""
+    forced = tuple(int(token) for token in tokens)
+    with taken_logits(pipeline) as logits, pipeline.forcing(forced):
+        pipeline.decode_only(index, seed, len(forced))
+    mel, wave = mel_and_wave(pipeline, seed, tokens)
+    guided = [pipeline.guided(rows).float() for rows in logits[: len(forced)]]
     return {"tokens": tokens.to(torch.int32), "logits": torch.cat(guided), "mel": mel, "wave": wave}
 
 
@@ -75,8 +75,8 @@ def taken_logits(pipeline: Pipeline) -> Iterator[list[torch.Tensor]]:
         yield taken
 
 
-def spoken(pipeline: Pipeline, seed: int, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """S3Gen's mel and wave for given tokens."""
+def mel_and_wave(pipeline: Pipeline, seed: int, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """S3Gen's mel and wave for these tokens."""
     mels: list[torch.Tensor] = []
 
     def keep(call: Any) -> Any:
@@ -92,7 +92,7 @@ def spoken(pipeline: Pipeline, seed: int, tokens: torch.Tensor) -> tuple[torch.T
 
 
 def same_shapes(wanted: Tensors, got: Tensors) -> None:
-    """Refuses a stack that made more or less than it was told to."""
+    """Refuses a stack that made more or less than the reference's tokens ask for."""
     for name in PARTS:
         if wanted[name].shape != got[name].shape:
             given, made = tuple(wanted[name].shape), tuple(got[name].shape)
@@ -100,7 +100,7 @@ def same_shapes(wanted: Tensors, got: Tensors) -> None:
 
 
 def judge(index: int, wanted: Tensors, got: Tensors, own_tokens: torch.Tensor) -> measurements.Quality:
-    """The figures, from tensors on the host."""
+    """From tensors on the host."""
     logits, given = got["logits"].double(), wanted["logits"].double()
     divergence = kl_divergence(given, logits)
     mel, wave = got["mel"].double(), got["wave"].double()
@@ -138,7 +138,6 @@ def mean_distance(other: torch.Tensor, reference: torch.Tensor) -> float:
 
 
 def clipped_share(wave: torch.Tensor) -> float:
-    """Of the samples, how many are at the vocoder's clamp."""
     return float((wave.abs() >= CLIP_LEVEL).double().mean())
 
 
@@ -150,15 +149,15 @@ def snr_db(other: torch.Tensor, reference: torch.Tensor) -> float:
     return min(max(10 * math.log10(signal / noise), SNR_DB_MIN), SNR_DB_MAX)
 
 
-def same_prefix(one: torch.Tensor, other: torch.Tensor) -> int:
+def same_prefix(own: torch.Tensor, reference: torch.Tensor) -> int:
     """How many tokens agree before the first that does not."""
-    shared = min(one.numel(), other.numel())
-    differs = (one[:shared].long() != other[:shared].long()).nonzero()
+    shared = min(own.numel(), reference.numel())
+    differs = (own[:shared].long() != reference[:shared].long()).nonzero()
     return int(differs[0]) if differs.numel() else shared
 
 
 def faults(judged: tuple[measurements.Quality, ...], limits: dict[str, float]) -> tuple[str, ...]:
-    """What is beyond its limit, in words; a wave that is no sound is always one."""
+    """Figures beyond their limits; a wave that is no sound is always one."""
     found = []
     for text in judged:
         where = f"text {text.text_index}"
@@ -171,7 +170,7 @@ def faults(judged: tuple[measurements.Quality, ...], limits: dict[str, float]) -
 
 
 def beyond(judged: Any, limits: dict[str, float]) -> Iterator[str]:
-    """Each figure that is further off than its limit."""
+    """One sentence for each figure beyond its limit."""
     for name, limit in limits.items():
         figure, lowest = name.removesuffix("_max").removesuffix("_min"), name.endswith("_min")
         value = getattr(judged, figure, None)
@@ -182,7 +181,6 @@ def beyond(judged: Any, limits: dict[str, float]) -> Iterator[str]:
 
 
 def compare_hidden(hidden: torch.Tensor, file: Path) -> measurements.ForwardQuality:
-    """A forward's last hidden states against the reference's."""
     wanted, got = safetensors.load_file(file)["hidden"].double(), hidden.double()
     return measurements.ForwardQuality(
         hidden_relative_error=relative_error(got, wanted),
@@ -192,5 +190,4 @@ def compare_hidden(hidden: torch.Tensor, file: Path) -> measurements.ForwardQual
 
 
 def hidden_faults(judged: measurements.ForwardQuality, limits: dict[str, float]) -> tuple[str, ...]:
-    """What is beyond its limit, in words."""
     return (*(() if judged.finite else ("some hidden states are no numbers",)), *beyond(judged, limits))

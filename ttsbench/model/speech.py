@@ -1,4 +1,4 @@
-"""What one utterance delivers: a wave, its tokens, and when its listener held the first of it."""
+"""What one utterance delivers: a wave, its tokens, and when its listener held the first samples."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FirstAudio = tuple[float, float, float | None]
 
 @dataclass(frozen=True)
 class Speech:
-    """What one call delivered."""
+    """The wave and the tokens of one utterance."""
 
     wave: torch.Tensor
     tokens: torch.Tensor
@@ -30,19 +30,16 @@ class Speech:
 
     @property
     def audio_seconds(self) -> float:
-        """Seconds of audio that the consumer holds."""
         return self.wave.shape[-1] / SAMPLE_RATE_HZ
 
     def tokens_sha256(self) -> str:
-        """Identifies the token sequence across stacks and machines."""
         return tokens_sha256(self.tokens)
 
     @property
     def audible(self) -> bool:
-        """Whether any sample rises above silence."""
         return bool((self.wave.abs() > AUDIBLE_LEVEL).any())
 
 
 def tokens_sha256(tokens: torch.Tensor) -> str:
-    """Identifies a sequence of tokens."""
+    """Identifies a sequence of tokens across stacks and machines."""
     return hashlib.sha256(tokens.detach().to("cpu", torch.int32).numpy().tobytes()).hexdigest()

@@ -9,7 +9,6 @@ from ttsbench.errors import CellError
 
 
 def refuse_long_texts(tts: Any, texts: Sequence[str], language: str | None) -> None:
-    """Each text must fit into the positions that its model has for text."""
     limit = tts.tokenizer.model_max_length if tts.t3.is_gpt else tts.t3.hp.max_text_tokens
     for number, text in enumerate(texts, start=1):
         if (count := _tokens(tts, text, language)) > limit:
@@ -20,7 +19,6 @@ def refuse_long_texts(tts: Any, texts: Sequence[str], language: str | None) -> N
 
 
 def _tokens(tts: Any, text: str, language: str | None) -> int:
-    """As many as the model's own tokenizer makes of it."""
     if tts.t3.is_gpt:
         return len(tts.tokenizer(text).input_ids)
     options = {"language_id": language or "en"} if tts.t3.hp.is_multilingual else {}

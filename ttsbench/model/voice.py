@@ -69,9 +69,9 @@ def clipped_loading(tts: Any) -> Iterator[None]:
 
 
 class Voices:
-    """Conditioned voices of one model, each prepared once however often it is asked for, and known by its content.
+    """Conditioned voices of one model, each prepared once and known by its content.
 
-    Whoever asks gets conditionals of its own: upstream keeps one set in the model, and changes it in place.
+    Every caller gets conditionals of its own: upstream keeps one set in the model, and changes it in place.
     """
 
     def __init__(self, tts: Any, *, clip: bool = False) -> None:
@@ -87,7 +87,7 @@ class Voices:
         return copied(self._held[key])
 
     def prepare(self, wav: Path) -> Any:
-        """Afresh. The model's own conditionals are as before."""
+        """The model's own conditionals stay as they were."""
         with (
             swapped(self._tts, "conds", None),
             loudness_in_single_precision(self._tts),
@@ -107,7 +107,7 @@ class Reference:
     clipped: bool
 
     def describe(self, repeats: int = 3) -> measurements.Voice:
-        """What it takes to prepare it, warm, and to have it from the cache."""
+        """How long preparation takes, warm, and a look into the cache."""
         self.voices.of(self.wav)
         return measurements.Voice(
             sha256=digest(self.wav),
@@ -127,7 +127,7 @@ def _seconds(call: Callable[[], Any]) -> float:
 
 
 def digest(wav: Path) -> str:
-    """Stands for the content, wherever it lies."""
+    """Stands for the content, wherever the file is."""
     return hashlib.sha256(wav.read_bytes()).hexdigest()
 
 
