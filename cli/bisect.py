@@ -21,7 +21,9 @@ def bisect(
     calibration: Calibration = None,
     quiet: Quiet = False,
 ) -> ExitCode:
-    """Find the commit that made a stack slower, by gating those in between.
+    """Find the commit that made a stack slower.
+
+    It gates the commits between a good and a bad one.
 
     Example: ttsbench bisect quickstart --good v1.0 --bad main --stack lean --metric rtf
     """

@@ -24,7 +24,7 @@ def calibrate(
     show: Annotated[bool, typer.Option("--show", help="Print what is kept, and measure nothing.")] = False,
     quiet: Quiet = False,
 ) -> ExitCode:  # fmt: skip
-    """Measure how much the same code differs from itself on this machine.
+    """Measure how much the same code differs from itself here.
 
     What differs by less than this floor does not count in `compare` and `gate`.
 

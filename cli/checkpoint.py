@@ -19,7 +19,9 @@ def checkpoint(
     dtype: Annotated[str, typer.Option(help="fp32, fp16 or bf16.")] = "fp32",
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same bytes.")] = 0,
 ) -> ExitCode:
-    """Write a checkpoint with seeded random weights, as upstream loads it.
+    """Write a checkpoint with seeded random weights.
+
+    It holds the files that upstream loads.
 
     Example: ttsbench checkpoint /tmp/model --family turbo --size tiny
     """

@@ -50,9 +50,10 @@ class GroupedCommands(TyperGroup):
     """Lists the commands under their groups, with whole summaries."""
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
+        width = max(map(len, self.commands))
         for group in GROUPS:
             rows = [
-                (name, (command.help or "").partition("\n")[0])
+                (name.ljust(width), (command.help or "").partition("\n")[0])
                 for name, command in self.commands.items()
                 if getattr(command, "rich_help_panel", None) == group
             ]

@@ -6,7 +6,7 @@ from ttsbench.errors import ExitCode
 
 
 def doctor() -> ExitCode:
-    """Say which families and options run here, and for the others why not.
+    """Say what runs on this machine, and for the rest why not.
 
     Example: ttsbench doctor
     """

@@ -17,7 +17,7 @@ def export(
                                                "bencher. Repeatable.")],
     output: Annotated[Path | None, typer.Option(metavar="DIR", help="The run's own folder if left out.")] = None,
 ) -> ExitCode:  # fmt: skip
-    """Write a run's figures, one per stack and metric, for other tools.
+    """Write a run's figures for other tools, one per stack and metric.
 
     Example: ttsbench export runs/quickstart-20261120T180000Z --format csv --format bencher
     """

@@ -36,7 +36,7 @@ def gate(
     calibration: Calibration = None,
     quiet: Quiet = False,
 ) -> ExitCode:  # fmt: skip
-    """Decide whether a change made anything slower, by measuring both versions.
+    """Decide whether a change made anything slower.
 
     Both versions take turns; what is slower has to be so again in a second series of fresh processes.
 

@@ -15,7 +15,7 @@ def history(
     output: Annotated[Path | None, typer.Option(metavar="DIR", help="For history.md, its plots and the store; the "
                                                 "folder itself if left out.")] = None,
 ) -> ExitCode:  # fmt: skip
-    """Draw figures over many runs, and name the commits where one stepped.
+    """Draw figures over many runs, and find where one stepped.
 
     Advisory: it ends with 0 whatever it finds.
 

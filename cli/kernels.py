@@ -23,7 +23,9 @@ def kernels(
                                         "repeats.")] = False,
     quiet: Quiet = False,
 ) -> ExitCode:  # fmt: skip
-    """Check and time our Triton kernels against eager, compiled and Liger ones.
+    """Check our Triton kernels, and time them against others.
+
+    Right means close to float64; the others are eager, compiled and Liger kernels.
 
     Example: ttsbench kernels rms_norm gate_up --quick --output runs/kernels
     """

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def list_(what: Annotated[str, typer.Argument(help="scenarios, slots or options.")] = "") -> ExitCode:
-    """List the shipped scenarios, the slots of a stack, or every option.
+    """List the shipped scenarios, the slots, or every option.
 
     Example: ttsbench list options
     """

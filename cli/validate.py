@@ -9,7 +9,7 @@ from ttsbench.errors import ExitCode
 
 
 def validate(scenario: Scenario, overrides: Overrides = []) -> ExitCode:  # noqa: B006
-    """Check a scenario without running it, and report every mistake with its line.
+    """Check a scenario without running it, and list its mistakes.
 
     Example: ttsbench validate my-scenario.yaml
     """

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from itertools import combinations
+from typing import TYPE_CHECKING
 
 from ttsbench.errors import UsageError, suggest
 from ttsbench.optimizations import registry
 from ttsbench.optimizations.stacks import complete
-from ttsbench.scenarios.schema import Scenario
+
+if TYPE_CHECKING:
+    from ttsbench.scenarios.schema import Scenario
 
 ONLY, WITHOUT = "only-", "without-"
 

@@ -25,8 +25,8 @@ from ttsbench.running import host
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = (
-    "run", "validate", "list", "doctor", "checkpoint", "show", "schema", "overhead", "kernels", "profile", "gate",
-    "calibrate", "bisect",
+    "run", "profile", "kernels", "show", "history", "export", "compare", "gate", "bisect", "calibrate", "selftest",
+    "doctor", "list", "validate", "schema", "checkpoint", "overhead",
 )  # fmt: skip
 GOOD = "name: s\nmodel: {size: tiny}\ndevice: cpu\nworkload: {texts: [Hello.]}\nstacks: {upstream: {}}\n"
 LOCAL = GOOD.replace("size: tiny", "weights: weights")
@@ -115,8 +115,8 @@ ALIAS_BOMB = "name: s\na: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
         (GOOD.replace("texts: [Hello.]", "file: latin.txt"), "latin.txt is not UTF-8: line 2 holds the byte 0xe9"),
         (GOOD.replace("texts: [Hello.]", "file: none.txt"), "there is no file"),
         (GOOD.replace("texts: [Hello.]", "voice: {wav: none.wav}"), "there is no file"),
-        (GOOD.replace("texts: [Hello.]", "voice: {wav: empty.wav}"), "empty.wav is empty"),
-        (GOOD.replace("texts: [Hello.]", "voice: {wav: latin.txt}"), "latin.txt is not a WAV file"),
+        (GOOD.replace("texts: [Hello.]", "voice: {wav: empty.wav}"), "empty.wav is not a sound file"),
+        (GOOD.replace("texts: [Hello.]", "voice: {wav: latin.txt}"), "latin.txt is not a sound file"),
         (LOCAL, "there is no folder"),
     ],
 )
@@ -343,10 +343,19 @@ def test_each_command_has_help_with_an_example(ttsbench: Ttsbench, command: str)
     assert f"Example: ttsbench {command}" in ended.out
 
 
-def test_help_names_every_command_and_exit_code(ttsbench: Ttsbench) -> None:
-    told = " ".join(ttsbench("--help").out.split())
-    assert all(f" {command} " in told for command in COMMANDS)
-    assert all(f"{code.value} " in told.partition("Exit codes:")[2] for code in ExitCode)
+def test_help_groups_every_command_and_cuts_no_summary(ttsbench: Ttsbench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = ttsbench("--help").out.splitlines()
+    titles = [lines.index(f"{group}:") for group in ("Measure", "Understand", "Decide", "Maintain")]
+    assert titles == sorted(titles)
+    summaries = [line.split(maxsplit=1) for line in lines[titles[0] : lines.index("  Exit codes:")] if "  " in line]
+    assert {name for name, _ in summaries} == set(COMMANDS)
+    assert all(summary.endswith(".") and "..." not in summary for _, summary in summaries)
+
+
+def test_help_names_every_exit_code(ttsbench: Ttsbench) -> None:
+    codes = ttsbench("--help").out.partition("Exit codes:")[2]
+    assert all(f"{code.value}  {code.meaning}\n" in codes for code in ExitCode)
 
 
 def test_version(ttsbench: Ttsbench) -> None:
