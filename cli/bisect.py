@@ -31,15 +31,15 @@ def bisect(
     from ttsbench.cli.console import print_lines, progress_printer
     from ttsbench.gating import bisect as engine
     from ttsbench.gating.series import GateRequest
-    from ttsbench.reports.decide.comparison import FIGURES
+    from ttsbench.reports import metrics
     from ttsbench.running import runner
 
     if metric:
-        require("figure", metric, tuple(FIGURES))
+        require("figure", metric, tuple(gating.name for gating in metrics.that_gate()))
     request = GateRequest(scenario, tuple(overrides), (stack,) * bool(stack), output, calibration)
     with runner.at_work():
-        metrics = [FIGURES[metric]] if metric else []
-        bisection = engine.bisect(request, good, bad, metrics, progress_printer(quiet))
+        judged = [metrics.BY_NAME[metric]] if metric else []
+        bisection = engine.bisect(request, good, bad, judged, progress_printer(quiet))
         if not bisection.regressed:
             show_verdicts(bisection.report)
         print_lines(bisection.lines)

@@ -12,7 +12,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from ttsbench.cli import table_splitting
-from ttsbench.reports.escaping import printable
+from ttsbench.reports.escaping import one_line, printable
 
 if TYPE_CHECKING:
     from ttsbench.reports.tables.table import Table
@@ -49,13 +49,13 @@ ERR = Console(file=cast(IO[str], BestEffortStderr()), highlight=False)
 def show_table(table: Table) -> None:
     """With its notes below it, dimmed. Figures stand right; of prose, the last column wraps."""
     if table.title:
-        OUT.print(plain(table.title))
+        OUT.print(plain(one_line(table.title)))
     for part in [table] if table.is_prose else table_splitting.parts(table, OUT.width):
         width = max(OUT.width, table_splitting.width_needed(part))
         console = OUT if table.is_prose else OutputConsole(highlight=False, width=width)
         console.print(_drawn(part))
     for note in table.notes:
-        OUT.print(plain(note, "dim"))
+        OUT.print(plain(one_line(note), "dim"))
 
 
 def _drawn(table: Table) -> RichTable:
@@ -76,12 +76,12 @@ def plain(text: str, style: str = "") -> Text:
 
 def print_lines(lines: Sequence[str]) -> None:
     for line in lines:
-        OUT.print(plain(line), soft_wrap=True)
+        OUT.print(plain(one_line(line)), soft_wrap=True)
 
 
 def print_marked(mark: str, text: str, style: str, *, soft_wrap: bool | None = None) -> None:
     """A line whose beginning stands out."""
-    OUT.print(Text.assemble((printable(mark), style), printable(text)), soft_wrap=soft_wrap)
+    OUT.print(Text.assemble((one_line(mark), style), one_line(text)), soft_wrap=soft_wrap)
 
 
 def print_note(text: str) -> None:
@@ -90,7 +90,7 @@ def print_note(text: str) -> None:
 
 def print_progress(text: str) -> None:
     """On standard error, beside the result."""
-    ERR.print(plain(text), soft_wrap=True)
+    ERR.print(plain(one_line(text)), soft_wrap=True)
 
 
 def progress_printer(quiet: bool) -> ProgressCallback:

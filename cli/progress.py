@@ -12,7 +12,7 @@ from rich.text import Text
 from ttsbench.cli.console import ERR, print_progress
 from ttsbench.records.jobs import PROFILE
 from ttsbench.reports import metrics
-from ttsbench.reports.escaping import printable
+from ttsbench.reports.escaping import one_line
 from ttsbench.reports.tables import loads
 from ttsbench.running.progress import duration
 
@@ -98,13 +98,13 @@ class LiveObserver(QuietObserver):
     def cell_finished(self, cell: Cell) -> None:
         self._time.cell_finished(self._number, self._total)
         mark = Text("✓ ", style="green") if cell.ok else Text("✗ ", style="red")
-        text = printable(describe(cell))
+        text = one_line(describe(cell))
         self._live.console.print(Text.assemble(mark, text, (f"  {cell.elapsed_seconds:.1f} s", "dim")))
 
     def __rich__(self) -> Text:
         return Text.assemble(
             (f"[{self._number}/{self._total}] ", "bold"),
-            printable(f"{self._job}: {self._stage}  "),
+            one_line(f"{self._job}: {self._stage}  "),
             (f"{duration(self._time.elapsed)} elapsed, about {duration(self._time.left)} left", "dim"),
         )
 
@@ -146,7 +146,7 @@ def outcome(cell: Cell) -> str:
     if cell.kind == "cold":
         return f"first call {cell.ladder['first_call']:.2f} s, steady {cell.ladder['steady']:.2f} s"
     if cell.forwards:
-        return f"{metrics.FORWARD.text(metrics.FORWARD.of(cell))} ms"
+        return f"{metrics.FORWARD.text(metrics.FORWARD.read(cell))} ms"
     if cell.load is not None:
         return loads.outcome(cell.load)
-    return f"RTF {metrics.RTF.text(metrics.RTF.of(cell))}"
+    return f"RTF {metrics.RTF.text(metrics.RTF.read(cell))}"

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from rich.cells import cell_len, chop_cells
 
-from ttsbench.reports.escaping import printable
+from ttsbench.reports.escaping import one_line, printable
 from ttsbench.reports.tables.table import TEXT, Column, Table
 
 # A column of labels may be folded down to this; what is wider than a figure can be is folded too.
@@ -51,7 +51,7 @@ def _escaped(table: Table) -> Table:
 def _escaped_column(column: Column, number: int) -> Column:
     fold = _folded if number else str
     unit = TEXT if column.is_text else "figure"
-    return Column(_folded(printable(column.name)), lambda row: fold(printable(column.text(row))), unit)
+    return Column(_folded(printable(column.name)), lambda row: fold(one_line(column.text(row))), unit)
 
 
 def _folded(text: str) -> str:

@@ -10,30 +10,12 @@ from dataclasses import dataclass
 from ttsbench.records.runs import Cell, Run
 from ttsbench.reports import metrics
 from ttsbench.reports.decide import statistics
-from ttsbench.reports.decide.comparison import FIGURES, gating
+from ttsbench.reports.decide.comparison import gating_metrics
 from ttsbench.reports.decide.pairing import spoiled_by
 from ttsbench.reports.decide.sides import timed
 from ttsbench.reports.metrics import Metric
-from ttsbench.reports.tables import loads
 from ttsbench.reports.tables.run_tables import point_name
 from ttsbench.reports.tables.table import Table
-
-# Beside what every verdict looks at: the two parts that most of the time goes to, S3Gen's in seconds.
-ALSO_SHOWN = (metrics.DECODE, metrics.S3GEN)
-METRICS = FIGURES | {metric.name: metric for metric in ALSO_SHOWN}
-# Of the values as they stand in a record.
-UNITS = {
-    metrics.RTF.name: "s/s",
-    metrics.TTFA.name: "s",
-    metrics.FORWARD.name: "s",
-    loads.BUSIEST.name: "s/s",
-    loads.LIGHTEST.name: "s",
-    metrics.PEAK_MEMORY.name: "bytes",
-    metrics.ENERGY.name: "J/s",
-    metrics.DECODE.name: "s/token",
-    metrics.S3GEN.name: "s",
-    metrics.S3GEN_RTF.name: "s/s",
-}
 
 
 @dataclass(frozen=True)
@@ -67,22 +49,24 @@ def _figures(run: Run) -> Iterator[Figure]:
         if not spoiled_by(cell):
             groups.setdefault((cell.stack, point_name(cell.point)), []).append(cell)
     for (stack, point), cells in groups.items():
-        for metric in (*gating(cells), *ALSO_SHOWN):
-            if (found := _over_processes(metric, cells)) is not None:
-                spread = found.spread if math.isfinite(found.spread) else None
+        for metric in exported(cells):
+            if (estimate := statistics.estimate(map(metric.read, cells))) is not None:
+                spread = estimate.spread if math.isfinite(estimate.spread) else None
                 yield Figure(
-                    stack, point, metric.name, UNITS[metric.name], found.median, found.low, found.high, spread,
-                    found.processes,
+                    stack, point, metric.name, metric.unit.recorded, estimate.median, estimate.low, estimate.high,
+                    spread, estimate.processes,
                 )  # fmt: skip
 
 
-def _over_processes(metric: Metric, cells: Sequence[Cell]) -> statistics.Estimate | None:
-    return statistics.estimate(metric.of(cell) for cell in cells)
+def exported(cells: Sequence[Cell]) -> list[Metric]:
+    """What a verdict is about, and what else stands in the first table of a report."""
+    shown = metrics.shown_in(metrics.OVERVIEW)
+    return [*gating_metrics(cells), *(metric for metric in shown if not metric.gates or metric.part_of)]
 
 
 COLUMNS = tuple(field.name for field in dataclasses.fields(Figure))
 
 
-def rows(found: Sequence[Figure]) -> Table:
+def rows(figures: Sequence[Figure]) -> Table:
     """As a table."""
-    return Table.of("", COLUMNS, tuple(dataclasses.astuple(figure) for figure in found))
+    return Table.of("", COLUMNS, tuple(dataclasses.astuple(figure) for figure in figures))

@@ -15,10 +15,10 @@ from typing import Any
 
 from ttsbench.errors import RecordError
 from ttsbench.records.runs import Run
+from ttsbench.reports import metrics
 from ttsbench.reports.decide import change_points, sides
-from ttsbench.reports.decide.change_points import Change, Trend
-from ttsbench.reports.decide.comparison import FIGURES
-from ttsbench.reports.figures import METRICS, Figure, figures
+from ttsbench.reports.decide.change_points import LevelChange, Trend
+from ttsbench.reports.figures import Figure, figures
 from ttsbench.reports.formats.values import as_parquet
 from ttsbench.reports.metrics import Metric
 from ttsbench.reports.tables.table import Table
@@ -78,7 +78,7 @@ class Entry(Stamp):
 
 
 @dataclass(frozen=True)
-class Series:
+class MetricHistory:
     """One metric of one stack at one point, of one machine and one work, over time."""
 
     entries: tuple[Entry, ...]
@@ -86,7 +86,7 @@ class Series:
     @property
     def metric(self) -> Metric:
         """Which figure."""
-        return METRICS[self.entries[0].metric]
+        return metrics.BY_NAME[self.entries[0].metric]
 
     @property
     def name(self) -> str:
@@ -99,7 +99,7 @@ class Series:
         """What became of it."""
         return change_points.trend([entry.median for entry in self.entries])
 
-    def around(self, change: Change) -> tuple[Entry, Entry]:
+    def around(self, change: LevelChange) -> tuple[Entry, Entry]:
         """The last entry before it, and the first after."""
         return self.entries[change.index - 1], self.entries[change.index]
 
@@ -163,14 +163,14 @@ def as_file(found: Sequence[Entry]) -> bytes:
     return as_parquet(Table.of("", COLUMNS, tuple(dataclasses.astuple(entry) for entry in found)))
 
 
-def series(found: Iterable[Entry]) -> list[Series]:
+def series(found: Iterable[Entry]) -> list[MetricHistory]:
     """What may be laid on one line, in the order of time; other machines and other work have lines of their own."""
     groups: dict[tuple[str, ...], list[Entry]] = {}
     for entry in sorted(found, key=lambda entry: (entry.time, entry.run)):
-        if entry.metric in METRICS:
+        if entry.metric in metrics.BY_NAME:
             key = (entry.scenario, entry.machine, entry.work, entry.stack, entry.point, entry.metric)
             groups.setdefault(key, []).append(entry)
-    return [Series(tuple(groups[key])) for key in sorted(groups)]
+    return [MetricHistory(tuple(groups[key])) for key in sorted(groups)]
 
 
 @dataclass(frozen=True)
@@ -188,9 +188,9 @@ class Step:
         return f"{self.name}: {changed} from {self.after.run} on ({_commits(self.before, self.after)})"
 
 
-def steps(found: Iterable[Series]) -> list[Step]:
+def steps(found: Iterable[MetricHistory]) -> list[Step]:
     """Of all series; figures of one stack that changed at one place are one step."""
-    places: dict[tuple[Stamp, ...], dict[str, list[tuple[Series, Change]]]] = {}
+    places: dict[tuple[Stamp, ...], dict[str, list[tuple[MetricHistory, LevelChange]]]] = {}
     for one in found:
         for change in one.trend.changes:
             before, after = one.around(change)
@@ -198,17 +198,17 @@ def steps(found: Iterable[Series]) -> list[Step]:
     return [_step(name, changed) for stacks in places.values() for name, changed in stacks.items()]
 
 
-def _step(name: str, changed: Sequence[tuple[Series, Change]]) -> Step:
+def _step(name: str, changed: Sequence[tuple[MetricHistory, LevelChange]]) -> Step:
     before, after = changed[0][0].around(changed[0][1])
     figures = tuple(f"{one.metric.label} {signed(change.ratio)}" for one, change in changed)
-    risen = {one.metric.name for one, change in changed if change.ratio > 1}
-    slower = next((metric for name, metric in FIGURES.items() if name in risen), None)
+    worse = {one.metric.name for one, change in changed if one.metric.is_worse(change.ratio)}
+    slower = next((metric for metric in metrics.that_gate() if metric.name in worse), None)
     command = bisect_command(before, after, slower) if slower is not None and _apart(before, after) else ""
     # A line break in a name would end the command early.
     return Step(name, before, after, figures, command if command.isprintable() else "")
 
 
-def drifts(found: Iterable[Series]) -> list[str]:
+def drifts(found: Iterable[MetricHistory]) -> list[str]:
     """Series that wander off without a step."""
     return [
         f"{one.name}: {one.metric.label} drifts, {signed(one.trend.drift)} over {len(one.entries)} runs"

@@ -13,7 +13,7 @@ from ttsbench.records.folders import make_folder
 from ttsbench.records.jobs import file_stem
 from ttsbench.reports import history
 from ttsbench.reports.formats.values import require_parquet
-from ttsbench.reports.history import Entry, Series, Stamp
+from ttsbench.reports.history import Entry, MetricHistory, Stamp
 from ttsbench.reports.pages import history_page
 
 STORE, PAGE, PLOTS = "history.parquet", "history.md", "history"
@@ -21,7 +21,7 @@ STORE, PAGE, PLOTS = "history.parquet", "history.md", "history"
 
 @dataclass(frozen=True)
 class UpdatedHistory:
-    series: list[Series]
+    series: list[MetricHistory]
     notes: list[str]
     new_runs: int
     page: Path
@@ -73,7 +73,7 @@ def joined(stored: Sequence[Entry], new: Sequence[Entry]) -> list[Entry]:
     return [*(entry for entry in stored if entry.run not in again), *new]
 
 
-def draw(series: Sequence[Series], output: Path) -> dict[str, str]:
+def draw(series: Sequence[MetricHistory], output: Path) -> dict[str, str]:
     """A plot per scenario and metric: its title, and its path from the page."""
     plots = {}
     for (scenario, metric), group in history_page.grouped(series, "scenario", "metric").items():

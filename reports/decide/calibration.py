@@ -1,4 +1,4 @@
-"""What series of the same code show of a machine: how far apart they come out, and so what can be told apart at all."""
+"""What series of the same code show of a machine: how far apart they come out, and so which differences can be seen."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 from ttsbench.records.runs import Cell, Run
 from ttsbench.reports import metrics
 from ttsbench.reports.decide import comparison, decision, sides, statistics
-from ttsbench.reports.decide.pairing import Pair, Pairing
+from ttsbench.reports.decide.pairing import SIDES, Pair, Pairing
 from ttsbench.reports.metrics import Metric
 from ttsbench.reports.tables.table import Table
 
@@ -26,7 +26,7 @@ COLUMNS = ("stack", "figure", "floor", "limit", f"sees at {decision.PAIRS_MIN}",
 
 
 @dataclass(frozen=True)
-class Series:
+class SeriesDifferences:
     """Pairs of the same code: for each figure the differences d, in the order in which they ran."""
 
     differences: dict[str, tuple[float, ...]]
@@ -40,23 +40,23 @@ class Series:
 
 
 @dataclass(frozen=True)
-class Calibrated:
+class CalibratedStack:
     """One stack at one point, against itself."""
 
     key: str
     slots: dict[str, str]
-    series: tuple[Series, ...] = ()
+    series: tuple[SeriesDifferences, ...] = ()
 
     @property
     def figures(self) -> tuple[Metric, ...]:
         """Those that every series has."""
-        every = comparison.FIGURES.values() if self.series else ()
-        return tuple(metric for metric in every if all(self._whole(series, metric) for series in self.series))
+        gating = metrics.that_gate() if self.series else ()
+        return tuple(metric for metric in gating if all(self._whole(series, metric) for series in self.series))
 
     @staticmethod
-    def _whole(series: Series, metric: Metric) -> bool:
-        found = series.differences.get(metric.name, ())
-        return len(found) >= decision.PAIRS_MIN and all(map(math.isfinite, found))
+    def _whole(series: SeriesDifferences, metric: Metric) -> bool:
+        differences = series.differences.get(metric.name, ())
+        return len(differences) >= decision.PAIRS_MIN and all(map(math.isfinite, differences))
 
     def floor(self, metric: Metric) -> float | None:
         """How far apart the same code comes out: the 95th percentile over the series, each the mean of its pairs."""
@@ -70,7 +70,7 @@ class Calibrated:
         """By figure; a part that was not calibrated has that of the whole."""
         own = {metric.name: floor for metric in self.figures if (floor := self.floor(metric)) is not None}
         whole = own.get(metrics.RTF.name)
-        return own if whole is None else {part.name: whole for part in comparison.PARTS} | own
+        return own if whole is None else {m.name: whole for m in metrics.that_gate() if m.part_of} | own
 
     def spread(self, metric: Metric) -> float:
         """Of the pairs within a series, over all series."""
@@ -92,7 +92,7 @@ class Calibration:
     made_utc: str
     environment: dict[str, Any]
     scenario_understood: dict[str, Any]
-    stacks: tuple[Calibrated, ...] = field(default=())
+    stacks: tuple[CalibratedStack, ...] = field(default=())
 
     def objection(self, run: sides.Measured, now: datetime) -> str:
         """Why it says nothing about a run; empty where it does."""
@@ -102,23 +102,21 @@ class Calibration:
 
     def floors(self, cell: Cell) -> dict[str, float]:
         """For the figures of one stack; nothing where its options are not those that were calibrated."""
-        found = next((one for one in self.stacks if one.key == cell.key), None)
-        if found is None or any(
-            found.slots[slot] != option for slot, option in cell.slots.items() if slot in found.slots
-        ):
+        stack = next((stack for stack in self.stacks if stack.key == cell.key), None)
+        if stack is None or any(stack.slots.get(slot, option) != option for slot, option in cell.slots.items()):
             return {}
-        return found.floors
+        return stack.floors
 
-    def extended(self, cell: Cell, series: Series) -> Calibration:
+    def extended(self, cell: Cell, series: SeriesDifferences) -> Calibration:
         """With one more series of a stack."""
-        stacks = {one.key: one for one in self.stacks}
-        known = stacks.get(cell.key, Calibrated(cell.key, cell.slots))
+        stacks = {stack.key: stack for stack in self.stacks}
+        known = stacks.get(cell.key, CalibratedStack(cell.key, cell.slots))
         stacks[cell.key] = replace(known, series=(*known.series, series))
         return replace(self, stacks=tuple(stacks.values()))
 
     def series_of(self, key: str) -> int:
         """How many there are of a stack."""
-        return next((len(one.series) for one in self.stacks if one.key == key), 0)
+        return next((len(stack.series) for stack in self.stacks if stack.key == key), 0)
 
 
 def identity(run: sides.Measured) -> dict[str, Any]:
@@ -134,58 +132,58 @@ def begun(run: Run) -> Calibration:
     return Calibration(SCHEMA_VERSION, run.ttsbench_version, run.scenario, now, run.environment, understood)
 
 
-def series_of(attempts: Sequence[Pair], seconds: float) -> Series:
+def series_of(attempts: Sequence[Pair], seconds: float) -> SeriesDifferences:
     """What pairs of the same code differ by."""
     pairing = Pairing(tuple(attempts))
-    cells = [cell for pair in pairing.valid for cell in (*pair.candidate, *pair.baseline)]
-    shown = (*comparison.gating(cells), *comparison.parts(cells))
-    differences = {m.name: tuple(pair.difference(m) for pair in pairing.valid) for m in shown}
-    return Series(differences, seconds, len(pairing.void))
+    cells = [cell for side in SIDES for cell in pairing.cells(side)]
+    judged = (*comparison.gating_metrics(cells), *comparison.part_metrics(cells))
+    differences = {m.name: tuple(pair.difference(m) for pair in pairing.valid) for m in judged}
+    return SeriesDifferences(differences, seconds, len(pairing.void))
 
 
-def table(found: Calibration) -> Table:
+def table(calibration: Calibration) -> Table:
     """A row for each figure of each stack."""
-    rows = tuple(row for one in found.stacks for row in _rows(one))
-    return Table.of(f"{found.scenario}, {found.made_utc[:10]}", COLUMNS, rows, tuple(_notes(found)))
+    rows = tuple(row for stack in calibration.stacks for row in _rows(stack))
+    return Table.of(f"{calibration.scenario}, {calibration.made_utc[:10]}", COLUMNS, rows, tuple(_notes(calibration)))
 
 
-def _rows(one: Calibrated) -> Iterator[tuple[str, ...]]:
-    for metric in one.figures:
-        floor, spread = one.floor(metric), one.spread(metric)
+def _rows(stack: CalibratedStack) -> Iterator[tuple[str, ...]]:
+    for metric in stack.figures:
+        floor, spread = stack.floor(metric), stack.spread(metric)
         limit = decision.threshold(floor)
         seen = (decision.smallest(limit, spread, pairs) for pairs in (decision.PAIRS_MIN, decision.PAIRS_MAX))
         yield (
-            one.key,
+            stack.key,
             metric.label,
             "–" if floor is None else f"{floor:.1%}",
             f"{limit:.1%}",
             *(f"{share:.1%}" for share in seen),
-            _takes(one, decision.pairs_for_same(limit, spread)),
+            _time_for_same(stack, decision.pairs_for_same(limit, spread)),
         )
 
 
-def _takes(one: Calibrated, pairs: int | None) -> str:
+def _time_for_same(stack: CalibratedStack, pairs: int | None) -> str:
     if pairs is None:
         return "stays open"
-    return f"{pairs} pairs, {_duration(pairs * one.pair_seconds)}"
+    return f"{pairs} pairs, {_duration(pairs * stack.pair_seconds)}"
 
 
 def _duration(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
 
 
-def _notes(found: Calibration) -> Iterator[str]:
+def _notes(calibration: Calibration) -> Iterator[str]:
     yield f"floor: 95 % of the series of the same code differ by less; limit: that, or {decision.THRESHOLD_MIN:.0%}"
-    yield "sees: the least slowdown that so many pairs show four times out of five"
+    yield "sees: the smallest slowdown that so many pairs show four times out of five"
     yield "takes: until the same code is called the same; slower takes as long again, for a second series"
-    for one in found.stacks:
-        void = sum(series.void for series in one.series)
-        told = f"; {void} pairs were void" if void else ""
-        few = f"; a floor takes {SERIES_MIN}" if len(one.series) < SERIES_MIN else ""
-        yield f"{one.key}: {len(one.series)} series, {one.pair_seconds:.1f} s a pair{told}{few}"
+    for stack in calibration.stacks:
+        void = sum(series.void for series in stack.series)
+        with_void = f"; {void} pairs were void" if void else ""
+        few = f"; a floor takes {SERIES_MIN}" if len(stack.series) < SERIES_MIN else ""
+        yield f"{stack.key}: {len(stack.series)} series, {stack.pair_seconds:.1f} s a pair{with_void}{few}"
 
 
-def floors_of_both(found: Calibration, pair: Pair) -> Mapping[str, float]:
-    """Of two stacks laid side by side, the larger floor of each figure."""
-    one, other = (found.floors(cells[0]) for cells in (pair.candidate, pair.baseline))
-    return {name: max(one.get(name, 0.0), other.get(name, 0.0)) for name in one.keys() | other.keys()}
+def floors_of_both(calibration: Calibration, pair: Pair) -> Mapping[str, float]:
+    """For a pair of two stacks, the larger floor of each figure."""
+    ours, theirs = (calibration.floors(pair.cells(side)[0]) for side in SIDES)
+    return {name: max(ours.get(name, 0.0), theirs.get(name, 0.0)) for name in ours.keys() | theirs.keys()}

@@ -27,8 +27,8 @@ NORMAL_QUARTILE, DIFFERENCE = 0.6745, math.sqrt(2)
 
 
 @dataclass(frozen=True)
-class Change:
-    """From this point on the level is another; both are medians."""
+class LevelChange:
+    """From this point on the level is different; both are medians."""
 
     index: int
     before: float
@@ -36,15 +36,14 @@ class Change:
 
     @property
     def ratio(self) -> float:
-        """Above 1 it takes more."""
         return self.after / self.before
 
 
 @dataclass(frozen=True)
 class Trend:
-    """What became of a series: it stepped, or it drifted by so much from its first point to its last, or neither."""
+    """A series stepped, or drifted by so much from its first point to its last, or neither."""
 
-    changes: tuple[Change, ...] = ()
+    changes: tuple[LevelChange, ...] = ()
     drift: float = 1.0
 
 
@@ -59,7 +58,7 @@ def trend(values: Sequence[float]) -> Trend:
     if cuts and drifted < stepped:
         whole = math.exp(slope * (len(values) - 1))
         return Trend(drift=whole if abs(math.log(whole)) > math.log1p(THRESHOLD_MIN) else 1.0)
-    return Trend(_that_count(values, cuts))
+    return Trend(_large_enough(values, cuts))
 
 
 def _noise(logs: Sequence[float]) -> float:
@@ -107,14 +106,14 @@ def _line(logs: Sequence[float], noise: float) -> tuple[float, float]:
     return slope, sum(abs(value - middle) for value in rest) / noise + PENALTY
 
 
-def _that_count(values: Sequence[float], cuts: list[int]) -> tuple[Change, ...]:
+def _large_enough(values: Sequence[float], cuts: list[int]) -> tuple[LevelChange, ...]:
     """Those of 3 % and more, as in any verdict; the least is taken back first, since its segments become one."""
     while cuts:
         ends = [0, *cuts, len(values)]
         levels = [statistics.median(values[start:end]) for start, end in itertools.pairwise(ends)]
-        found = [Change(cut, *pair) for cut, pair in zip(cuts, itertools.pairwise(levels), strict=True)]
-        least = min(found, key=lambda change: abs(math.log(change.ratio)))
+        changes = [LevelChange(cut, *pair) for cut, pair in zip(cuts, itertools.pairwise(levels), strict=True)]
+        least = min(changes, key=lambda change: abs(math.log(change.ratio)))
         if abs(math.log(least.ratio)) > math.log1p(THRESHOLD_MIN):
-            return tuple(found)
+            return tuple(changes)
         cuts = [cut for cut in cuts if cut != least.index]
     return ()

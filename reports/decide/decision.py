@@ -90,7 +90,7 @@ def decide(
     last: dict[str, Judgement] = {}
     for pairs in looks(max(map(len, differences.values()), default=0)):
         last = look({name: values[:pairs] for name, values in differences.items()}, thresholds)
-        settled |= {name: found for name, found in last.items() if found.decided and name not in settled}
+        settled |= {name: j for name, j in last.items() if j.decided and name not in settled}
     return last | settled
 
 
@@ -105,11 +105,11 @@ def look(
     """All figures at one look, over all pairs given. Of several, slower and faster stand up to Holm's correction."""
     limits = thresholds or {}
     singly = {name: judge(values, limits.get(name, THRESHOLD_MIN)) for name, values in differences.items()}
-    chances = {name: _chance(differences[name], found) for name, found in singly.items()}
+    chances = {name: _chance(differences[name], judgement) for name, judgement in singly.items()}
     holding = _holm(chances)
     return {
-        name: _not_by_holm(found) if found.verdict in DIFFERENT and name not in holding else found
-        for name, found in singly.items()
+        name: _not_by_holm(judgement) if judgement.verdict in DIFFERENT and name not in holding else judgement
+        for name, judgement in singly.items()
     }
 
 
@@ -119,12 +119,12 @@ def judge(differences: Sequence[float], limit: float = THRESHOLD_MIN) -> Judgeme
     undecided = Judgement(Verdict.INCONCLUSIVE, pairs, limit)
     if missing := sum(not math.isfinite(d) for d in differences):
         return replace(undecided, reason=f"{missing} of {pairs} pairs have no figure")
-    too_few = f"{pairs} of the {PAIRS_MIN} pairs that it takes"
+    too_few = f"{pairs} of {PAIRS_MIN} pairs: too few to decide"
     if pairs < 2:
         return replace(undecided, reason=too_few)
     mean, spread = statistics.fmean(differences), statistics.stdev(differences)
     allowed, half = math.log1p(limit), quantile(LEVEL, pairs - 1) * spread / math.sqrt(pairs)
-    found = replace(
+    judgement = replace(
         undecided,
         ratio=_exp(mean),
         low=_exp(mean - half),
@@ -132,12 +132,12 @@ def judge(differences: Sequence[float], limit: float = THRESHOLD_MIN) -> Judgeme
         mde=smallest(limit, spread, pairs),
     )
     if pairs < PAIRS_MIN:
-        return replace(found, reason=too_few)
+        return replace(judgement, reason=too_few)
     if spread <= ROUNDING and any(differences):
-        return replace(found, reason="all pairs differ by exactly the same: this is no measurement")
+        return replace(judgement, reason="all pairs differ by exactly the same amount: this is no measurement")
     verdict = _verdict(mean - half, mean + half, allowed)
-    too_wide = "" if verdict is not Verdict.INCONCLUSIVE else "the interval reaches across a limit"
-    return replace(found, verdict=verdict, reason=too_wide)
+    crosses = "" if verdict is not Verdict.INCONCLUSIVE else "the interval crosses a limit"
+    return replace(judgement, verdict=verdict, reason=crosses)
 
 
 def smallest(limit: float, spread: float, pairs: int) -> float:
@@ -177,15 +177,15 @@ def quantile(level: float, degrees: int) -> float:
     return float(stdtrit(degrees, level))
 
 
-def _chance(differences: Sequence[float], found: Judgement) -> float:
+def _chance(differences: Sequence[float], judgement: Judgement) -> float:
     """How likely so large a mean would be, were the truth just at the limit; the smaller of both directions."""
     from scipy.special import stdtr
 
-    if found.verdict not in DIFFERENT:
+    if judgement.verdict not in DIFFERENT:
         return 1.0
-    error = statistics.stdev(differences) / math.sqrt(found.pairs)
-    beyond = abs(statistics.fmean(differences)) - math.log1p(found.threshold)
-    return float(stdtr(found.pairs - 1, -beyond / error))
+    error = statistics.stdev(differences) / math.sqrt(judgement.pairs)
+    beyond = abs(statistics.fmean(differences)) - math.log1p(judgement.threshold)
+    return float(stdtr(judgement.pairs - 1, -beyond / error))
 
 
 def _holm(chances: Mapping[str, float]) -> set[str]:
@@ -198,9 +198,9 @@ def _holm(chances: Mapping[str, float]) -> set[str]:
     return holding
 
 
-def _not_by_holm(found: Judgement) -> Judgement:
+def _not_by_holm(judgement: Judgement) -> Judgement:
     return replace(
-        found,
+        judgement,
         verdict=Verdict.INCONCLUSIVE,
-        reason=f"{found.verdict} by itself, but not among so many figures (Holm's correction)",
+        reason=f"{judgement.verdict} by itself, but not among so many figures (Holm's correction)",
     )

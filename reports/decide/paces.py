@@ -1,4 +1,4 @@
-"""Which utterances of two sides may be laid beside each other: those spoken while the device was at the same pace.
+"""Which utterances of two sides can be compared: those made while the device was at the same pace.
 
 A device that changes its own speed does so in the middle of processes too, for some utterances of one and none of the
 other. This is about two sides of the same stack: stacks that differ may wait for the device or for the host.
@@ -18,42 +18,42 @@ Cells = tuple[Cell, ...]
 # a kernel of the chain takes a fifth longer at the slower of two speeds, where decoding takes 10 % longer. On one card
 # all processes at one speed agree to 0.6 %, of fourteen stacks too; from card to card it is 4 % (909 to 948 ns).
 PACE_SPREAD_MAX = 0.08
-# By text the repeats in which it was spoken, of all processes.
-Spoken = dict[int, list[int]]
+# By text the repeats in which it was said, of all processes.
+Repeats = dict[int, list[int]]
 # Of one, a single spike would be all that is known of a process. With three, a gate of eight utterances a process
 # leaves 9 % of A/A comparisons open on a restless device (`selftest`, two-paced), with two 1 %.
 UTTERANCES_MIN = 2
 
 
 @dataclass(frozen=True)
-class Speed:
-    """One that the device may have been at: no wider than processes at the same speed differ by."""
+class PaceBand:
+    """A pace that the device may have been at: no wider than processes at the same speed differ by."""
 
     low_ns: float
 
     def of(self, utterance: Utterance) -> bool:
-        """Whether it was so before and after the utterance; one in the middle of which it changed is of no speed."""
+        """Whether the pace was in it before and after the utterance; where it changed in between, it is in none."""
         high_ns = self.low_ns * (1 + PACE_SPREAD_MAX)
         return bool(utterance.paces_ns) and all(self.low_ns <= pace <= high_ns for pace in utterance.paces_ns)
 
-    def shared(self, candidate: Cells, baseline: Cells) -> Shared:
-        """What both sides spoke at it, each text as often on one as on the other, the same repeats where possible."""
-        ours, theirs = self._spoken(candidate), self._spoken(baseline)
-        return Shared(self, {text: _alike(ours[text], theirs[text]) for text in ours.keys() & theirs.keys()})
+    def shared(self, candidate: Cells, baseline: Cells) -> SharedUtterances:
+        """What both sides said at it, each text as often on one as on the other, the same repeats where possible."""
+        ours, theirs = self._repeats(candidate), self._repeats(baseline)
+        return SharedUtterances(self, {text: _alike(ours[text], theirs[text]) for text in ours.keys() & theirs.keys()})
 
-    def _spoken(self, cells: Cells) -> Spoken:
-        found: Spoken = defaultdict(list)
+    def _repeats(self, cells: Cells) -> Repeats:
+        repeats: Repeats = defaultdict(list)
         for cell in cells:
             for utterance in filter(self.of, cell.utterances):
-                found[utterance.text_index].append(utterance.repeat)
-        return found
+                repeats[utterance.text_index].append(utterance.repeat)
+        return repeats
 
 
 @dataclass(frozen=True)
-class Shared:
+class SharedUtterances:
     """Of each text the repeats that count, on the candidate's side and on the baseline's."""
 
-    speed: Speed
+    band: PaceBand
     repeats: Mapping[int, tuple[list[int], list[int]]]
 
     @property
@@ -65,12 +65,12 @@ class Shared:
         """One side's processes with what counts; one that has nothing of it is left out."""
         left = {text: list(sides[side]) for text, sides in self.repeats.items()}
         for cell in cells:
-            kept = tuple(u for u in cell.utterances if self.speed.of(u) and _taken(left, u))
+            kept = tuple(u for u in cell.utterances if self.band.of(u) and _taken(left, u))
             if kept:
                 yield replace(cell, utterances=kept)
 
 
-def _taken(left: Spoken, utterance: Utterance) -> bool:
+def _taken(left: Repeats, utterance: Utterance) -> bool:
     repeats = left.get(utterance.text_index, [])
     if utterance.repeat not in repeats:
         return False
@@ -95,8 +95,8 @@ def alike(candidate: Cells, baseline: Cells) -> tuple[Cells, Cells]:
     if not ours or not theirs or known[-1] <= known[0] * (1 + PACE_SPREAD_MAX):
         return candidate, baseline
     texts = _texts(candidate) & _texts(baseline)
-    found = [Speed(pace).shared(candidate, baseline) for pace in known]
-    best = max(found, key=lambda shared: (len(shared.repeats), shared.utterances))
+    bands = [PaceBand(pace).shared(candidate, baseline) for pace in known]
+    best = max(bands, key=lambda shared: (len(shared.repeats), shared.utterances))
     enough = min(UTTERANCES_MIN, _utterances(candidate), _utterances(baseline))
     if best.repeats.keys() != texts or best.utterances < enough:
         return (), ()

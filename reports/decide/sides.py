@@ -1,4 +1,4 @@
-"""What is laid beside what: the stacks of one run, two runs, or two folders of runs; and whether that may be done."""
+"""What is compared: the stacks of one run, two runs, or two folders of runs; and whether that may be done."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ SAME_MACHINE = (
     "cpu.usable", "packages.torch", "torch_build.cuda",
 )  # fmt: skip
 MISSING = "–"
-TWO_SERIES = "made one after the other: what happened in between is in the difference, and not in the interval"
-WHOLE_SERIES = "a run counts as one: its processes share what befell it"
+TWO_SERIES = "measured one after the other: what changed in between is part of the difference, and not of the interval"
+WHOLE_SERIES = "each run counts as one measurement: its processes share the conditions of the run"
 
 
 @dataclass(frozen=True)
@@ -40,15 +40,15 @@ class Side:
         """For each cell's key, the timed rows of every run; the key is the point alone where one stack is meant."""
         if self.stack and self.stack not in (names := {cell.stack for run in self.runs for cell in run.cells}):
             raise UsageError(f"{self.label} has no stack '{self.stack}'; {suggest(self.stack, names)}")
-        found: dict[str, list[list[Cell]]] = {}
+        cells: dict[str, list[list[Cell]]] = {}
         for number, run in enumerate(self.runs):
             for cell in timed(run):
                 if self.stack in ("", cell.stack):
                     key = point_name(cell.point) if self.stack else cell.key
-                    if key not in found:
-                        found[key] = [[] for _ in self.runs]
-                    found[key][number].append(cell)
-        return found
+                    if key not in cells:
+                        cells[key] = [[] for _ in self.runs]
+                    cells[key][number].append(cell)
+        return cells
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ def of_other_devices(match: Match) -> Match:
     return replace(match, pairing=replace(match.pairing, pairs=pairs))
 
 
-def lonely(candidate: Side, baseline: Side) -> list[str]:
+def unpaired(candidate: Side, baseline: Side) -> list[str]:
     """What only one side has, in words."""
     ours, theirs = candidate.cells, baseline.cells
     return [
@@ -163,16 +163,16 @@ class Measured(Protocol):
 def environments(runs: Iterable[Run]) -> list[tuple[str, str, str]]:
     """What else of the fingerprint is another than the first run's: its name and both values, each pair once."""
     first, *others = runs
-    told: dict[tuple[str, str, str], None] = {}
+    differing: dict[tuple[str, str, str], None] = {}
     theirs = dict(flatten(first.environment))
     for other in others:
         if other.environment == first.environment:
             continue
         ours = dict(flatten(other.environment))
         names = [name for name in dict.fromkeys((*theirs, *ours)) if name not in SAME_MACHINE]
-        found = [(name, theirs.get(name, MISSING), ours.get(name, MISSING)) for name in names]
-        told |= dict.fromkeys(row for row in found if row[1] != row[2])
-    return list(told)
+        rows = [(name, theirs.get(name, MISSING), ours.get(name, MISSING)) for name in names]
+        differing |= dict.fromkeys(row for row in rows if row[1] != row[2])
+    return list(differing)
 
 
 def identity(run: Measured) -> dict[str, Any]:
@@ -184,14 +184,14 @@ def identity(run: Measured) -> dict[str, Any]:
 def mismatches(runs: Iterable[Measured]) -> list[str]:
     """Why these are not to be compared: another machine, another model or other work than the first one's."""
     first, *others = (identity(run) for run in runs)
-    return list(dict.fromkeys(told for other in others for told in different(first, other)))
+    return list(dict.fromkeys(difference for other in others for difference in different(first, other)))
 
 
-def different(one: Mapping[str, Any], other: Mapping[str, Any]) -> Iterator[str]:
-    """What two do not have in common, in words."""
-    for name in {**one, **other}:
-        if str(one.get(name)) != str(other.get(name)):  # what an older record lacks is none
-            yield f"{name}: {one.get(name)!s:.60} against {other.get(name)!s:.60}"
+def different(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> Iterator[str]:
+    """What two identities do not have in common, in words."""
+    for name in {**ours, **theirs}:
+        if str(ours.get(name)) != str(theirs.get(name)):  # what an older record lacks is none
+            yield f"{name}: {ours.get(name)!s:.60} against {theirs.get(name)!s:.60}"
 
 
 def _work(run: Measured) -> dict[str, Any]:
@@ -220,7 +220,7 @@ def _digest(text: str) -> str:
 
 def at(data: Mapping[str, Any], dotted: str) -> Any:
     """What stands under a dotted name; None where nothing does."""
-    found: Any = data
+    value: Any = data
     for name in dotted.split("."):
-        found = found.get(name) if isinstance(found, Mapping) else None
-    return found
+        value = value.get(name) if isinstance(value, Mapping) else None
+    return value

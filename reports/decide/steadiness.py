@@ -15,7 +15,7 @@ CALLS_MIN = 4
 
 
 @dataclass(frozen=True)
-class Steadiness:
+class SpeedTrends:
     """The second half of a process's passes over its first, and the trend over all its calls, over the processes."""
 
     halves: Judgement
@@ -24,9 +24,10 @@ class Steadiness:
     @property
     def unsteady(self) -> str:
         """How the speed is shown to change with use; empty where nothing is shown."""
-        for judgement, told in ((self.halves, "the second half of its passes"), (self.trend, "its last call")):
-            if judgement.verdict in decision.DIFFERENT:
-                return f"{told} takes {judgement.ratio:.2f}× its first{'' if judgement is self.trend else ' half'}"
+        if self.halves.verdict in decision.DIFFERENT:
+            return f"the second half of its passes takes {self.halves.ratio:.2f}× as long as the first"
+        if self.trend.verdict in decision.DIFFERENT:
+            return f"its last call takes {self.trend.ratio:.2f}× as long as its first"
         return ""
 
     @property
@@ -35,11 +36,11 @@ class Steadiness:
         return self.halves.verdict is self.trend.verdict is Verdict.SAME
 
 
-def steadiness(cells: Sequence[Cell]) -> Steadiness:
+def speed_trends(cells: Sequence[Cell]) -> SpeedTrends:
     """One value for each process, judged as differences between stacks are: shown only if the processes agree."""
     calls = [_calls(cell) for cell in cells if cell.ok and cell.kind == "timed"]
     calls = [c for c in calls if len(c) >= CALLS_MIN] or calls  # some may have few at the pace of the other side
-    return Steadiness(decision.judge([_halves(c) for c in calls]), decision.judge([_trend(c) for c in calls]))
+    return SpeedTrends(decision.judge([_halves(c) for c in calls]), decision.judge([_trend(c) for c in calls]))
 
 
 def _calls(cell: Cell) -> list[float]:

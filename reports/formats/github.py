@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from ttsbench.reports.decide.decision import Verdict
+from ttsbench.reports.escaping import in_command, in_command_property, in_markdown, without_links
 from ttsbench.reports.tables import markdown, verdicts
 from ttsbench.reports.tables.verdicts import QUALITY, Report
 
@@ -24,25 +25,23 @@ HEADINGS = {
     Verdict.SAME: "no change",
 }
 EXPLAINED = "Why, and what else to know"
-# Takes no room, and keeps GitHub from making a link of what stands before it.
-NO_LINK = "\N{ZERO WIDTH SPACE}"
 ERROR, WARNING = LEVELS = ("error", "warning")
 
 
 def comment(report: Report) -> str:
     """The verdict first, then the figures, then what explains them, folded; cut where GitHub would refuse it."""
-    found = verdicts.tables(report)
+    tables = verdicts.tables(report)
     marked = " (these runs are not comparable)" * bool(report.mismatches)
-    opening = [MARKER, f"## ttsbench: {HEADINGS[verdicts.gravest(report.compared)]}{marked}", ""]
-    said = [
-        f"- {markdown.escape(name)}: **{HEADINGS[verdicts.gravest([one])]}**"
-        for name, one in zip(verdicts.names(report), report.compared, strict=True)
+    opening = [MARKER, f"## ttsbench: {HEADINGS[verdicts.gravest(report.candidates)]}{marked}", ""]
+    lines = [
+        f"- {in_markdown(name)}: **{HEADINGS[verdicts.gravest([candidate])]}**"
+        for name, candidate in zip(verdicts.names(report), report.candidates, strict=True)
     ]
-    drawn = [line for table in found for line in ("", *markdown.render(replace(table, notes=())).split("\n"))]
-    notes = [*(note for table in found for note in table.notes), *report.notes]
-    folded = [f"- {markdown.escape(note[:NOTE_MAX])}" for note in notes]
-    whole = "\n".join([*opening, *_fitting([*said, *drawn], BYTES_MAX // 2), *_folded(folded), ""])
-    return unlinked(whole)
+    drawn = [line for table in tables for line in ("", *markdown.render(replace(table, notes=())).split("\n"))]
+    notes = [*(note for table in tables for note in table.notes), *report.notes]
+    folded = [f"- {in_markdown(note[:NOTE_MAX])}" for note in notes]
+    whole = "\n".join([*opening, *_fitting([*lines, *drawn], BYTES_MAX // 2), *_folded(folded), ""])
+    return without_links(whole)
 
 
 def _folded(lines: Sequence[str]) -> list[str]:
@@ -55,7 +54,7 @@ def _fitting(lines: Sequence[str], bytes_max: int) -> list[str]:
     """The first of them, and how many are left out."""
     room, kept = bytes_max, 0
     for line in lines:
-        room -= len(unlinked(line).encode(errors="replace")) + 1
+        room -= len(without_links(line).encode(errors="replace")) + 1
         if room < 0:
             break
         kept += 1
@@ -63,23 +62,19 @@ def _fitting(lines: Sequence[str], bytes_max: int) -> list[str]:
     return [*lines[:kept], *(["", f"{left:,} more lines stand in comparison.md."] if left else [])]
 
 
-def unlinked(text: str) -> str:
-    """Nobody is called and nothing is linked by what a record says."""
-    return text.replace("@", f"@{NO_LINK}").replace("://", f":{NO_LINK}//")
-
-
 def commands(report: Report, fail_on: Collection[str]) -> str:
     """A line per figure that changed or stays open, the gravest first; what counts as a failure is an error."""
-    found = [
-        (reason, f"{name}: {told}")
-        for name, one in zip(verdicts.names(report), report.compared, strict=True)
-        for reason, told in verdicts.complaints(one)
+    complaints = [
+        (reason, f"{name}: {text}")
+        for name, candidate in zip(verdicts.names(report), report.candidates, strict=True)
+        for reason, text in verdicts.complaints(candidate)
     ]
-    found.sort(key=lambda complaint: verdicts.REASONS.index(complaint[0]))
-    lines = [(ERROR if reason in fail_on else WARNING, HEADINGS[reason], told) for reason, told in found]
+    complaints.sort(key=lambda complaint: verdicts.REASONS.index(complaint[0]))
+    lines = [(ERROR if reason in fail_on else WARNING, HEADINGS[reason], text) for reason, text in complaints]
     shown = [line for level in LEVELS for line in _first([line for line in lines if line[0] == level])]
     return "".join(
-        f"::{level} title={_property(f'ttsbench: {title}')}::{_data(told)}\n" for level, title, told in shown
+        f"::{level} title={in_command_property(f'ttsbench: {title}')}::{in_command(text)}\n"
+        for level, title, text in shown
     )
 
 
@@ -91,14 +86,3 @@ def _first(lines: Sequence[Annotation]) -> list[Annotation]:
         return list(lines)
     kept, left = lines[: ANNOTATIONS_MAX - 1], len(lines) - ANNOTATIONS_MAX + 1
     return [*kept, (lines[0][0], "and more", f"{left} more; the job summary has them all")]
-
-
-def _data(text: str) -> str:
-    """As a workflow command takes it: one line, and nothing in it another command."""
-    for mark, escaped in (("%", "%25"), ("\r", "%0D"), ("\n", "%0A")):
-        text = text.replace(mark, escaped)
-    return text
-
-
-def _property(text: str) -> str:
-    return _data(text).replace(":", "%3A").replace(",", "%2C")

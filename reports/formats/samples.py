@@ -7,10 +7,9 @@ from typing import Any
 
 from ttsbench.records.measurements import Call, Utterance
 from ttsbench.records.runs import Cell, Run
-from ttsbench.reports import continuity
+from ttsbench.reports import continuity, load_figures
 from ttsbench.reports.formats.values import as_csv
-from ttsbench.reports.metrics import STAGES
-from ttsbench.reports.tables import loads
+from ttsbench.reports.readings import STAGES
 from ttsbench.reports.tables.table import Table
 
 UTTERANCE_FIELDS = (
@@ -69,7 +68,7 @@ def _of_loads(run: Run) -> str:
 
 
 def _of_call(call: Call) -> tuple[Any, ...]:
-    figures = (loads.ttfa(call), loads.rtf(call), loads.underrun(call))
+    figures = (load_figures.ttfa(call), load_figures.rtf(call), load_figures.underrun(call))
     return (
         *(getattr(call, field) for field in CALL_FIELDS),
         sum(call.audio_seconds),

@@ -6,10 +6,8 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-from ttsbench.reports.decide import comparison
-from ttsbench.reports.figures import UNITS
 from ttsbench.reports.tables.table import Table
-from ttsbench.reports.tables.verdicts import Compared, Report
+from ttsbench.reports.tables.verdicts import CandidateReport, Report
 
 COLUMNS = (
     "candidate", "baseline", "point", "kind", "figure", "unit", "baseline_value", "candidate_value", "ratio", "low",
@@ -20,21 +18,22 @@ COLUMNS = (
 def rows(report: Report) -> Table:
     """Of all candidates."""
     mismatch = "; ".join(report.mismatches)
-    found = ((*row, "; ".join(one.faults), mismatch) for one in report.compared for row in _rows(one))
-    return Table.of("", COLUMNS, tuple(found))
+    rows = ((*row, "; ".join(c.faults), mismatch) for c in report.candidates for row in _rows(c))
+    return Table.of("", COLUMNS, tuple(rows))
 
 
-def _rows(one: Compared) -> Iterator[tuple[Any, ...]]:
-    who = (one.match.candidate, one.match.baseline, one.match.point)
-    pairs = len(one.match.pairing.valid)
-    for change in one.found.counts:
+def _rows(candidate: CandidateReport) -> Iterator[tuple[Any, ...]]:
+    match = candidate.match
+    labels, pairs = (match.candidate, match.baseline, match.point), len(match.pairing.valid)
+    for change in candidate.comparison.counts:
         values = (change.baseline, change.candidate)
-        yield (*who, "count", change.count.name, "", *values, *(None,) * 5, pairs, str(change.change), change.reason)
-    for name, found in one.found.judgements.items():
-        estimates = map(_finite, (found.ratio, found.low, found.high, found.threshold, found.mde))
-        values = one.middles(comparison.FIGURES[name])
-        judged = (found.pairs, str(found.verdict), found.reason)
-        yield (*who, "figure", name, UNITS[name], *values, *estimates, *judged)
+        unit, verdict = change.count.unit.recorded, str(change.verdict)
+        yield (*labels, "count", change.count.name, unit, *values, *(None,) * 5, pairs, verdict, change.reason)
+    for metric, judgement in candidate.judged:
+        estimates = map(_finite, (judgement.ratio, judgement.low, judgement.high, judgement.threshold, judgement.mde))
+        medians = candidate.medians(metric)
+        judged = (judgement.pairs, str(judgement.verdict), judgement.reason)
+        yield (*labels, "figure", metric.name, metric.unit.recorded, *medians, *estimates, *judged)
 
 
 def _finite(value: float) -> float | None:

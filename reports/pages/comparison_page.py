@@ -7,12 +7,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ttsbench.reports.decide.comparison import FIGURES
 from ttsbench.reports.decide.decision import DIFFERENT, Judgement
 from ttsbench.reports.pages import templates, verdict_cards
 from ttsbench.reports.tables import profile_diff, tradeoffs, verdicts, words
 from ttsbench.reports.tables.profile_diff import Difference
-from ttsbench.reports.tables.verdicts import Compared, Report
+from ttsbench.reports.tables.verdicts import CandidateReport, Report
 
 FILE, STYLE = "comparison.html", "report.css"
 SCRIPTS = ("plots", "tables", "charts", "comparison_forest")
@@ -31,17 +30,17 @@ class Cause:
 
 def page(report: Report) -> str:
     """The document."""
-    costs = tradeoffs.beside([one.match for one in report.compared])
+    costs = tradeoffs.beside([candidate.match for candidate in report.candidates])
     context: dict[str, Any] = {
         "title": f"{'MISMATCH: ' if report.mismatches else ''}{report.title}: ttsbench comparison",
         "report": report,
-        "cards": [verdict_cards.card(one) for one in report.compared],
+        "cards": [verdict_cards.card(candidate) for candidate in report.candidates],
         "tables": [
             templates.table(replace(table, id=f"verdicts-{number}"), titled=True)
             for number, table in enumerate(verdicts.tables(report))
         ],
         "costs": templates.table(replace(costs, id="costs")) if costs else None,
-        "causes": [cause for number, one in enumerate(report.compared) for cause in _causes(one, number)],
+        "causes": [cause for number, candidate in enumerate(report.candidates) for cause in _causes(candidate, number)],
         "environments": templates.table(replace(verdicts.environments(report), id="environments")),
     }  # fmt: skip
     context["contents"] = _contents(context)
@@ -49,18 +48,18 @@ def page(report: Report) -> str:
 
 
 def forest(report: Report) -> list[dict[str, Any]]:
-    """A row per candidate and figure that has an interval."""
+    """A row per candidate and metric that has an interval."""
     return [
         {
-            "name": one.name,
-            "figure": words.named(FIGURES[name]),
+            "name": candidate.name,
+            "figure": metric.phrase,
             "verdict": str(judgement.verdict),
-            "told": words.phrase(name, judgement),
+            "told": words.phrase(metric, judgement),
             "limit": judgement.threshold,
             **_interval(judgement),
         }
-        for one in report.compared
-        for name, judgement in one.found.judgements.items()
+        for candidate in report.candidates
+        for metric, judgement in candidate.judged
         if math.isfinite(judgement.ratio) and judgement.ratio > 0
     ]
 
@@ -71,18 +70,18 @@ def _interval(judgement: Judgement) -> dict[str, float | None]:
     return {"ratio": judgement.ratio, "low": low if low > 0 else None, "high": high if math.isfinite(high) else None}
 
 
-def _causes(one: Compared, number: int) -> Iterator[Cause]:
+def _causes(candidate: CandidateReport, number: int) -> Iterator[Cause]:
     """Of a candidate that differs; a profile explains others too, since whoever made both wants to know."""
-    if one.stages and one.found.verdict in DIFFERENT:
-        yield _cause(one, f"{one.name}: stages, by the host's clock", one.stages, f"stages-{number}")
-    if one.profile:
-        yield _cause(one, f"{one.name}: between the two profiles", one.profile, f"profile-{number}")
+    if candidate.stages and candidate.comparison.verdict in DIFFERENT:
+        yield _cause(f"{candidate.name}: stages, by the host's clock", candidate.stages, f"stages-{number}")
+    if candidate.profile:
+        yield _cause(f"{candidate.name}: between the two profiles", candidate.profile, f"profile-{number}")
 
 
-def _cause(one: Compared, title: str, found: Difference, id_: str) -> Cause:
-    named = (replace(table, id=f"{table.id}-{id_}") for table in profile_diff.tables(found))
+def _cause(title: str, difference: Difference, id_: str) -> Cause:
+    named = (replace(table, id=f"{table.id}-{id_}") for table in profile_diff.tables(difference))
     tables = tuple(templates.table(table, ROWS_MAX) for table in named)
-    return Cause(title, profile_diff.explanation(found), found.notes, tables)
+    return Cause(title, profile_diff.explanation(difference), difference.notes, tables)
 
 
 def _contents(context: dict[str, Any]) -> list[tuple[str, str]]:

@@ -88,7 +88,7 @@ def _speed(axes: Axes, run: Run, stacks: Stacks) -> None:
     metric = metrics.speed(run.cells)
     measured = [(stack, found) for stack in stacks if (found := stack.estimate(metric))]
     for place, (stack, found) in enumerate(measured):
-        values = [value * metric.scale for cell in stack.timed if (value := metric.of(cell)) is not None]
+        values = [value * metric.scale for cell in stack.timed if (value := metric.read(cell)) is not None]
         axes.plot([found.low * metric.scale, found.high * metric.scale], [place, place], color=QUIET, linewidth=1)
         axes.plot(values, [place] * len(values), "o", color=ACCENT, alpha=0.55, markersize=4, markeredgewidth=0)
         axes.plot([found.median * metric.scale], [place], "|", color=ACCENT, markersize=15, markeredgewidth=2.2)

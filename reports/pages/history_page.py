@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ttsbench.reports import history
-from ttsbench.reports.history import Entry, Series, Step, signed
+from ttsbench.reports.escaping import in_markdown
+from ttsbench.reports.history import Entry, MetricHistory, Step, signed
 from ttsbench.reports.pages import drawings
 from ttsbench.reports.tables import markdown
 from ttsbench.reports.tables.table import Table
@@ -19,24 +20,24 @@ PANELS_PER_ROW = 3
 PANEL_INCHES = (4.2, 2.6)
 ADVISORY = "Steps are advisory: they say where to look, and decide nothing."
 
-Groups = Mapping[tuple[str, ...], Sequence[Series]]
+Groups = Mapping[tuple[str, ...], Sequence[MetricHistory]]
 
 
-def tables(found: Iterable[Series]) -> list[Table]:
+def tables(found: Iterable[MetricHistory]) -> list[Table]:
     """One per scenario, machine and work."""
     groups = grouped(found, "scenario", "machine", "work")
     return [Table.of(_title(group, groups), COLUMNS, tuple(_row(one) for one in group)) for group in groups.values()]
 
 
-def grouped(found: Iterable[Series], *fields: str) -> dict[tuple[str, ...], list[Series]]:
+def grouped(found: Iterable[MetricHistory], *fields: str) -> dict[tuple[str, ...], list[MetricHistory]]:
     """Series whose entries agree in these."""
-    groups: dict[tuple[str, ...], list[Series]] = {}
+    groups: dict[tuple[str, ...], list[MetricHistory]] = {}
     for one in found:
         groups.setdefault(tuple(getattr(one.entries[0], field) for field in fields), []).append(one)
     return groups
 
 
-def _title(group: Sequence[Series], groups: Groups) -> str:
+def _title(group: Sequence[MetricHistory], groups: Groups) -> str:
     """The fingerprints of machine and work only where the names alone do not tell them apart."""
     names = [_named(other[0].entries[0]) for other in groups.values()]
     mine = group[0].entries[0]
@@ -51,7 +52,7 @@ def _line(entry: Entry) -> str:
     return f"{entry.machine[:6]}/{entry.work[:6]}"
 
 
-def _row(one: Series) -> tuple[str, ...]:
+def _row(one: MetricHistory) -> tuple[str, ...]:
     first, *_, last = (one.entries[0], one.entries[-1])
     trend = one.trend
     steps = ", ".join(signed(change.ratio) for change in trend.changes)
@@ -60,30 +61,30 @@ def _row(one: Series) -> tuple[str, ...]:
     return one.name, one.metric.label, str(len(one.entries)), *middles, steps or drift or "–"
 
 
-def document(found: Sequence[Series], plots: Mapping[str, str], notes: Sequence[str]) -> str:
+def document(found: Sequence[MetricHistory], plots: Mapping[str, str], notes: Sequence[str]) -> str:
     """history.md; plots by their titles."""
     parts = [
         "# History",
         ADVISORY,
         *(part for step in history.steps(found) for part in _step(step)),
-        *(f"- {markdown.escape(drift)}" for drift in history.drifts(found)),
+        *(f"- {in_markdown(drift)}" for drift in history.drifts(found)),
         *map(markdown.render, tables(found)),
-        *(f"![{markdown.escape(title)}]({path})" for title, path in plots.items()),
-        *(f"- {markdown.escape(note)}" for note in notes),
+        *(f"![{in_markdown(title)}]({path})" for title, path in plots.items()),
+        *(f"- {in_markdown(note)}" for note in notes),
     ]
     return "\n\n".join(parts) + "\n"
 
 
 def _step(step: Step) -> list[str]:
-    return [f"- {markdown.escape(str(step))}", *([f"      {step.bisect}"] if step.bisect else [])]
+    return [f"- {in_markdown(str(step))}", *([f"      {step.bisect}"] if step.bisect else [])]
 
 
-def plot(found: Sequence[Series]) -> str:
+def plot(found: Sequence[MetricHistory]) -> str:
     """An SVG of one metric: a panel per stack, and in it a line per machine and work."""
     return drawings.svg(lambda: _figure(list(grouped(found, "stack", "point").values())))
 
 
-def _figure(panels: Sequence[Sequence[Series]]) -> Figure:
+def _figure(panels: Sequence[Sequence[MetricHistory]]) -> Figure:
     from matplotlib.figure import Figure
 
     rows, columns = -(-len(panels) // PANELS_PER_ROW), min(PANELS_PER_ROW, len(panels))
@@ -93,7 +94,7 @@ def _figure(panels: Sequence[Sequence[Series]]) -> Figure:
     return figure
 
 
-def _draw(axes: Any, panel: Sequence[Series]) -> None:
+def _draw(axes: Any, panel: Sequence[MetricHistory]) -> None:
     """Medians with the span of the processes; lines of different machines are never joined."""
     for one in panel:
         scale = one.metric.scale
@@ -108,7 +109,7 @@ def _draw(axes: Any, panel: Sequence[Series]) -> None:
         )  # fmt: skip
         for change in one.trend.changes:
             before, after = one.around(change)
-            colour = "tab:red" if change.ratio > 1 else "tab:green"
+            colour = "tab:red" if one.metric.is_worse(change.ratio) else "tab:green"
             axes.axvline(before.time + (after.time - before.time) / 2, color=colour, linestyle="--", linewidth=0.8)
             axes.annotate(
                 signed(change.ratio), (after.time, change.after * scale), xytext=(2, 6), textcoords="offset points",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ttsbench.records.runs import Run
 from ttsbench.reports.escaping import printable
+from ttsbench.reports.load_figures import ttfa
 from ttsbench.reports.pages.drawings import svg
 from ttsbench.reports.tables import loads, run_tables
 from ttsbench.reports.tables.run_tables import StackResult
@@ -56,7 +57,7 @@ def _draw(axes: Any, stack: StackResult, kind: str, colour: str) -> None:
             (size, seconds)
             for (of, size), figures in sorted(loads.levels_of(stack).items())
             if of == kind
-            and (seconds := loads.median(figures, lambda one, share=share: one.over_calls(loads.ttfa, share)))  # type: ignore[misc]
+            and (seconds := loads.median(figures, lambda one, share=share: one.over_calls(ttfa, share)))  # type: ignore[misc]
             and math.isfinite(seconds)
         ]
         if points:

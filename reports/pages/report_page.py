@@ -19,7 +19,7 @@ from ttsbench.reports.pages import load_plot, players, report_plots, stream_plot
 from ttsbench.reports.pages.players import Player
 from ttsbench.reports.tables import ablation, claims, forwards, loads, markdown, run_tables, streaming
 from ttsbench.reports.tables.table import Table
-from ttsbench.reports.tables.verdicts import Compared
+from ttsbench.reports.tables.verdicts import CandidateReport
 
 FILE = "report.html"
 STYLE = "report.css"
@@ -86,7 +86,7 @@ def _at(data: Any, path: Sequence[str]) -> str:
 
 
 def _verdicts(run: Run) -> dict[str, Any]:
-    compared = [Compared(match, comparison.whole(match.pairing)) for match in sides.within(run)]
+    compared = [CandidateReport(match, comparison.judge_recorded(match.pairing)) for match in sides.within(run)]
     return {
         "cards": [verdict_cards.card(one) for one in compared],
         "failures": run_tables.failures(run),

@@ -10,7 +10,7 @@ from typing import Any
 
 from ttsbench.records.measurements import Quality
 from ttsbench.records.runs import Cell, Run
-from ttsbench.reports import metrics
+from ttsbench.reports import metrics, readings
 from ttsbench.reports.decide import pairing, statistics
 from ttsbench.reports.decide.statistics import Estimate
 from ttsbench.reports.pages import profile_plots
@@ -150,7 +150,7 @@ def stage_stacks(stacks: Sequence[StackResult], *, device: bool) -> list[dict[st
         wall = _mean(_mean(u.wall_seconds for u in cell.utterances) for cell in stack.timed)
         times = {
             stage: _mean(
-                _mean(metrics.stage_seconds(stage, device=device)(u) for u in cell.utterances) for cell in stack.timed
+                _mean(readings.stage_seconds(stage, device=device)(u) for u in cell.utterances) for cell in stack.timed
             )
             for stage in metrics.STAGES[:-1]
         }
@@ -177,7 +177,7 @@ def _samples(stack: StackResult, share: int) -> dict[str, Any]:
             for number, (text, value) in enumerate(_values(cell))
             if math.isfinite(value) and (number in odd or number % share == 0)
         ]
-        middle = metrics.speed([cell]).of(cell)
+        middle = metrics.speed([cell]).read(cell)
         processes.append({"number": cell.process + 1, "middle": middle, "calls": calls, "void": _void(cell)})
     return {"label": stack.label, "baseline": stack.baseline, "processes": processes}
 
@@ -242,5 +242,5 @@ def first_audio(stacks: Sequence[StackResult]) -> list[dict[str, Any]]:
 
 
 def _median(stack: StackResult, field: str) -> float | None:
-    of = metrics.OverUtterances(lambda utterance: getattr(utterance, field))
+    of = readings.MedianOfUtterances(lambda utterance: getattr(utterance, field))
     return statistics.median(of(cell) for cell in stack.timed)

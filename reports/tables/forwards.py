@@ -5,46 +5,15 @@ from __future__ import annotations
 import statistics as standard
 from collections.abc import Sequence
 
-from ttsbench.records.runs import Cell, Run
+from ttsbench.records.runs import Run
 from ttsbench.reports import metrics
-from ttsbench.reports.decide import exact_counts, statistics
-from ttsbench.reports.metrics import Metric
+from ttsbench.reports.decide import statistics
 from ttsbench.reports.tables import run_tables
 from ttsbench.reports.tables.run_tables import StackResult, metric_columns, stack_table
 from ttsbench.reports.tables.table import Column, Table
 
 # Below this share of the wall time in kernels, the host is what takes the time.
 BUSY_ENOUGH = 0.8
-
-
-def _host_seconds(cell: Cell) -> float | None:
-    return statistics.median(forward.host_seconds for forward in cell.forwards)
-
-
-def _busy_seconds(cell: Cell) -> float | None:
-    """In kernels and copies, as the profiler saw them; on a CPU there are none."""
-    busy_ms = exact_counts.in_evidence("activity", "per_call", "device_busy_ms")(cell)
-    return busy_ms * 1e-3 if busy_ms else None
-
-
-def _busy_share(cell: Cell) -> float | None:
-    busy, wall = _busy_seconds(cell), metrics.FORWARD.of(cell)
-    return busy / wall if busy and wall else None
-
-
-def _tokens_per_second(cell: Cell) -> float | None:
-    return statistics.median(forward.tokens_per_second for forward in cell.forwards)
-
-
-def _hidden_error(cell: Cell) -> float | None:
-    return cell.forward_quality.hidden_relative_error if cell.forward_quality else None
-
-
-TOKENS = Metric("tokens_per_second", "tokens/s", _tokens_per_second, digits=0)
-HOST = Metric("host_seconds", "host ms", _host_seconds, 1e3, 2)
-BUSY = Metric("busy_seconds", "kernels ms", _busy_seconds, 1e3, 2)
-BUSY_SHARE = Metric("busy_share", "busy %", _busy_share, 100, 0)
-HIDDEN_ERROR = Metric("hidden_relative_error", "error", _hidden_error, digits=5)
 
 
 def overview(run: Run) -> list[Table]:
@@ -62,7 +31,7 @@ def _table(stacks: Sequence[StackResult]) -> Table:
         run_tables.speed_up(stacks, metrics.FORWARD),
         *metric_columns([metrics.FORWARD_PEAK]),
         Column("memory", lambda stack: _memory_change(stack, baseline), "signed share"),
-        *metric_columns((TOKENS, HOST, BUSY, BUSY_SHARE, HIDDEN_ERROR)),
+        *metric_columns(metrics.shown_in(metrics.FORWARDS)),
     )
     ran = [stack for stack in stacks if stack.timed]
     return stack_table(run_tables.point_name(stacks[0].point), stacks, columns, _notes(ran))
@@ -90,8 +59,8 @@ def _notes(stacks: Sequence[StackResult]) -> tuple[str, ...]:
         "host: until everything was issued; kernels: the device's own time in them, as the profiler saw it",
     ]
     for stack in stacks:
-        share = stack.estimate(BUSY_SHARE)
+        share = stack.estimate(metrics.BUSY_SHARE)
         if share and share.median < BUSY_ENOUGH:
-            told = f"its kernels take {share.median:.0%} of the time, in the rest the device waits"
-            notes.append(f"{stack.label} is bound by the host: {told}")
+            reason = f"its kernels take {share.median:.0%} of the time, in the rest the device waits"
+            notes.append(f"{stack.label} is bound by the host: {reason}")
     return tuple(notes)

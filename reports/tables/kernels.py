@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ttsbench.records import files, runs
 from ttsbench.records.kernels import EAGER, TIMINGS, Ceilings, KernelRun, Row
+from ttsbench.reports.escaping import in_markdown
 from ttsbench.reports.formats.values import as_csv
 from ttsbench.reports.pages import drawings
 from ttsbench.reports.tables import markdown
@@ -115,7 +116,7 @@ def to_markdown(run: KernelRun) -> str:
     """The tables, and what they ran on."""
     parts = ["# Kernels", *run.notes, *(markdown.render(table) for table in tables(run)), "## Ran on"]
     machine = "\n".join(
-        f"- {markdown.escape(name)}: {markdown.escape(value)}" for name, value in markdown.flatten(run.environment)
+        f"- {in_markdown(name)}: {in_markdown(value)}" for name, value in markdown.flatten(run.environment)
     )
     return "\n\n".join([*parts, machine]) + "\n"
 

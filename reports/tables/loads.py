@@ -4,92 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 
-from ttsbench.records import playback
-from ttsbench.records.measurements import Call, Level, Load
+from ttsbench.records.measurements import Call, Load
 from ttsbench.records.runs import Cell, Run
 from ttsbench.reports.decide import statistics
-from ttsbench.reports.metrics import Metric
+from ttsbench.reports.load_figures import LevelFigures, most_throughput, rtf, ttfa
 from ttsbench.reports.tables import run_tables
 from ttsbench.reports.tables.run_tables import StackResult
 from ttsbench.reports.tables.table import Column, Table
 
 CLOSED = "closed"
 GOOD = 0.95
-# Of fewer, a percentile is hardly more than the largest.
-P95_CALLS_MIN, P99_CALLS_MIN = 20, 100
 
 LevelKey = tuple[str, float]
-Of = Callable[["Figures"], float | None]
-
-
-@dataclass(frozen=True)
-class Figures:
-    """One level in one process, over the requests that count. What was never answered is later than everything."""
-
-    load: Load
-    level: Level
-
-    @property
-    def calls(self) -> list[Call]:
-        """Those that count."""
-        return [call for call in self.level.calls if call.counted]
-
-    def over_calls(self, of: Callable[[Call], float], share: float) -> float | None:
-        """The percentile by nearest rank, so that it is one that a listener saw."""
-        values = sorted(of(call) for call in self.calls)
-        needed = P99_CALLS_MIN if share > 0.95 else P95_CALLS_MIN if share > 0.5 else 1
-        return values[math.ceil(share * len(values)) - 1] if len(values) >= needed else None
-
-    def met(self, call: Call) -> bool:
-        """Whether it was as it should be."""
-        return ttfa(call) <= self.load.ttfa_seconds and underrun(call) <= self.load.underrun_seconds
-
-    @property
-    def goodput(self) -> float | None:
-        """The share of requests that met the targets."""
-        return sum(map(self.met, self.calls)) / len(self.calls) if self.calls else None
-
-    @property
-    def stalled(self) -> float | None:
-        """The share of answers with a silence."""
-        answered = [call for call in self.calls if call.finished_seconds is not None]
-        return sum(underrun(call) > 0 for call in answered) / len(answered) if answered else None
-
-    @property
-    def throughput(self) -> float | None:
-        """Seconds of sound that reached anybody, a second, while requests that count were under way."""
-        if not self.calls:
-            return None
-        first = min(call.scheduled_seconds for call in self.calls)
-        last = max(self.level.ended_seconds if c.finished_seconds is None else c.finished_seconds for c in self.calls)
-        heard = sum(s for call in self.level.calls for at, s in call.pieces if first < at <= last)
-        return heard / (last - first) if last > first else None
-
-
-def ttfa(call: Call) -> float:
-    """From when it was due to the first 80 ms."""
-    begins = playback.begins(call.pieces) if call.finished_seconds is not None else None
-    return math.inf if begins is None else begins - call.scheduled_seconds
-
-
-def rtf(call: Call) -> float:
-    """From when it was due to the end, over the seconds of sound."""
-    seconds = sum(call.audio_seconds)
-    return (
-        math.inf
-        if call.finished_seconds is None or not seconds
-        else (call.finished_seconds - call.scheduled_seconds) / seconds
-    )
-
-
-def underrun(call: Call) -> float:
-    """Silence while the next piece was not there."""
-    begins = playback.begins(call.pieces)
-    if call.finished_seconds is None or begins is None:
-        return math.inf
-    return playback.play(call.pieces, begins).underrun_seconds
+Of = Callable[[LevelFigures], float | None]
 
 
 def outcome(load: Load) -> str:
@@ -97,26 +25,6 @@ def outcome(load: Load) -> str:
     ran = sum(not level.reason for level in load.levels)
     most = most_throughput(load)
     return f"{ran} levels, at most {'–' if most is None else f'{most:,.2f}'} audio s/s"
-
-
-def most_throughput(load: Load) -> float | None:
-    """At whichever level."""
-    throughputs = (Figures(load, level).throughput for level in load.levels)
-    return max((value for value in throughputs if value is not None), default=None)
-
-
-def _seconds_per_audio_second(cell: Cell) -> float | None:
-    most = most_throughput(cell.load) if cell.load else None
-    return 1 / most if most else None
-
-
-def _lightest_ttfa(cell: Cell) -> float | None:
-    return Figures(cell.load, cell.load.levels[0]).over_calls(ttfa, 0.5) if cell.load else None
-
-
-# What two runs of a load are compared by; lower is better.
-BUSIEST = Metric("seconds_per_audio_second", "s/audio s busiest", _seconds_per_audio_second, digits=4)
-LIGHTEST = Metric("lightest_ttfa_seconds", "TTFA ms lightest", _lightest_ttfa, 1e3, 0)
 
 
 def _percentile(of: Callable[[Call], float], share: float) -> Of:
@@ -148,12 +56,12 @@ NOTES = (
 )
 
 
-def levels_of(stack: StackResult) -> dict[LevelKey, list[Figures]]:
+def levels_of(stack: StackResult) -> dict[LevelKey, list[LevelFigures]]:
     """Per level, its figures in each process."""
-    found: dict[LevelKey, list[Figures]] = {}
+    found: dict[LevelKey, list[LevelFigures]] = {}
     for cell in stack.timed:
         for level in cell.load.levels if cell.load else ():
-            found.setdefault((level.kind, level.size), []).append(Figures(_load(cell), level))
+            found.setdefault((level.kind, level.size), []).append(LevelFigures(_load(cell), level))
     return found
 
 
@@ -162,7 +70,7 @@ def _load(cell: Cell) -> Load:
     return cell.load
 
 
-def median(figures: Sequence[Figures], of: Of) -> float | None:
+def median(figures: Sequence[LevelFigures], of: Of) -> float | None:
     """Over the processes; one that has no end is larger than all."""
     values = sorted(value for one in figures if not one.level.reason and (value := of(one)) is not None)
     if not values:
@@ -199,7 +107,7 @@ def told(key: LevelKey) -> str:
     return f"{size:g} listening" if kind == CLOSED else f"{size:g}/s"
 
 
-def _answered(figures: Sequence[Figures]) -> str | None:
+def _answered(figures: Sequence[LevelFigures]) -> str | None:
     calls = [call for process in figures for call in process.calls]
     return f"{sum(call.finished_seconds is not None for call in calls)}/{len(calls)}" if calls else None
 
@@ -264,7 +172,7 @@ def _throughput_alone(stack: StackResult | None) -> float | None:
     return median(found.get((CLOSED, 1.0), lightest), lambda figures: figures.throughput)
 
 
-def largest_good(found: dict[LevelKey, list[Figures]], kind: str) -> float | None:
+def largest_good(found: dict[LevelKey, list[LevelFigures]], kind: str) -> float | None:
     """As long as every smaller load is good too."""
     largest, there = 0.0, False
     for (of_kind, size), figures in sorted(found.items()):

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterable
 
 from ttsbench.records.runs import Run
-from ttsbench.reports.escaping import printable
+from ttsbench.reports.escaping import in_markdown
 from ttsbench.reports.pages import drawings, load_plot, stream_plot
 from ttsbench.reports.tables import ablation, claims, forwards, loads, run_tables, streaming
 from ttsbench.reports.tables.table import Table
 
-MARKUP = re.compile(r"[\\`*_|\[\]<>#~$&]")
 # What stands first: the figures of utterances or of forwards, then what others claim of them.
 OVERVIEWS = (run_tables.overview, streaming.listener, forwards.overview, loads.overview, claims.overview)
 
@@ -30,16 +28,18 @@ DETAILS = (
 def report(run: Run, plots: Collection[str] = ()) -> str:
     """The whole document, with those plots that lie beside it."""
     parts = [
-        f"# {escape(run.scenario)}",
-        f"Run {escape(lede(run))}.",
+        f"# {in_markdown(run.scenario)}",
+        f"Run {in_markdown(lede(run))}.",
         *(render(table) for build in OVERVIEWS for table in build(run)),
         *(f"![{drawings.title(name)}]({name})" for name in plots),
         *_ablation(run),
         *(f"![Load against latency]({name})" for name in load_plot.drawings(run)),
         *_streams(run),
         *_section("Not measured", _failures(run)),
-        *_section("Quality failed", [escape(fault) for fault in run_tables.faults(run)]),
-        *_section("Warnings", [escape(warning) for warning in (*run_tables.warnings(run), *streaming.warnings(run))]),
+        *_section("Quality failed", [in_markdown(fault) for fault in run_tables.faults(run)]),
+        *_section(
+            "Warnings", [in_markdown(warning) for warning in (*run_tables.warnings(run), *streaming.warnings(run))]
+        ),
         *(render(table) for build in DETAILS for table in build(run) if table.rows),
         *_section("What ran", _scenario_lines(run)),
         *_section("Ran on", _environment_lines(run)),
@@ -53,7 +53,10 @@ def lede(run: Run) -> str:
 
 
 def _failures(run: Run) -> list[str]:
-    return [f"{escape(where)}: **{escape(what)}**, {escape(why)}" for where, what, why in run_tables.failures(run)]
+    return [
+        f"{in_markdown(where)}: **{in_markdown(what)}**, {in_markdown(why)}"
+        for where, what, why in run_tables.failures(run)
+    ]
 
 
 def _ablation(run: Run) -> list[str]:
@@ -70,15 +73,13 @@ def _streams(run: Run) -> list[str]:
 
 def render(table: Table, level: int = 2) -> str:
     """One table with its notes below."""
-    lines = [f"{'#' * level} {escape(table.title)}", ""] if table.title else []
-    lines += [_row(map(escape, table.header)), _row("---" if column.is_text else "---:" for column in table.columns)]
-    lines += [_row(map(escape, texts)) for texts in table.texts]
-    return "\n".join([*lines, *(f"\n{escape(note)}" for note in table.notes)])
-
-
-def escape(text: str) -> str:
-    """Nothing that a user typed becomes markup, not even a formula or another letter."""
-    return printable(re.sub(MARKUP, r"\\\g<0>", re.sub(r"[\r\n]+", " ", text)))
+    lines = [f"{'#' * level} {in_markdown(table.title)}", ""] if table.title else []
+    lines += [
+        _row(map(in_markdown, table.header)),
+        _row("---" if column.is_text else "---:" for column in table.columns),
+    ]
+    lines += [_row(map(in_markdown, texts)) for texts in table.texts]
+    return "\n".join([*lines, *(f"\n{in_markdown(note)}" for note in table.notes)])
 
 
 def _row(cells: Iterable[str]) -> str:
@@ -92,13 +93,13 @@ def _section(title: str, lines: list[str]) -> list[str]:
 def _scenario_lines(run: Run) -> list[str]:
     """The scenario with every default in place, and what the command line changed."""
     understood = {key: value for key, value in run.scenario_understood.items() if key not in ("name", "description")}
-    changed = [f"changed by --set: {escape(override)}" for override in run.overrides]
-    return [*(f"{escape(name)}: {escape(value)}" for name, value in flatten(understood)), *changed]
+    changed = [f"changed by --set: {in_markdown(override)}" for override in run.overrides]
+    return [*(f"{in_markdown(name)}: {in_markdown(value)}" for name, value in flatten(understood)), *changed]
 
 
 def _environment_lines(run: Run) -> list[str]:
     """The fingerprint, flattened to `name: value`."""
-    return [f"{escape(name)}: {escape(value)}" for name, value in flatten(run.environment)]
+    return [f"{in_markdown(name)}: {in_markdown(value)}" for name, value in flatten(run.environment)]
 
 
 def flatten(data: object, prefix: str = "") -> list[tuple[str, str]]:

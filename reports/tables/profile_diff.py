@@ -9,8 +9,9 @@ from typing import Any
 
 from ttsbench.records import files
 from ttsbench.records.profiles import Finding, Profile
+from ttsbench.reports.escaping import in_markdown
 from ttsbench.reports.pages import templates
-from ttsbench.reports.tables.markdown import escape, render
+from ttsbench.reports.tables.markdown import render
 from ttsbench.reports.tables.profile_answers import milliseconds, unprofiled_wall_seconds
 from ttsbench.reports.tables.table import Column, Table, of_field, ratio_of, signed, with_rows
 
@@ -198,12 +199,12 @@ def _cause(change: Change, net: float) -> str:
 
 def markdown(found: Difference) -> str:
     """The whole document."""
-    findings = [f"- gone: {escape(headline)}" for _, headline in found.gone]
-    findings += [f"- new: {escape(headline)}" for _, headline in found.new]
+    findings = [f"- gone: {in_markdown(headline)}" for _, headline in found.gone]
+    findings += [f"- new: {in_markdown(headline)}" for _, headline in found.new]
     parts = [
-        f"# {escape(found.before)} → {escape(found.after)}",
-        escape(explanation(found)),
-        *(f"**{escape(note)}**" for note in found.notes),
+        f"# {in_markdown(found.before)} → {in_markdown(found.after)}",
+        in_markdown(explanation(found)),
+        *(f"**{in_markdown(note)}**" for note in found.notes),
         *(render(table.first(ROWS_MAX)) for table in tables(found)),
         *(["## Findings", "\n".join(findings)] if findings else []),
     ]

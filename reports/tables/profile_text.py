@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from ttsbench.records.profiles import Finding, Profile
+from ttsbench.reports.escaping import in_markdown
 from ttsbench.reports.tables import profile_answers, profile_tables
-from ttsbench.reports.tables.markdown import escape, flatten, render
+from ttsbench.reports.tables.markdown import flatten, render
 from ttsbench.reports.tables.table import FORMS, Table, with_rows
 
 FILE = "profile.md"
@@ -26,23 +29,29 @@ def markdown(profile: Profile) -> str:
         profile_tables.kernels, profile_tables.modules, profile_tables.roofline, profile_tables.memory,
     )  # fmt: skip
     parts = [
-        f"# Profile of {escape(profile.header.stack)}",
-        escape(lede(profile)),
-        *(f"**{escape(warning)}**" for warning in warnings(profile)),
-        "\n".join(f"- {name}: {escape(value)}" for name, value in facts(profile)),
+        f"# Profile of {in_markdown(profile.header.stack)}",
+        in_markdown(lede(profile)),
+        *(f"**{in_markdown(warning)}**" for warning in warnings(profile)),
+        "\n".join(f"- {name}: {in_markdown(value)}" for name, value in facts(profile)),
         *(_answer(answer) for answer in profile_answers.answers(profile)),
         *_findings(profile),
         *(render(table.first(ROWS_MAX)) for table in with_rows(build(profile) for build in builds)),
         "## How far to trust this",
         inflation_means(profile),
         *(render(table, level=3) for table in trust(profile)),
-        "\n".join(f"- {escape(note)}" for note in profile.notes),
+        "\n".join(f"- {in_markdown(note)}" for note in profile.notes),
         "## What ran",
-        "\n".join(f"- {escape(name)}: {escape(value)}" for name, value in ran(profile)),
+        "\n".join(f"- {in_markdown(name)}: {in_markdown(value)}" for name, value in ran(profile)),
         "## Ran on",
-        "\n".join(f"- {escape(name)}: {escape(value)}" for name, value in flatten(profile.header.environment)),
+        "\n".join(
+            f"- {in_markdown(name)}: {in_markdown(value)}" for name, value in flatten(profile.header.environment)
+        ),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _facts(facts: Iterable[tuple[str, str]]) -> str:
+    return "\n".join(f"- {in_markdown(name)}: {in_markdown(value)}" for name, value in facts)
 
 
 def lede(profile: Profile) -> str:
@@ -98,14 +107,14 @@ def warnings(profile: Profile) -> list[str]:
 
 
 def _answer(answer: profile_answers.Answer) -> str:
-    detail = f"  \n{escape(answer.detail)}" if answer.detail else ""
-    return f"**{answer.question} {escape(answer.headline)}.**{detail}"
+    detail = f"  \n{in_markdown(answer.detail)}" if answer.detail else ""
+    return f"**{answer.question} {in_markdown(answer.headline)}.**{detail}"
 
 
 def _findings(profile: Profile) -> list[str]:
     lines = [_finding(number, finding) for number, finding in enumerate(profile.findings, 1)]
     missing = not_found(profile)
-    absent = [f"Looked for and not found: {escape(', '.join(missing))}."] if missing else []
+    absent = [f"Looked for and not found: {in_markdown(', '.join(missing))}."] if missing else []
     return ["## Findings", "\n".join(lines) or "Nothing stands out.", *absent]
 
 
@@ -114,9 +123,9 @@ def _finding(number: int, finding: Finding) -> str:
     evidence = "; ".join(f"{name} {value}" for name, value in profile_answers.evidence(finding))
     return "\n".join(
         [
-            f"{number}. **{escape(finding.headline)}**{share}  ",
-            f"   {escape(finding.advice)}  ",
-            f"   *Evidence:* {escape(evidence)}",
+            f"{number}. **{in_markdown(finding.headline)}**{share}  ",
+            f"   {in_markdown(finding.advice)}  ",
+            f"   *Evidence:* {in_markdown(evidence)}",
         ]
     )
 

@@ -12,6 +12,7 @@ from ttsbench.records.runs import Cell, Run
 from ttsbench.reports import metrics
 from ttsbench.reports.decide import paces, statistics
 from ttsbench.reports.metrics import Metric
+from ttsbench.reports.readings import STAGES, MedianOfUtterances, stage_seconds
 from ttsbench.reports.tables.table import Column, Table, with_rows
 
 CHANGES_OUTPUT_MARK = "*"
@@ -48,7 +49,7 @@ class StackResult:
     def estimate(self, metric: Metric) -> statistics.Estimate | None:
         """One value per process that ran. Kept: a table of 2,000 stacks needs each of them several times."""
         if metric not in self._estimates:
-            self._estimates[metric] = statistics.estimate(metric.of(cell) for cell in self.timed)
+            self._estimates[metric] = statistics.estimate(metric.read(cell) for cell in self.timed)
         return self._estimates[metric]
 
     def median(self, metric: Metric) -> float | None:
@@ -109,7 +110,7 @@ def _has_utterances(stacks: Sequence[StackResult]) -> bool:
 
 
 def _overview(stacks: Sequence[StackResult]) -> Table:
-    rtf, *others = metric_columns(metrics.OVERVIEW)
+    rtf, *others = metric_columns(metrics.shown_in(metrics.OVERVIEW))
     columns = (rtf, spread(metrics.RTF), speed_up(stacks, metrics.RTF), *others)
     return stack_table(point_name(stacks[0].point), stacks, columns, _overview_notes(stacks), kept=4)
 
@@ -185,11 +186,11 @@ def _has_stages(stack: StackResult, device: bool) -> bool:
 
 
 def _stage(name: str, of: Callable[[Utterance], float | None]) -> Metric:
-    return Metric(name, name, metrics.OverUtterances(of), 1e3, 1)
+    return Metric(name, metrics.TENTHS_OF_MILLISECONDS, metrics.LOWER, name, False, MedianOfUtterances(of))
 
 
 def _stage_sum(device: bool) -> Callable[[Utterance], float | None]:
-    parts = [metrics.stage_seconds(stage, device=device) for stage in metrics.STAGES]
+    parts = [stage_seconds(stage, device=device) for stage in STAGES]
 
     def of(utterance: Utterance) -> float | None:
         seconds = statistics.finite(part(utterance) for part in parts)
@@ -199,19 +200,19 @@ def _stage_sum(device: bool) -> Callable[[Utterance], float | None]:
 
 
 HOST_STAGES, DEVICE_STAGES = (
-    [_stage(name, metrics.stage_seconds(name, device=device)) for name in metrics.STAGES] for device in (False, True)
+    [_stage(name, stage_seconds(name, device=device)) for name in STAGES] for device in (False, True)
 )
 STAGE_SUMS = tuple(_stage("sum", _stage_sum(device)) for device in (False, True))
 
 
 def detail(run: Run) -> list[Table]:
     """RTF in its three forms and the three times to first audio."""
-    return _metric_tables("Utterances", run, metrics.DETAIL)
+    return _metric_tables("Utterances", run, metrics.shown_in(metrics.UTTERANCES))
 
 
 def memory(run: Run) -> list[Table]:
     """MiB, peaks over one round of all texts in a pass of its own."""
-    return _metric_tables("Memory, MiB", run, metrics.MEMORY)
+    return _metric_tables("Memory, MiB", run, metrics.shown_in(metrics.MEMORY))
 
 
 def _metric_tables(title: str, run: Run, shown: Sequence[Metric]) -> list[Table]:

@@ -2,56 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 
-from ttsbench.records.measurements import Seams, Streamed, Utterance, Voice
+from ttsbench.records.measurements import Seams, Utterance, Voice
 from ttsbench.records.runs import Run
 from ttsbench.reports import continuity, metrics
-from ttsbench.reports.continuity import Playback
 from ttsbench.reports.decide import statistics
-from ttsbench.reports.metrics import Metric, OverUtterances
 from ttsbench.reports.tables import run_tables
 from ttsbench.reports.tables.run_tables import StackResult, metric_columns, stack_table
 from ttsbench.reports.tables.table import Column, Table
 
-Of = Callable[[Streamed], float | None]
-
-
-def _of_stream(of: Of) -> Callable[[Utterance], float | None]:
-    return lambda utterance: None if utterance.stream is None else of(utterance.stream)
-
-
-def _of_playback(of: Callable[[Playback], float]) -> Callable[[Utterance], float | None]:
-    def figure(utterance: Utterance) -> float | None:
-        found = continuity.played(utterance)
-        return None if found is None else of(found)
-
-    return figure
-
-
-LISTENER = (
-    Metric("first_sample_seconds", "first sample ms", OverUtterances(lambda u: u.first_sample_seconds), 1e3, 0),
-    Metric("first_playable_seconds", "playable ms", OverUtterances(lambda u: u.first_playable_seconds), 1e3, 0),
-    Metric("first_audible_seconds", "audible ms", OverUtterances(lambda u: u.first_audible_seconds), 1e3, 0),
-    Metric("underrun_seconds", "underrun ms", OverUtterances(_of_playback(lambda p: p.underrun_seconds)), 1e3, 0),
-    Metric("prebuffer_seconds", "pre-buffer ms", OverUtterances(_of_playback(lambda p: p.prebuffer_seconds)), 1e3, 0),
-    Metric("late_chunks", "late chunks", OverUtterances(_of_playback(lambda p: p.late_chunks)), 1.0, 0),
-    replace(metrics.RTF, label="RTF"),
-)
-ENGINE = (
-    metrics.VOCODER_CALLS,
-    Metric("flow_frames", "flow frames/s", OverUtterances(lambda u: continuity.flow_frames_per_second(u.stream)), 1, 0),
-    Metric(
-        "vocoder_frames",
-        "vocoder frames/s",
-        OverUtterances(lambda u: continuity.vocoder_frames_per_second(u.stream)),
-        1,
-        0,
-    ),
-    Metric("overlap", "overlap %", OverUtterances(lambda u: continuity.overlap_share(u.stream)), 100, 0),
-    Metric("voice_seconds", "voice ms", OverUtterances(_of_stream(lambda s: s.voice_seconds)), 1e3, 1),
-)
 LISTENER_NOTES = (
     "underrun: silence while the next chunk was not there, playback beginning when 80 ms were",
     "pre-buffer: how much later playback would have to begin for no chunk to be late",
@@ -71,19 +31,21 @@ SEAMS_NOTES = (
 def listener(run: Run) -> list[Table]:
     """What was heard, and when."""
     return [
-        _stream_table("Streams, as heard", stacks, LISTENER, (*LISTENER_NOTES, *_fakes(stacks)))
+        _stream_table("Streams, as heard", stacks, metrics.LISTENER, (*LISTENER_NOTES, *_fakes(stacks)))
         for stacks in _with_streams(run)
     ]
 
 
 def engine(run: Run) -> list[Table]:
     """What it took."""
-    return [_stream_table("Streams, the work", stacks, ENGINE, ENGINE_NOTES) for stacks in _with_streams(run)]
+    return [
+        _stream_table("Streams, the work", stacks, metrics.STREAM_WORK, ENGINE_NOTES) for stacks in _with_streams(run)
+    ]
 
 
-def _stream_table(title: str, stacks: Sequence[StackResult], shown: Sequence[Metric], notes: Sequence[str]) -> Table:
+def _stream_table(title: str, stacks: Sequence[StackResult], table: str, notes: Sequence[str]) -> Table:
     streamed = [stack for stack in stacks if _has_streams(stack)]
-    return stack_table(run_tables.titled(title, stacks), streamed, metric_columns(shown), notes)
+    return stack_table(run_tables.titled(title, stacks), streamed, metric_columns(metrics.shown_in(table)), notes)
 
 
 SEAM_COLUMNS = (

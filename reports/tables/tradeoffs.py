@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from ttsbench.records.measurements import Quality
 from ttsbench.records.runs import Cell
 from ttsbench.reports import metrics
-from ttsbench.reports.decide.exact_counts import ALLOCATED
+from ttsbench.reports.decide import statistics
+from ttsbench.reports.decide.pairing import BASELINE, CANDIDATE
 from ttsbench.reports.decide.sides import Match
-from ttsbench.reports.decide.statistics import estimate
 from ttsbench.reports.metrics import Metric
 from ttsbench.reports.tables import run_tables
 from ttsbench.reports.tables.table import Column, Table, of_field
 
-FIGURES = (metrics.RTF, metrics.FORWARD, metrics.PEAK_MEMORY, ALLOCATED, metrics.FORWARD_PEAK, metrics.ENERGY)
 TITLE = "Memory and quality beside speed"
 
 
 def beside(matches: Sequence[Match]) -> Table | None:
     """A row per side: speed, memory, then quality against fp32 upstream, of several texts the worst."""
-    sides = [side for match in matches for side in _sides(match)]
+    sides = [_Side(match, side) for match in matches for side in (BASELINE, CANDIDATE)]
     columns = (
         Column("stack", of_field("label")),
-        *(Column(metric.label, lambda side, metric=metric: side.median(metric), metric.text) for metric in FIGURES),  # type: ignore[misc]
+        *run_tables.metric_columns(metrics.shown_in(metrics.COSTS)),
         *(figure.column(lambda side: side.qualities) for figure in run_tables.QUALITY),
     )
     table = Table(TITLE, columns, tuple(sides), tuple(_changes(matches))).without_empty_columns()
@@ -34,27 +34,27 @@ def beside(matches: Sequence[Match]) -> Table | None:
 
 @dataclass(frozen=True)
 class _Side:
-    """All that ran of it, and what speeds are taken of."""
+    """One side of a match: all its processes that ran, but speeds of those alone that count, if any does."""
 
-    label: str
-    cells: list[Cell]
-    at_one_pace: list[Cell]
+    match: Match
+    side: str
+
+    @property
+    def label(self) -> str:
+        at = f" ({self.match.point})" if self.match.point else ""
+        return f"{self.match.candidate}{at}" if self.side == CANDIDATE else f"{self.match.baseline}{at}, baseline"
+
+    @cached_property
+    def cells(self) -> list[Cell]:
+        return [cell for pair in self.match.pairing.pairs for cell in pair.cells(self.side) if cell.ok]
 
     def median(self, metric: Metric) -> float | None:
-        middle = estimate(metric.of(cell) for cell in (self.at_one_pace if metric.spoken else self.cells))
-        return middle.median if middle else None
+        counted = self.match.pairing.cells(self.side, metric) if metric.per_utterance else []
+        return statistics.median(map(metric.read, counted or self.cells))
 
     @property
     def qualities(self) -> list[Quality]:
         return [text for cell in self.cells for text in cell.quality]
-
-
-def _sides(match: Match) -> Iterator[_Side]:
-    at = f" ({match.point})" if match.point else ""
-    for label, side in ((f"{match.baseline}{at}, baseline", "baseline"), (f"{match.candidate}{at}", "candidate")):
-        cells = [cell for pair in match.pairing.pairs for cell in getattr(pair, side) if cell.ok]
-        counted = [cell for pair in match.pairing.at_one_pace for cell in getattr(pair, side)]
-        yield _Side(label, cells, counted or cells)
 
 
 def _changes(matches: Sequence[Match]) -> dict[str, None]:

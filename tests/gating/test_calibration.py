@@ -23,8 +23,8 @@ from ttsbench.records.measurements import Utterance
 from ttsbench.records.runs import Cell, Run
 from ttsbench.reports import metrics
 from ttsbench.reports.decide import calibration, comparison, decision
-from ttsbench.reports.decide.calibration import Calibration, Series
-from ttsbench.reports.decide.pairing import Pair, beside
+from ttsbench.reports.decide.calibration import Calibration, SeriesDifferences
+from ttsbench.reports.decide.pairing import Pair, pair_of
 
 ROOT = Path(__file__).parents[2]
 NOW = datetime(2026, 11, 21, tzinfo=UTC)
@@ -37,12 +37,12 @@ measure: {processes: 6, repeats: 5, passes: [time]}
 """
 
 
-def series(mean: float, spread: float = 0.01, pairs: int = 5) -> Series:
+def series(mean: float, spread: float = 0.01, pairs: int = 5) -> SeriesDifferences:
     """Pairs whose mean is exactly this."""
     draw = random.Random(str(mean))
     drawn = [draw.gauss(0, spread) for _ in range(pairs)]
     middle = statistics.fmean(drawn)
-    return Series({"rtf": tuple(d - middle + mean for d in drawn)}, 10.0)
+    return SeriesDifferences({"rtf": tuple(d - middle + mean for d in drawn)}, 10.0)
 
 
 @pytest.fixture
@@ -74,7 +74,7 @@ def test_a_part_that_was_not_calibrated_has_the_floor_of_the_whole(
     assert found.floors(make_cell())[decode] == found.floors(make_cell())["rtf"]
     own = replace(
         found.stacks[0],
-        series=tuple(Series(s.differences | {decode: (0.01,) * 5}, 1.0) for s in found.stacks[0].series),
+        series=tuple(SeriesDifferences(s.differences | {decode: (0.01,) * 5}, 1.0) for s in found.stacks[0].series),
     )
     assert replace(found, stacks=(own,)).floors(make_cell())[decode] == pytest.approx(math.expm1(0.01))
 
@@ -88,7 +88,7 @@ def test_it_takes_20_series_of_the_same_options(
     assert found.floors(make_cell(slots={"decode": "lean"})) == {}
     # A slot that one version knows and the other does not is no difference.
     assert found.floors(make_cell(slots={"decode": "upstream", "new": "on"}))
-    holey = found.extended(make_cell(), Series({"rtf": (0.1, math.nan, 0.1, 0.1, 0.1)}, 1.0))
+    holey = found.extended(make_cell(), SeriesDifferences({"rtf": (0.1, math.nan, 0.1, 0.1, 0.1)}, 1.0))
     assert holey.floors(make_cell()) == {}
 
 
@@ -97,13 +97,13 @@ def test_a_series_is_what_the_decision_engine_judges(
 ) -> None:
     def pair(base: float, head: float) -> Pair:
         cells = [make_cell(utterances=(make_utterance(wall_seconds=seconds),) * 4) for seconds in (head, base)]
-        return beside(*cells)
+        return pair_of(*cells)
 
     pairs = [pair(0.5, 0.5 * factor) for factor in (1.1, 1.2, 1.12, 1.15, 1.18)]
-    void = beside(make_cell(status="crashed"), make_cell())
+    void = pair_of(make_cell(status="crashed"), make_cell())
     found = calibration.series_of([*pairs, void], 3.0)
     assert (found.pairs, found.void) == (5, 1)
-    judged = comparison.so_far(pairs).judgements["rtf"]
+    judged = comparison.judge_series(pairs).judgements["rtf"]
     assert math.exp(statistics.fmean(found.differences["rtf"])) == pytest.approx(judged.ratio)
 
 

@@ -216,8 +216,8 @@ def simulated(make_job: Callable[..., Job]) -> Callable[..., Verdict]:
             yield Series(base, head, lambda text: None)
 
         setup: Any = SimpleNamespace(series=series, report_progress=lambda text: None)
-        [compared] = gate.judge(cast(ComparisonSetup, setup), floors_from(None)).compared
-        return compared.found.verdict
+        [compared] = gate.judge(cast(ComparisonSetup, setup), floors_from(None)).candidates
+        return compared.comparison.verdict
 
     return decide
 

@@ -189,7 +189,7 @@ def test_in_folders_of_runs_each_run_counts_as_one(
     assert "a run counts as one" in capsys.readouterr().out
     [match] = sides.between(read_side(str(after)), read_side(str(before)))
     assert len(match.pairing.pairs) == 6
-    assert comparison.whole(match.pairing).verdict is Verdict.SLOWER
+    assert comparison.judge_recorded(match.pairing).verdict is Verdict.SLOWER
     assert compare(series("few", 2, 1.0), series("two", 2, 2.0)) is ExitCode.INCONCLUSIVE
     assert compare(series("more", 7, 2.0), before) is ExitCode.INCONCLUSIVE
 

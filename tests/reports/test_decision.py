@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 from ttsbench.records.measurements import Guard, Memory, StageTime, Utterance
 from ttsbench.records.runs import Cell
-from ttsbench.reports import metrics
+from ttsbench.reports import metrics, readings
 from ttsbench.reports.decide import comparison, decision, exact_counts
 from ttsbench.reports.decide.decision import Verdict
-from ttsbench.reports.decide.pairing import Pair, Pairing, beside, pair_up, wanted
-from ttsbench.reports.decide.steadiness import steadiness
+from ttsbench.reports.decide.pairing import Pair, Pairing, pair_of, pair_up, pairs_needed
+from ttsbench.reports.decide.steadiness import speed_trends
 from ttsbench.reports.tables import words
 
 MakeCell = Callable[..., Cell]
@@ -68,7 +68,7 @@ def test_noise_makes_it_inconclusive_and_the_report_says_what_could_have_been_se
     found = decision.judge(ln(1.05, [0.1, -0.1, 0.12, -0.08, 0.02]))
     assert found.verdict is Verdict.INCONCLUSIVE
     assert found.mde > 0.1
-    assert "across a limit" in found.reason
+    assert "crosses a limit" in found.reason
 
 
 def test_what_the_mde_names_is_found_about_four_times_of_five() -> None:
@@ -165,13 +165,13 @@ def test_a_pair_is_two_processes_of_one_number(make_cell: MakeCell, make_cells: 
     candidate = make_cells([s * 1.1 for s in reversed(walls())], "slow")
     found = pair_up(reversed(candidate), [*baseline, make_cell(kind="cold", process=9)])
     assert [(p.candidate[0].process, p.baseline[0].process) for p in found.pairs] == [(n, n) for n in range(6)]
-    assert comparison.whole(found).judgements["rtf"].verdict is Verdict.SLOWER
+    assert comparison.judge_recorded(found).judgements["rtf"].verdict is Verdict.SLOWER
 
 
 def test_processes_without_a_counterpart_prevent_a_verdict(make_cells: MakeCells, walls: Walls) -> None:
     baseline = make_cells(walls())
     candidate = make_cells([*(s * 1.5 for s in walls()), 0.7])
-    found = comparison.whole(pair_up(candidate, baseline))
+    found = comparison.judge_recorded(pair_up(candidate, baseline))
     assert found.verdict is Verdict.INCONCLUSIVE
     assert "1 processes of one side" in found.judgements["rtf"].reason
 
@@ -182,14 +182,14 @@ def test_processes_without_a_counterpart_prevent_a_verdict(make_cells: MakeCells
         ({"guard": Guard(throttle_reasons=("hot",))}, "throttled: hot"),
         ({"guard": Guard(sm_clock_mhz_min=1500, sm_clock_mhz_max=1980)}, "from 1500 to 1980"),
         ({"guard": Guard(foreign_processes=("python",))}, "another process"),
-        ({"evidence": {"compiler": {"recompilations_while_timing": 2}}}, "compiler worked 2 times"),
+        ({"evidence": {"compiler": {"recompilations_while_timing": 2}}}, "compiler ran 2 times"),
         ({"status": "failed", "reason": "mlp: nothing was replaced"}, "nothing was replaced"),
     ],
 )
 def test_what_spoils_a_process_makes_its_pair_void(make_cell: MakeCell, changes: dict[str, Any], told: str) -> None:
-    for pair in (beside(make_cell(**changes), make_cell()), beside(make_cell(), make_cell(**changes))):
+    for pair in (pair_of(make_cell(**changes), make_cell()), pair_of(make_cell(), make_cell(**changes))):
         assert told in pair.void[0]
-    assert not beside(make_cell(), make_cell(guard=Guard(sm_clock_mhz_min=1950, sm_clock_mhz_max=1980))).void
+    assert not pair_of(make_cell(), make_cell(guard=Guard(sm_clock_mhz_min=1950, sm_clock_mhz_max=1980))).void
 
 
 def at_pace(make_cell: MakeCell, *paces_ns: float | None) -> Cell:
@@ -200,45 +200,45 @@ def at_pace(make_cell: MakeCell, *paces_ns: float | None) -> Cell:
 def test_a_device_at_two_paces_makes_a_pair_void(make_cell: MakeCell) -> None:
     slow, fast = at_pace(make_cell, 1066.0, 1054.0, 1058.0), at_pace(make_cell, 880.0, 879.0, 879.0)
     told = "the device was at two paces: a kernel took 1054 to 1066 ns at the baseline, 879 to 880 at the candidate"
-    assert beside(fast, slow).void == (told,)
-    assert beside(slow, fast).void
-    assert not beside(slow, slow).void
-    assert not beside(fast, fast).void
-    assert not replace(beside(fast, slow), one_device=False).void
+    assert pair_of(fast, slow).void == (told,)
+    assert pair_of(slow, fast).void
+    assert not pair_of(slow, slow).void
+    assert not pair_of(fast, fast).void
+    assert not replace(pair_of(fast, slow), one_device=False).void
 
 
 def test_a_pace_of_another_stack_says_nothing(make_cell: MakeCell) -> None:
     """The chain takes 847 ns beside one stack and 965 beside another, whatever the device's speed."""
     here, there = at_pace(make_cell, 847.0, 849.0), at_pace(make_cell, 964.0, 965.0)
-    assert beside(here, there).void
-    assert not beside(here, replace(there, stack="int4")).void
+    assert pair_of(here, there).void
+    assert not pair_of(here, replace(there, stack="int4")).void
 
 
 @pytest.mark.parametrize(("one", "other"), [(1015.0, 1073.0), (839.0, 893.0)])
 def test_a_pace_that_differs_as_from_process_to_process_makes_no_pair_void(
     make_cell: MakeCell, one: float, other: float
 ) -> None:
-    assert not beside(at_pace(make_cell, one, one), at_pace(make_cell, other, other)).void
+    assert not pair_of(at_pace(make_cell, one, one), at_pace(make_cell, other, other)).void
 
 
 def test_the_nearest_that_two_paces_of_an_h200_came_makes_a_pair_void(make_cell: MakeCell) -> None:
-    assert beside(at_pace(make_cell, 893.0, 893.0), at_pace(make_cell, 1015.0, 1015.0)).void
+    assert pair_of(at_pace(make_cell, 893.0, 893.0), at_pace(make_cell, 1015.0, 1015.0)).void
 
 
 def test_a_pace_that_is_not_known_makes_no_pair_void(make_cell: MakeCell) -> None:
     slow = at_pace(make_cell, 1066.0, 1054.0, 1058.0)
-    assert not beside(at_pace(make_cell, None, None), slow).void
-    assert not beside(at_pace(make_cell, 0.0, -1.0), slow).void
-    assert not beside(make_cell(utterances=()), slow).void
+    assert not pair_of(at_pace(make_cell, None, None), slow).void
+    assert not pair_of(at_pace(make_cell, 0.0, -1.0), slow).void
+    assert not pair_of(make_cell(utterances=()), slow).void
 
 
 def test_a_void_pair_is_tried_twice_again_and_then_given_up(make_cell: MakeCell) -> None:
-    good, void = beside(make_cell(), make_cell()), beside(make_cell(status="crashed", reason="killed"), make_cell())
-    assert wanted([], 5).pairs == 5
-    assert wanted([good, void, good], 5).pairs == 3
-    assert wanted([void, void, good, void, void], 5) == wanted([good], 5)
-    given_up = wanted([good, void, void, void], 5)
-    assert given_up.pairs == 0
+    good, void = pair_of(make_cell(), make_cell()), pair_of(make_cell(status="crashed", reason="killed"), make_cell())
+    assert pairs_needed([], 5).count == 5
+    assert pairs_needed([good, void, good], 5).count == 3
+    assert pairs_needed([void, void, good, void, void], 5) == pairs_needed([good], 5)
+    given_up = pairs_needed([good, void, void, void], 5)
+    assert given_up.count == 0
     assert "pair 2 was void 3 times" in given_up.given_up
 
 
@@ -246,13 +246,13 @@ def test_a_series_grows_until_all_is_decided(make_cells: MakeCells) -> None:
     noisy = [0.5, 0.58, 0.43, 0.55, 0.47, 0.5, 0.6, 0.41, 0.5, 0.5, 0.55, 0.45, 0.52, 0.48, 0.5]
     baseline = make_cells([0.5 + 1e-4 * (n % 3) for n in range(15)])
     pairs = pair_up(make_cells(noisy), baseline).pairs
-    assert comparison.so_far(()).wanted.pairs == 5
-    assert comparison.so_far(pairs[:5]).wanted.pairs == 2
-    assert comparison.so_far(pairs).wanted.pairs == 0
-    assert comparison.so_far(pairs).verdict is Verdict.INCONCLUSIVE
+    assert comparison.judge_series(()).needed.count == 5
+    assert comparison.judge_series(pairs[:5]).needed.count == 2
+    assert comparison.judge_series(pairs).needed.count == 0
+    assert comparison.judge_series(pairs).verdict is Verdict.INCONCLUSIVE
     clear = pair_up(make_cells([0.6] * 5), baseline[:5]).pairs
-    assert comparison.so_far(clear).wanted.pairs == 0
-    assert comparison.so_far(clear).verdict is Verdict.SLOWER
+    assert comparison.judge_series(clear).needed.count == 0
+    assert comparison.judge_series(clear).verdict is Verdict.SLOWER
 
 
 def test_a_stack_that_slows_down_with_use_has_no_verdict_either_way(
@@ -263,10 +263,10 @@ def test_a_stack_that_slows_down_with_use_has_no_verdict_either_way(
         return make_cell(process=process, utterances=tuple(calls))
 
     leak, steady = [leaking(n) for n in range(6)], make_cells(walls())
-    assert steadiness(leak).unsteady
-    assert steadiness(steady).steady
+    assert speed_trends(leak).unsteady
+    assert speed_trends(steady).steady
     for pairing in (pair_up(leak, steady), pair_up(steady, leak)):
-        assert comparison.whole(pairing).verdict is Verdict.INCONCLUSIVE
+        assert comparison.judge_recorded(pairing).verdict is Verdict.INCONCLUSIVE
 
 
 def test_counts_are_compared_to_the_last_one(make_cell: MakeCell) -> None:
@@ -274,17 +274,18 @@ def test_counts_are_compared_to_the_last_one(make_cell: MakeCell) -> None:
         evidence = {"activity": {"decode_per_step": {"launches": launches}}, "compiler": {"graph_breaks": 0}}
         return make_cell(evidence=evidence, memory=Memory(1, 1, allocated_peak_bytes=allocated), **changes)
 
-    def changed(candidate: list[Cell], baseline: list[Cell]) -> dict[str, exact_counts.Change]:
-        return {change.count.name: change.change for change in exact_counts.changes(candidate, baseline)}
+    def changed(candidate: list[Cell], baseline: list[Cell]) -> dict[str, exact_counts.CountVerdict]:
+        return {change.count.name: change.verdict for change in exact_counts.changes(candidate, baseline)}
 
     found = changed([counting(11, 99)] * 2, [counting(10)] * 2)
-    assert found["decode_per_step.launches"] is exact_counts.Change.MORE
-    assert found["allocated_peak_bytes"] is exact_counts.Change.FEWER
-    assert found["graph_breaks"] is found["tokens"] is exact_counts.Change.EQUAL
+    assert found["decode_per_step.launches"] is exact_counts.CountVerdict.MORE
+    assert found["allocated_peak_bytes"] is exact_counts.CountVerdict.FEWER
+    assert found["graph_breaks"] is found["tokens"] is exact_counts.CountVerdict.EQUAL
     assert (
-        changed([counting(10), counting(11)], [counting(10)])["decode_per_step.launches"] is exact_counts.Change.UNCLEAR
+        changed([counting(10), counting(11)], [counting(10)])["decode_per_step.launches"]
+        is exact_counts.CountVerdict.UNCLEAR
     )
-    assert changed([make_cell()], [counting(10)])["decode_per_step.launches"] is exact_counts.Change.UNCLEAR
+    assert changed([make_cell()], [counting(10)])["decode_per_step.launches"] is exact_counts.CountVerdict.UNCLEAR
     assert "decode_per_step.launches" not in changed([make_cell()], [make_cell()])
 
 
@@ -300,11 +301,14 @@ def test_more_memory_on_a_gpu_is_no_better_than_more_time(
         cells = make_cells(walls()[: len(peaks)])
         return [replace(c, memory=Memory(1, 1, allocated_peak_bytes=p)) for c, p in zip(cells, peaks, strict=True)]
 
-    found = comparison.whole(pair_up(side(allocated), side([1000] * processes)))
-    assert (found.hungrier is not None) is hungrier
+    found = comparison.judge_recorded(pair_up(side(allocated), side([1000] * processes)))
+    assert (found.extra_memory is not None) is hungrier
     assert (found.verdict is Verdict.SLOWER) is hungrier
     assert ("allocated memory is 4.0% more" in words.figures(found)) is hungrier
-    assert not hungrier or comparison.whole(pair_up(side([1000] * processes), side(allocated))).hungrier is None
+    assert (
+        not hungrier
+        or comparison.judge_recorded(pair_up(side([1000] * processes), side(allocated))).extra_memory is None
+    )
 
 
 def test_the_whole_is_as_bad_as_its_worst_figure() -> None:
@@ -319,11 +323,13 @@ def test_the_whole_is_as_bad_as_its_worst_figure() -> None:
 
 
 def test_without_streams_the_time_to_first_audio_is_not_counted_twice(make_cell: MakeCell) -> None:
-    assert metrics.TTFA not in comparison.gating([make_cell()])
-    assert metrics.TTFA in comparison.gating([make_cell(streams=True)])
-    assert metrics.ENERGY not in comparison.gating([make_cell()])
-    assert metrics.PEAK_MEMORY in comparison.gating([make_cell(memory=Memory(1, 1))])
-    assert metrics.PEAK_MEMORY not in comparison.gating([make_cell(memory=Memory(1, 1, allocated_peak_bytes=1))])
+    assert metrics.TTFA not in comparison.gating_metrics([make_cell()])
+    assert metrics.TTFA in comparison.gating_metrics([make_cell(streams=True)])
+    assert metrics.ENERGY not in comparison.gating_metrics([make_cell()])
+    assert metrics.PEAK_MEMORY in comparison.gating_metrics([make_cell(memory=Memory(1, 1))])
+    assert metrics.PEAK_MEMORY not in comparison.gating_metrics(
+        [make_cell(memory=Memory(1, 1, allocated_peak_bytes=1))]
+    )
 
 
 RESTLESS = [0.080, 0.100, 0.086, 0.110, 0.079, 0.104, 0.083, 0.111]
@@ -334,20 +340,20 @@ def test_a_part_that_is_slower_makes_it_slower_where_the_whole_takes_more_but_no
     make_parts: Callable[..., tuple[Cell, ...]],
 ) -> None:
     decode, even = metrics.DECODE.name, sorted(RESTLESS)
-    open_ = comparison.whole(
+    open_ = comparison.judge_recorded(
         pair_up(make_parts(0.347, even), make_parts(0.33, [s + n % 2 / 99 for n, s in enumerate(even)]))
     )
     assert open_.judgements["rtf"].verdict is Verdict.INCONCLUSIVE
     assert open_.judgements[decode].verdict is open_.verdict is Verdict.SLOWER
     assert open_.slower == (metrics.DECODE,)
-    swapped = comparison.whole(Pairing(tuple(Pair(p.baseline, p.candidate) for p in open_.pairing.pairs)))
+    swapped = comparison.judge_recorded(Pairing(tuple(Pair(p.baseline, p.candidate) for p in open_.pairing.pairs)))
     assert swapped.judgements[decode].verdict is Verdict.FASTER
     assert swapped.verdict is Verdict.INCONCLUSIVE  # an open whole keeps it from being called faster
     assert "time per token 5.2% more" in words.figures(open_)
-    diluted = comparison.whole(pair_up(make_parts(0.347, DILUTED), make_parts(0.33, DILUTED)))
+    diluted = comparison.judge_recorded(pair_up(make_parts(0.347, DILUTED), make_parts(0.33, DILUTED)))
     assert diluted.judgements["rtf"].verdict is Verdict.SAME
     assert diluted.verdict is Verdict.SLOWER
-    back = comparison.whole(pair_up(make_parts(0.33, DILUTED), make_parts(0.347, DILUTED)))
+    back = comparison.judge_recorded(pair_up(make_parts(0.33, DILUTED), make_parts(0.347, DILUTED)))
     assert back.judgements[decode].verdict is back.verdict is Verdict.FASTER
 
 
@@ -368,7 +374,7 @@ def test_of_a_part_nothing_is_told_where_the_whole_takes_no_more(
 ) -> None:
     baseline = make_parts(0.33, [0.08] * 8 if verdict is Verdict.FASTER else [1.67 + 1e-3 * (n % 2) for n in range(8)])
     there, back = (
-        comparison.whole(pair_up(*sides))
+        comparison.judge_recorded(pair_up(*sides))
         for sides in ((make_parts(decode, rest), baseline), (baseline, make_parts(decode, rest)))
     )
     assert there.verdict is verdict
@@ -379,45 +385,45 @@ def test_of_a_part_nothing_is_told_where_the_whole_takes_no_more(
 def test_an_open_part_leaves_nothing_open(make_parts: Callable[..., tuple[Cell, ...]]) -> None:
     decode = [0.33, 0.45, 0.27, 0.36, 0.25, 0.41, 0.3, 0.39]
     ours = [replace(make_parts(d, [2.0 - d])[0], process=n) for n, d in enumerate(decode)]
-    found = comparison.whole(pair_up(ours, make_parts(0.33, [1.67] * 8)))
+    found = comparison.judge_recorded(pair_up(ours, make_parts(0.33, [1.67] * 8)))
     assert found.verdict is Verdict.SAME
     assert {*found.judgements} == {"rtf"}
 
 
 def test_in_streams_the_parts_go_on_at_once_and_are_not_judged(make_parts: Callable[..., tuple[Cell, ...]]) -> None:
     ours, theirs = ([replace(cell, streams=True) for cell in make_parts(decode, DILUTED)] for decode in (0.347, 0.33))
-    assert metrics.DECODE.name not in comparison.whole(pair_up(ours, theirs)).judgements
+    assert metrics.DECODE.name not in comparison.judge_recorded(pair_up(ours, theirs)).judgements
 
 
 def test_s3gen_is_judged_for_each_second_of_audio(make_utterance: Callable[..., Utterance]) -> None:
     stages = {name: StageTime(0.02, 0.03) for name in metrics.S3GEN_STAGES}
-    assert metrics.s3gen_rtf(make_utterance(stages=stages, audio_seconds=2.0)) == pytest.approx(0.045)
-    assert metrics.s3gen_rtf(make_utterance(stages=stages, audio_seconds=0.0)) is None
+    assert readings.s3gen_rtf(make_utterance(stages=stages, audio_seconds=2.0)) == pytest.approx(0.045)
+    assert readings.s3gen_rtf(make_utterance(stages=stages, audio_seconds=0.0)) is None
 
 
 def test_a_series_ends_as_soon_as_something_is_slower(make_parts: Callable[..., tuple[Cell, ...]]) -> None:
     even = sorted(RESTLESS)
     pairs = pair_up(make_parts(0.347, even), make_parts(0.33, [s + n % 2 / 99 for n, s in enumerate(even)])).pairs[:5]
-    found = comparison.so_far(pairs)
+    found = comparison.judge_series(pairs)
     assert found.verdict is Verdict.SLOWER
     assert not found.judgements["rtf"].decided
-    assert found.wanted.pairs == 0
-    asked = comparison.so_far(pairs, only=(metrics.RTF, metrics.DECODE))
+    assert found.needed.count == 0
+    asked = comparison.judge_series(pairs, only=(metrics.RTF, metrics.DECODE))
     assert asked.verdict is Verdict.SLOWER
-    assert asked.wanted.pairs == 2
+    assert asked.needed.count == 2
 
 
 def test_a_part_is_slower_only_if_it_is_so_again(make_parts: Callable[..., tuple[Cell, ...]]) -> None:
     slow, same = (pair_up(make_parts(decode, DILUTED), make_parts(0.33, DILUTED[::-1])) for decode in (0.347, 0.3301))
-    first = comparison.whole(slow)
-    again, not_again = (comparison.so_far(found.pairs, only=first.slower) for found in (slow, same))
-    assert comparison.repeated(first, again).verdict is Verdict.SLOWER
+    first = comparison.judge_recorded(slow)
+    again, not_again = (comparison.judge_series(found.pairs, only=first.slower) for found in (slow, same))
+    assert comparison.confirmed(first, again).verdict is Verdict.SLOWER
     assert not_again.verdict is Verdict.SAME
-    assert comparison.repeated(first, not_again).verdict is Verdict.INCONCLUSIVE
+    assert comparison.confirmed(first, not_again).verdict is Verdict.INCONCLUSIVE
     paid = pair_up(make_parts(0.347, [s - 0.02 for s in DILUTED]), make_parts(0.33, DILUTED[::-1]))
-    second = comparison.so_far(paid.pairs, only=first.slower)
+    second = comparison.judge_series(paid.pairs, only=first.slower)
     assert "not shown to differ in that direction" in second.judgements[metrics.DECODE.name].reason
-    assert comparison.repeated(first, second).verdict is Verdict.INCONCLUSIVE
+    assert comparison.confirmed(first, second).verdict is Verdict.INCONCLUSIVE
 
 
 calls = st.lists(st.floats(allow_nan=True, allow_infinity=True) | st.floats(0.1, 2.0), min_size=0, max_size=5)
@@ -435,7 +441,7 @@ def test_any_records_are_judged_and_swapped_ones_mirrored(
             for n, seconds in enumerate(side)
         ]
 
-    there, back = (comparison.whole(pair_up(cells(a), cells(b))) for a, b in ((ours, theirs), (theirs, ours)))
+    there, back = (comparison.judge_recorded(pair_up(cells(a), cells(b))) for a, b in ((ours, theirs), (theirs, ours)))
     assert {n: j.verdict for n, j in there.judgements.items()} == {
         n: mirrored(j.verdict) for n, j in back.judgements.items()
     }
@@ -452,15 +458,15 @@ def test_a_record_beside_itself_is_the_same(
     cells = [
         make_cell(process=n, utterances=tuple(make_utterance(wall_seconds=s) for s in u)) for n, u in enumerate(seconds)
     ]
-    assert comparison.whole(pair_up(cells, cells)).verdict is Verdict.SAME
+    assert comparison.judge_recorded(pair_up(cells, cells)).verdict is Verdict.SAME
 
 
 def test_what_is_slower_has_to_be_so_again_in_a_second_series(make_cells: MakeCells, walls: Walls) -> None:
     baseline = make_cells(walls())
     slow, same = (
-        comparison.whole(pair_up(make_cells([f * s for s in reversed(walls())]), baseline)) for f in (1.2, 1.0)
+        comparison.judge_recorded(pair_up(make_cells([f * s for s in reversed(walls())]), baseline)) for f in (1.2, 1.0)
     )
-    assert comparison.repeated(slow, slow).verdict is Verdict.SLOWER
-    assert comparison.repeated(slow, same).verdict is Verdict.INCONCLUSIVE
-    assert "not in the second" in comparison.repeated(slow, same).judgements["rtf"].reason
-    assert comparison.repeated(same, slow).verdict is Verdict.SAME
+    assert comparison.confirmed(slow, slow).verdict is Verdict.SLOWER
+    assert comparison.confirmed(slow, same).verdict is Verdict.INCONCLUSIVE
+    assert "not in the second" in comparison.confirmed(slow, same).judgements["rtf"].reason
+    assert comparison.confirmed(same, slow).verdict is Verdict.SAME

@@ -23,7 +23,7 @@ from ttsbench.errors import ExitCode, RecordError, UsageError
 from ttsbench.gating.compare import exit_code
 from ttsbench.records import runs
 from ttsbench.records.runs import Cell
-from ttsbench.reports import figures
+from ttsbench.reports import metrics
 from ttsbench.reports.decide import comparison
 from ttsbench.reports.decide.decision import Judgement, Verdict
 from ttsbench.reports.decide.pairing import Pairing, pair_up
@@ -32,7 +32,7 @@ from ttsbench.reports.formats import bencher, github, registry
 from ttsbench.reports.formats.values import as_csv
 from ttsbench.reports.tables import verdicts
 from ttsbench.reports.tables.table import Table
-from ttsbench.reports.tables.verdicts import REASONS, Compared, Report
+from ttsbench.reports.tables.verdicts import REASONS, CandidateReport, Report
 
 HOSTILE = (
     "<script>alert(1)</script>|`x`",
@@ -44,7 +44,7 @@ HOSTILE = (
     "x" * 3000,
     "a\u2028# b\x85| c",
 )
-Make = Callable[..., Compared]
+Make = Callable[..., CandidateReport]
 MakeCells = Callable[..., tuple[Cell, ...]]
 Walls = Callable[..., tuple[float, ...]]
 
@@ -53,9 +53,9 @@ Walls = Callable[..., tuple[float, ...]]
 def make(make_cells: MakeCells, walls: Walls) -> Make:
     """A candidate that takes so much more than its baseline."""
 
-    def compared(name: str = "lean", factor: float = 1.1, point: str = "", **changes: Any) -> Compared:
+    def compared(name: str = "lean", factor: float = 1.1, point: str = "", **changes: Any) -> CandidateReport:
         pairing = pair_up(make_cells(walls(factor), name, **changes), make_cells(walls()))
-        return Compared(Match(name, "upstream", point, pairing), comparison.whole(pairing))
+        return CandidateReport(Match(name, "upstream", point, pairing), comparison.judge_recorded(pairing))
 
     return compared
 
@@ -78,7 +78,7 @@ def report(make: Make) -> Report:
 
 
 def only(report: Report, name: str) -> Report:
-    return dataclasses.replace(report, compared=tuple(one for one in report.compared if one.name == name))
+    return dataclasses.replace(report, candidates=tuple(one for one in report.candidates if one.name == name))
 
 
 def files(report: Report, name: str, fail_on: Sequence[str] = REASONS) -> list[bytes]:
@@ -174,7 +174,7 @@ def test_junit_has_a_test_per_figure_and_one_for_quality(report: Report) -> None
     [wrong] = [case for case in root.iter("testcase") if case.attrib["name"] == "quality"]
     assert wrong[0].attrib == {"type": "quality", "message": "text 0: no speech"}
     [slow] = [case for case in root.iter("testcase") if case.attrib["classname"] == "slow"]
-    assert "RTF 0.500 → 0.550, ratio 1.101" in slow[0].attrib["message"]
+    assert "RTF 0.500 → 0.550, slower: 10.1% more" in slow[0].attrib["message"]
     assert "crashed: SIGKILL" in document.decode()
 
 
@@ -184,7 +184,7 @@ def test_junit_skips_what_stays_open_and_is_no_failure(report: Report) -> None:
     assert found["open"] == ["skipped"]
     assert found["crashed"] == ["skipped"]
     assert found["wrong"] == ["system-out", "system-out"]
-    assert "the interval reaches across a limit" in document.decode()
+    assert "the interval crosses a limit" in document.decode()
 
 
 @pytest.mark.parametrize("fail_on", [[], ["slower"], ["quality"], ["inconclusive"], ["quality", "inconclusive"]])
@@ -201,8 +201,8 @@ def test_junit_and_annotations_fail_where_the_exit_code_does(report: Report, nam
 def test_a_figure_left_open_beside_a_slower_one_fails_where_only_that_counts(make: Make) -> None:
     one = make("lean", 1.1)
     still_open = Judgement(Verdict.INCONCLUSIVE, 6, 0.03, reason="too wide")
-    judgements = {**one.found.judgements, "peak_memory_bytes": still_open}
-    both = Report((dataclasses.replace(one, found=dataclasses.replace(one.found, judgements=judgements)),))
+    judgements = {**one.comparison.judgements, "peak_memory_bytes": still_open}
+    both = Report((dataclasses.replace(one, comparison=dataclasses.replace(one.comparison, judgements=judgements)),))
     assert exit_code(both, ["inconclusive"]) is ExitCode.INCONCLUSIVE
     assert exit_code(both, []) is ExitCode.SLOWER
 
@@ -305,7 +305,7 @@ def test_the_gravest_annotation_is_not_among_those_left_out(make: Make) -> None:
 
 def test_annotations_are_one_line_each_and_escaped(make: Make) -> None:
     [line] = files(Report((make("a%b\n::set-output name=x::y", 1.1),)), "github")[1].decode().splitlines()
-    assert line.startswith("::error title=ttsbench%3A slower::a%25b%0A::set-output name=x::y: RTF")
+    assert line.startswith("::error title=ttsbench%3A slower::a%25b\\n\\::set-output name=x::y: RTF")
 
 
 @pytest.mark.parametrize("name", HOSTILE)
@@ -337,7 +337,7 @@ def test_any_text_is_escaped(make: Make, name: str) -> None:
 
 def test_a_spreadsheet_calculates_nothing_of_a_csv() -> None:
     found = as_csv(Table.of("", ("a", "b"), (("=1+1", -1.5), ("+x", "plain"), ("a,b\n", '"'))))
-    assert found.decode() == 'a,b\n\'=1+1,-1.5\n\'+x,plain\n"a,b\n",""""\n'
+    assert found.decode() == 'a,b\n\'=1+1,-1.5\n\'+x,plain\n"a,b\\n",""""\n'
 
 
 @pytest.fixture
@@ -369,9 +369,8 @@ def test_a_runs_figures_as_files(run_folder: Path, capsys: pytest.CaptureFixture
     assert frame.processes.eq(3).all()
 
 
-def test_every_exported_metric_has_a_unit_and_a_slug() -> None:
-    assert set(figures.METRICS) == set(figures.UNITS)
-    assert len({bencher.slug(name) for name in figures.METRICS}) == len(figures.METRICS)
+def test_every_metric_has_a_slug_of_its_own() -> None:
+    assert len({bencher.slug(name) for name in metrics.BY_NAME}) == len(metrics.BY_NAME)
 
 
 def test_what_cannot_be_written_is_told_before_anything_is_read(
@@ -411,7 +410,7 @@ def test_compare_writes_the_formats_that_are_asked_for(run_folder: Path, tmp_pat
 
 
 def test_nothing_to_judge_is_no_crash(make: Make) -> None:
-    empty = Compared(Match("lean", "upstream", "", Pairing(())), comparison.whole(Pairing(())))
+    empty = CandidateReport(Match("lean", "upstream", "", Pairing(())), comparison.judge_recorded(Pairing(())))
     for name in registry.COMPARISON:
         files(Report((empty,)), name)
     assert "::error title=ttsbench%3A inconclusive::lean: " in files(Report((empty,)), "github")[1].decode()

@@ -13,8 +13,8 @@ from ttsbench.records.runs import Cell, Run
 from ttsbench.reports import metrics
 from ttsbench.reports.decide import comparison, paces
 from ttsbench.reports.decide.decision import Verdict
-from ttsbench.reports.decide.exact_counts import Change
-from ttsbench.reports.decide.pairing import Pair, Pairing, beside, pair_up
+from ttsbench.reports.decide.exact_counts import CountVerdict
+from ttsbench.reports.decide.pairing import Pair, Pairing, pair_of, pair_up
 from ttsbench.reports.decide.sides import Match
 from ttsbench.reports.tables import run_tables
 from ttsbench.reports.tables.tradeoffs import beside as memory_beside
@@ -73,7 +73,7 @@ def test_a_change_of_pace_within_a_process_is_a_warning_of_its_row(
 def test_a_restless_device_is_compared_at_the_pace_that_both_sides_had_most(spoken: Callable[..., Cell]) -> None:
     baseline = spoken((S, 0.41), (F, 0.37), (F, 0.371), (F, 0.372))
     candidate = spoken((S, 0.43), (S, 0.431), (F, 0.39), (F, 0.391))
-    pair = beside(candidate, baseline)
+    pair = pair_of(candidate, baseline)
     assert not pair.void
     # The same repeats, and so the same seeds, where both have them.
     assert seconds(pair.at_one_pace.baseline) == [0.371, 0.372]
@@ -85,24 +85,24 @@ def test_a_restless_device_is_compared_at_the_pace_that_both_sides_had_most(spok
 def test_an_utterance_in_which_the_device_changed_its_pace_is_at_none(spoken: Callable[..., Cell]) -> None:
     baseline = spoken((SF, 0.40), (F, 0.37), (F, 0.371))
     candidate = spoken((F, 0.39), (F, 0.391), (FS, 0.42))
-    found = beside(candidate, baseline).at_one_pace
+    found = pair_of(candidate, baseline).at_one_pace
     assert (seconds(found.baseline), seconds(found.candidate)) == ([0.37, 0.371], [0.39, 0.391])
     changing = spoken((SF, 0.40), (FS, 0.41))
-    [told] = beside(changing, baseline).void
+    [told] = pair_of(changing, baseline).void
     assert told.startswith("the device was at two paces: a kernel took 880 to 1056 ns")
 
 
 def test_one_utterance_a_side_is_too_little(spoken: Callable[..., Cell]) -> None:
     baseline, candidate = spoken((S, 0.41), (F, 0.37)), spoken((F, 0.39), (F, 0.39))
-    assert beside(candidate, baseline).void
+    assert pair_of(candidate, baseline).void
     # Where there is only one, all counts.
-    assert not beside(spoken((S, 0.43)), spoken((S, 0.41), (F, 0.37))).void
+    assert not pair_of(spoken((S, 0.43)), spoken((S, 0.41), (F, 0.37))).void
 
 
 def test_paces_are_not_chained_into_one_speed(spoken: Callable[..., Cell]) -> None:
     """One reading in between would otherwise lay what was spoken at 900 ns beside what was at 1040."""
     baseline = spoken(*[((900.0, 905.0), 0.37)] * 7, ((905.0, 970.0), 0.39))
-    assert beside(spoken(*[((1040.0, 1040.0), 0.41)] * 8), baseline).void
+    assert pair_of(spoken(*[((1040.0, 1040.0), 0.41)] * 8), baseline).void
 
 
 def test_each_text_is_as_often_on_one_side_as_on_the_other(spoken: Callable[..., Cell]) -> None:
@@ -110,7 +110,7 @@ def test_each_text_is_as_often_on_one_side_as_on_the_other(spoken: Callable[...,
     texts = (0, 1, 0, 1, 0, 1)
     baseline = spoken((S, 0.2), (S, 0.9), (F, 0.18), (S, 0.9), (S, 0.2), (S, 0.9), texts=texts)
     candidate = spoken((S, 0.2), (S, 0.9), (S, 0.2), (F, 0.8), (F, 0.18), (F, 0.8), texts=texts)
-    found = beside(candidate, baseline).at_one_pace
+    found = pair_of(candidate, baseline).at_one_pace
     spoken_texts = [
         [u.text_index for cell in side for u in cell.utterances] for side in (found.baseline, found.candidate)
     ]
@@ -122,7 +122,7 @@ def test_a_text_without_utterances_at_one_pace_is_not_left_out_in_silence(spoken
     texts = (0, 1) * 4
     baseline = spoken(*[(S, 0.2), (FS, 0.9)] * 4, texts=texts)
     candidate = spoken(*[(S, 0.2), (FS, 1.2)] * 4, texts=texts)
-    assert beside(candidate, baseline).void
+    assert pair_of(candidate, baseline).void
 
 
 @pytest.mark.parametrize("unknown", [(None, None), (0.0, None)])
@@ -137,7 +137,7 @@ def test_where_a_side_knows_no_pace_or_there_is_one_all_counts(spoken: Callable[
 
 def test_a_call_without_a_time_is_not_hidden_by_its_pace(spoken: Callable[..., Cell]) -> None:
     broken = spoken((S, math.nan), (F, 0.37))
-    assert math.isnan(beside(spoken((F, 0.37)), broken).difference(metrics.RTF))
+    assert math.isnan(pair_of(spoken((F, 0.37)), broken).difference(metrics.RTF))
 
 
 def test_of_whole_series_processes_at_another_pace_are_left_out(spoken: Callable[..., Cell]) -> None:
@@ -147,7 +147,7 @@ def test_of_whole_series_processes_at_another_pace_are_left_out(spoken: Callable
 
 def test_the_same_record_is_the_same_whatever_the_device_did(spoken: Callable[..., Cell]) -> None:
     changing = [spoken((SF, 0.41), (FS, 0.40), process=n) for n in range(2)]
-    found = comparison.whole(pair_up(changing, changing))
+    found = comparison.judge_recorded(pair_up(changing, changing))
     assert found.judgements["rtf"].verdict is Verdict.SAME
 
 
@@ -159,13 +159,13 @@ def test_counts_and_memory_are_of_all_whatever_the_pace(spoken: Callable[..., Ce
     paced = [(S, 0.41), (S, 0.41), (F, 0.37), (F, 0.37)]
     restless = [spoken(*paced, process=n, memory=Memory(weights_bytes=1, host_peak_bytes=2**31)) for n in range(2, 5)]
     pairing = pair_up([*calm[:2], *restless], calm)
-    found = comparison.whole(pairing)
+    found = comparison.judge_recorded(pairing)
     assert pairing.left_out == (12, 40)
     assert found.judgements["rtf"].verdict is Verdict.SAME
     assert found.judgements["rtf"].ratio == 1.0
     assert found.judgements["peak_memory_bytes"].ratio == pytest.approx(2 ** (3 / 5))
     [tokens] = [change for change in found.counts if change.count.name == "tokens"]
-    assert (tokens.change, tokens.reason) == (Change.EQUAL, "")
+    assert (tokens.verdict, tokens.reason) == (CountVerdict.EQUAL, "")
     table = memory_beside([Match("lean", "lean", "", pairing)])
     assert table is not None
     assert [row[1:] for row in table.texts] == [("0.370", "1.00"), ("0.370", "2.00")]
@@ -174,10 +174,10 @@ def test_counts_and_memory_are_of_all_whatever_the_pace(spoken: Callable[..., Ce
 def test_a_side_that_makes_the_device_slow_is_not_called_the_same(spoken: Callable[..., Cell]) -> None:
     calm = [spoken(*[(F, 0.37)] * 8, process=n) for n in range(6)]
     slowed = [spoken(*[((SLOW + n, SLOW + n), 0.41)] * 6, *[(F, 0.37)] * 2, process=n) for n in range(6)]
-    found = comparison.whole(pair_up(slowed, calm)).judgements["rtf"]
+    found = comparison.judge_recorded(pair_up(slowed, calm)).judgements["rtf"]
     assert found.verdict is Verdict.INCONCLUSIVE
     assert found.reason == "the device itself was slower for the candidate, 1.20× on average"
-    mirrored = comparison.whole(pair_up(calm, slowed)).judgements["rtf"]
+    mirrored = comparison.judge_recorded(pair_up(calm, slowed)).judgements["rtf"]
     assert mirrored.reason == "the device itself was slower for the baseline, 1.20× on average"
 
 
@@ -185,7 +185,7 @@ def test_a_pair_of_which_little_is_left_does_not_hide_that_a_side_is_not_steady(
     leaking = [spoken(*[(F, 0.37 * (1.03 + n / 1e4) ** call) for call in range(8)], process=n) for n in range(6)]
     calm = [spoken(*[(F, 0.37)] * 8, process=n) for n in range(5)]
     thin = spoken(*[(S, 0.41)] * 5, *[(F, 0.37)] * 3, process=5)
-    found = comparison.whole(pair_up(leaking, [*calm, thin])).judgements["rtf"]
+    found = comparison.judge_recorded(pair_up(leaking, [*calm, thin])).judgements["rtf"]
     assert found.verdict is Verdict.INCONCLUSIVE
     assert "the candidate is not steady" in found.reason
 
@@ -194,4 +194,4 @@ def test_another_pace_beside_another_stack_is_no_objection(spoken: Callable[...,
     """The chain of kernels takes longer beside some stacks, which says nothing of the device."""
     baseline = [spoken(*[((847.0 + n, 848.0 + n), 0.37 + n / 1e4)] * 4, process=n) for n in range(6)]
     candidate = [spoken(*[((964.0, 965.0 + n), 0.30)] * 4, process=n, stack="int4") for n in range(6)]
-    assert comparison.whole(pair_up(candidate, baseline)).judgements["rtf"].verdict is Verdict.FASTER
+    assert comparison.judge_recorded(pair_up(candidate, baseline)).judgements["rtf"].verdict is Verdict.FASTER

@@ -12,7 +12,7 @@ import pytest
 from ttsbench.records import measurements
 from ttsbench.records.measurements import StageTime, Utterance
 from ttsbench.records.runs import Cell, Run
-from ttsbench.reports import metrics
+from ttsbench.reports import metrics, readings
 from ttsbench.reports.decide import statistics
 from ttsbench.reports.formats import samples
 from ttsbench.reports.tables import markdown, run_tables
@@ -166,8 +166,8 @@ def test_no_figure_is_made_of_nothing(values: list[float | None]) -> None:
 
 def test_a_percentile_of_a_handful_is_not_given(make_utterance: Make, make_cell: Make) -> None:
     utterances = [make_utterance(wall_seconds=0.01 * n) for n in range(1, 21)]
-    assert metrics.rtf_p95(make_cell(utterances=tuple(utterances[:19]))) is None
-    assert metrics.rtf_p95(make_cell(utterances=tuple(utterances))) == pytest.approx(0.1905)
+    assert readings.rtf_p95(make_cell(utterances=tuple(utterances[:19]))) is None
+    assert readings.rtf_p95(make_cell(utterances=tuple(utterances))) == pytest.approx(0.1905)
 
 
 def test_the_report_says_what_ran(make_run: Make, make_cell: Make) -> None:
@@ -195,11 +195,11 @@ def test_rtf_without_audio_is_no_number(make_utterance: Callable[..., Utterance]
 
 def test_s3gen_prefers_the_device(make_utterance: Make, make_cell: Make) -> None:
     stages = {name: StageTime(0.1, 0.2) for name in metrics.S3GEN_STAGES}
-    assert metrics.S3GEN.of(make_cell(utterances=(make_utterance(stages=stages),))) == pytest.approx(0.6)
+    assert metrics.S3GEN.read(make_cell(utterances=(make_utterance(stages=stages),))) == pytest.approx(0.6)
     host_only = {name: StageTime(0.1) for name in metrics.S3GEN_STAGES}
-    assert metrics.S3GEN.of(make_cell(utterances=(make_utterance(stages=host_only),))) == pytest.approx(0.3)
+    assert metrics.S3GEN.read(make_cell(utterances=(make_utterance(stages=host_only),))) == pytest.approx(0.3)
 
 
 def test_energy_is_net_of_idle(make_cell: Make) -> None:
     energy = measurements.Energy(joules=1000.0, idle_watts=100.0, seconds=4.0, audio_seconds=6.0)
-    assert metrics.ENERGY.of(make_cell(energy=energy)) == pytest.approx(100.0)
+    assert metrics.ENERGY.read(make_cell(energy=energy)) == pytest.approx(100.0)

@@ -112,7 +112,7 @@ def test_the_waste_is_frames_a_second_of_audio(make_heard: Make) -> None:
     told = make_heard((0.5, 0.3), (0.5, 0.6)).stream
     assert continuity.flow_frames_per_second(told) == pytest.approx(600)
     assert continuity.vocoder_frames_per_second(told) == pytest.approx(120)
-    assert metrics.VOCODER_CALLS.of(Cell("k", "timed", "s", {}, {}, 0, 0, "ok")) is None
+    assert metrics.VOCODER_CALLS.read(Cell("k", "timed", "s", {}, {}, 0, 0, "ok")) is None
 
 
 @pytest.fixture
@@ -141,7 +141,7 @@ def rows(table: Table) -> list[dict[str, str]]:
 def test_the_tables_tell_what_was_heard_and_what_it_took(make_streams: Make) -> None:
     run = make_streams((0.2, 0.1), (0.4, 0.5))
     (heard,) = rows(streaming.listener(run)[0])
-    assert (heard["stack"], heard["playable ms"], heard["underrun ms"], heard["late chunks"]) == (
+    assert (heard["stack"], heard["TTFA ms"], heard["underrun ms"], heard["late chunks"]) == (
         "windowed", "100", "200", "1",
     )  # fmt: skip
     (work,) = rows(streaming.engine(run)[0])

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from ttsbench.reports import metrics
 from ttsbench.reports.decide.decision import Judgement, Verdict
 from ttsbench.reports.tables import words
 
@@ -36,18 +37,18 @@ def judged(verdict: Verdict, ratio: float, low: float, high: float, **changes: A
             "RTF 0.93× as much (0.09× to 9.30×), but undecided: 2 pairs",
         ),
         (
-            "rtf", Judgement(Verdict.INCONCLUSIVE, 1, 0.03, reason="1 of the 5 pairs that it takes"),
-            "RTF is undecided, 1 of the 5 pairs that it takes",
+            "rtf", Judgement(Verdict.INCONCLUSIVE, 1, 0.03, reason="1 of 5 pairs: too few to decide"),
+            "RTF is undecided, 1 of 5 pairs: too few to decide",
         ),
     ],
 )  # fmt: skip
 def test_a_figure_in_words(figure: str, judgement: Judgement, told: str) -> None:
-    assert words.phrase(figure, judgement) == told
+    assert words.phrase(metrics.BY_NAME[figure], judgement) == told
 
 
 @pytest.mark.parametrize("ratio", [1.0001, 1.2, 1.9, 2.5, 40.0])
 def test_what_is_more_one_way_is_less_or_as_fast_the_other(ratio: float) -> None:
-    there = words.phrase("rtf", judged(Verdict.SLOWER, ratio, ratio * 0.99, ratio * 1.01))
-    back = words.phrase("rtf", judged(Verdict.FASTER, 1 / ratio, 1 / (ratio * 1.01), 1 / (ratio * 0.99)))
+    there = words.phrase(metrics.RTF, judged(Verdict.SLOWER, ratio, ratio * 0.99, ratio * 1.01))
+    back = words.phrase(metrics.RTF, judged(Verdict.FASTER, 1 / ratio, 1 / (ratio * 1.01), 1 / (ratio * 0.99)))
     assert ("more" in there or "as much" in there) and ("less" in back or "as fast" in back)  # noqa: PT018
     assert "nan" not in there + back

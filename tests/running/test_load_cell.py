@@ -15,11 +15,12 @@ import pytest
 from ttsbench.errors import ScenarioError
 from ttsbench.records import measurements, playback, runs
 from ttsbench.records.jobs import Fake, Job, Load
+from ttsbench.reports import load_figures, metrics
 from ttsbench.reports.decide import comparison
 from ttsbench.reports.formats import samples
+from ttsbench.reports.load_figures import LevelFigures
 from ttsbench.reports.pages import load_plot, report_page
 from ttsbench.reports.tables import loads, markdown, run_tables
-from ttsbench.reports.tables.loads import Figures
 from ttsbench.running.cells import load
 from ttsbench.scenarios.schema import parse
 from ttsbench.serving.calls import PLAYED, Call
@@ -34,9 +35,9 @@ def simulated(service: Callable[[Call], float] = lambda call: SERVICE) -> Simula
     return SimulatedEngine(lambda call: (service(call), AUDIO))
 
 
-def at(kind: str, size: float, engine: SimulatedEngine | None = None, **changes: Any) -> Figures:
+def at(kind: str, size: float, engine: SimulatedEngine | None = None, **changes: Any) -> LevelFigures:
     plan = dataclasses.replace(PLAN, **changes)
-    return Figures(
+    return LevelFigures(
         measurements.Load(plan.ttfa_seconds, plan.underrun_seconds, ()),
         level(engine or simulated(), plan, kind, size, 0, lambda call: None),
     )
@@ -72,7 +73,7 @@ class TestQueueing:
     def test_listeners_in_a_closed_loop_share_what_there_is(self, listeners: int) -> None:
         found = at(CLOSED, listeners)
         assert found.throughput == pytest.approx(AUDIO / SERVICE, rel=0.02)
-        assert found.over_calls(loads.ttfa, 0.5) == pytest.approx(listeners * SERVICE)
+        assert found.over_calls(load_figures.ttfa, 0.5) == pytest.approx(listeners * SERVICE)
         under_way = [(c.scheduled_seconds, c.finished_seconds or math.inf) for c in found.level.calls]
         for moment in (10.5, 33.3, 77.7):
             assert sum(begins <= moment < ends for begins, ends in under_way) == listeners
@@ -80,7 +81,7 @@ class TestQueueing:
     def test_who_listens_first_asks_later(self) -> None:
         found = at(CLOSED, 1, again=PLAYED)
         assert found.throughput == pytest.approx(AUDIO / (SERVICE + AUDIO), rel=0.02)
-        assert found.over_calls(loads.ttfa, 0.99) == pytest.approx(SERVICE)
+        assert found.over_calls(load_figures.ttfa, 0.99) == pytest.approx(SERVICE)
 
     def test_listeners_who_come_one_by_one_do_not_wait_for_each_other(self) -> None:
         """Each asks when the last has been served; at once, the second one's request would stand behind the first's."""
@@ -89,8 +90,8 @@ class TestQueueing:
         )
         assert [call.scheduled_seconds for call in at_once] == [0.0, 0.0]
         assert [call.scheduled_seconds for call in one_by_one] == pytest.approx([0.0, 1.1 * SERVICE])
-        assert loads.ttfa(at_once[1]) == pytest.approx(2 * SERVICE)
-        assert loads.ttfa(one_by_one[1]) == pytest.approx(SERVICE)
+        assert load_figures.ttfa(at_once[1]) == pytest.approx(2 * SERVICE)
+        assert load_figures.ttfa(one_by_one[1]) == pytest.approx(SERVICE)
 
     def test_a_load_counts_when_all_listeners_have_come(self) -> None:
         found = at(CLOSED, 2, requests=None, duration_seconds=20.0, warmup=0.5, ramp_seconds=8.0)
@@ -114,9 +115,9 @@ class TestCoordinatedOmission:
 
     def test_a_stall_shows_in_the_tail_of_all_who_were_due_in_it(self) -> None:
         found = at(OPEN, 5.0, simulated(self.stalling), requests=1000)
-        late = [call for call in found.calls if loads.ttfa(call) > 1.0]
+        late = [call for call in found.calls if load_figures.ttfa(call) > 1.0]
         assert len(late) > 100  # all who were due in 20 s, and who stood behind them
-        p99 = found.over_calls(loads.ttfa, 0.99)
+        p99 = found.over_calls(load_figures.ttfa, 0.99)
         assert p99 is not None
         assert p99 > 15.0
 
@@ -132,8 +133,8 @@ class TestCoordinatedOmission:
 
     def test_a_closed_loop_sees_it_once(self) -> None:
         found = at(CLOSED, 1, simulated(self.stalling), requests=1000)
-        assert sum(loads.ttfa(call) > 1.0 for call in found.calls) == 1
-        assert found.over_calls(loads.ttfa, 0.99) == pytest.approx(0.1)
+        assert sum(load_figures.ttfa(call) > 1.0 for call in found.calls) == 1
+        assert found.over_calls(load_figures.ttfa, 0.99) == pytest.approx(0.1)
 
 
 class TestWhatCounts:
@@ -158,7 +159,7 @@ class TestWhatCounts:
         unanswered = [call for call in found.calls if call.finished_seconds is None]
         assert len(found.calls) == 200
         assert len(unanswered) > 50
-        assert found.over_calls(loads.ttfa, 0.99) == math.inf
+        assert found.over_calls(load_figures.ttfa, 0.99) == math.inf
         goodput = found.goodput
         assert goodput is not None
         assert goodput < 0.5
@@ -180,8 +181,8 @@ class TestWhatCounts:
         for arrived, seconds in ((0.5, 1.0), (3.0, 1.0)):
             pieces.hold(arrived, seconds)
         call = pieces.record()
-        assert loads.ttfa(call) == 0.5
-        assert loads.underrun(call) == 1.5
+        assert load_figures.ttfa(call) == 0.5
+        assert load_figures.underrun(call) == 1.5
         assert not found.met(call)
         assert dataclasses.replace(found, load=measurements.Load(1.0, 1.5, ())).met(call)
 
@@ -287,9 +288,9 @@ class TestReport:
 
     def test_two_stacks_are_compared_by_what_a_second_of_sound_takes(self, run: runs.Run) -> None:
         slow, fast = ([cell for cell in run.cells if cell.stack == stack] for stack in ("slow", "upstream"))
-        assert comparison.gating(run.cells)[:2] == comparison.LOADED
-        for metric in comparison.LOADED:
-            ratio = (metric.of(slow[0]) or 0.0) / (metric.of(fast[0]) or math.nan)
+        assert comparison.gating_metrics(run.cells)[:2] == (metrics.BUSIEST, metrics.LIGHTEST)
+        for metric in (metrics.BUSIEST, metrics.LIGHTEST):
+            ratio = (metric.read(slow[0]) or 0.0) / (metric.read(fast[0]) or math.nan)
             assert ratio == pytest.approx(3.0, rel=0.1)
 
     def test_a_level_at_which_nobody_counts_says_so(self, run: runs.Run) -> None:

@@ -25,7 +25,7 @@ from ttsbench.optimizations.prompt import ReplayedPrompt
 from ttsbench.optimizations.watermark import NoWatermark
 from ttsbench.records import measurements, runs
 from ttsbench.records.jobs import Job, Load
-from ttsbench.reports.tables.loads import Figures, ttfa
+from ttsbench.reports.load_figures import LevelFigures, ttfa
 from ttsbench.running.cells import common
 from ttsbench.serving.calls import Call
 from ttsbench.serving.decoder import ActiveUtterance
@@ -554,7 +554,7 @@ class TestOnGpu:
         answering.warm_up()
         told = measurements.Load(60.0, 0.0, ())
         throughput = [
-            Figures(told, level(answering, plan, CLOSED, listeners, 0, asking)).throughput or 0.0
+            LevelFigures(told, level(answering, plan, CLOSED, listeners, 0, asking)).throughput or 0.0
             for listeners in plan.listeners
         ]
         assert throughput[1] > 1.5 * throughput[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from ttsbench.gating.workspace import Workspace, open_workspace
 from ttsbench.gating.worktrees import Commit, Repository
 from ttsbench.reports.decide.decision import Judgement, Verdict
 from ttsbench.reports.metrics import Metric
-from ttsbench.reports.tables.verdicts import Compared, Report
+from ttsbench.reports.tables.verdicts import CandidateReport, Report
 from ttsbench.running.progress import ProgressCallback
 from ttsbench.scenarios import schema
 
@@ -88,7 +89,7 @@ class CommitJudge:
             return str(error)
         if reasons := gate.failures(report):
             return reasons[0]
-        judgement = judgement_of(report.compared, regression)
+        judgement = judgement_of(report.candidates, regression)
         return judgement if judgement.decided else f"inconclusive: {judgement.reason}"
 
 
@@ -122,7 +123,7 @@ def bisect(
                 raise SideError(f"{bad.label} cannot be compared with {good.label}: {reasons[0]}")
             line = f"{bad.label} is not shown to be slower than {good.label}: there is nothing to look for"
             return Bisection(report, [line], regressed=False)
-        search.judgements[bad.sha] = judgement_of(report.compared, regression)
+        search.judgements[bad.sha] = judgement_of(report.candidates, regression)
         report_progress(f"{regression}: slower; {len(search.commits)} commits to look at")
         judge = replace(judge, selection=replace(selection, only=(glob.escape(regression.key),)))
         left = search.narrow(lambda commit: judge.judgement(commit, regression))
@@ -130,20 +131,20 @@ def bisect(
 
 
 def worst_regression(report: Report) -> Regression | None:
-    slower = [(compared, metric) for compared in report.compared for metric in compared.found.slower]
+    slower = [(compared, metric) for compared in report.candidates for metric in compared.comparison.slower]
     if not slower:
         return None
-    compared, metric = max(slower, key=lambda item: item[0].found.judgements[item[1].name].ratio)
+    compared, metric = max(slower, key=lambda item: abs(math.log(item[0].comparison.judgements[item[1].name].ratio)))
     return Regression(key_of(compared), metric)
 
 
-def key_of(compared: Compared) -> str:
+def key_of(compared: CandidateReport) -> str:
     return compared.match.pairing.pairs[0].candidate[0].key
 
 
-def judgement_of(compared: Sequence[Compared], regression: Regression) -> Judgement:
+def judgement_of(compared: Sequence[CandidateReport], regression: Regression) -> Judgement:
     return next(
-        candidate.found.judgements[regression.metric.name]
+        candidate.comparison.judgements[regression.metric.name]
         for candidate in compared
         if key_of(candidate) == regression.key
     )

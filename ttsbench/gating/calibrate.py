@@ -24,7 +24,7 @@ from ttsbench.records.runs import Run
 from ttsbench.reports.decide import calibration as calibrations
 from ttsbench.reports.decide import decision
 from ttsbench.reports.decide.calibration import Calibration
-from ttsbench.reports.decide.pairing import Pair, wanted
+from ttsbench.reports.decide.pairing import Pair, pairs_needed
 from ttsbench.running import host, plan, run, runner
 from ttsbench.running.plan import Plan
 from ttsbench.running.progress import ProgressCallback, duration
@@ -68,8 +68,8 @@ def calibrate(request: GateRequest, series: int, report_progress: ProgressCallba
 def with_one_more_series(calibration: Calibration, both: Series, key: str) -> Calibration:
     """A series that was given up adds nothing."""
     source, attempts, began = both.pairs(key), list[Pair](), time.monotonic()
-    while (more := wanted(attempts, decision.PAIRS_MIN)).pairs:
-        attempts += up_to_a_void_pair(source, more.pairs)
+    while (more := pairs_needed(attempts, decision.PAIRS_MIN)).count:
+        attempts += up_to_a_void_pair(source, more.count)
     if not more.given_up:
         seconds = time.monotonic() - began
         return calibration.extended(attempts[0].baseline[0], calibrations.series_of(attempts, seconds))

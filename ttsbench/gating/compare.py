@@ -16,7 +16,7 @@ from ttsbench.reports.decide.decision import Verdict
 from ttsbench.reports.decide.sides import Match, Side
 from ttsbench.reports.formats import registry
 from ttsbench.reports.tables import verdicts
-from ttsbench.reports.tables.verdicts import Compared, Report
+from ttsbench.reports.tables.verdicts import CandidateReport, Report
 from ttsbench.running.run import read_run
 
 EXIT_CODES = {
@@ -43,11 +43,11 @@ def decided(compared: Sequence[Side], mismatches: Sequence[str], find_floors: Fi
     baseline, *candidates = compared
     floors = find_floors(baseline.runs[0])
     remarks = dict.fromkeys(remark for side in compared for run in side.runs for remark in sides.remarks(run))
-    unpaired = [note for candidate in candidates for note in sides.lonely(candidate, baseline)]
+    unpaired = [note for candidate in candidates for note in sides.unpaired(candidate, baseline)]
     results = [
-        Compared(
+        CandidateReport(
             match,
-            comparison.whole(match.pairing, floors=floors.of(match.pairing.pairs)),
+            comparison.judge_recorded(match.pairing, floors=floors.of(match.pairing.pairs)),
             between_profiles(match, candidate, baseline),
         )
         for match, candidate in matches(baseline, candidates, one_device=not mismatches)
@@ -85,7 +85,7 @@ def write(report: Report, folder: Path, formats: Sequence[str] = (), *, fail_on:
 
 def exit_code(report: Report, fail_on: Collection[str]) -> ExitCode:
     """The gravest reason to fail that holds, of those in `fail_on`; of all if it is empty."""
-    hold = {reason for compared in report.compared for reason, _ in verdicts.complaints(compared)}
+    hold = {reason for compared in report.candidates for reason, _ in verdicts.complaints(compared)}
     count = fail_on or verdicts.REASONS
     return next((EXIT_CODES[reason] for reason in verdicts.REASONS if reason in hold and reason in count), ExitCode.OK)
 

@@ -16,13 +16,15 @@ from ttsbench.gating.workspace import Workspace, open_workspace
 from ttsbench.gating.worktrees import Checkout, Repository
 from ttsbench.records.folders import make_folder
 from ttsbench.records.runs import Run
+from ttsbench.reports import metrics
 from ttsbench.reports.decide import comparison, sides
 from ttsbench.reports.decide.comparison import Comparison
 from ttsbench.reports.decide.pairing import Pair
 from ttsbench.reports.decide.sides import Match
 from ttsbench.reports.metrics import Metric
+from ttsbench.reports.tables import words
 from ttsbench.reports.tables.run_tables import point_name
-from ttsbench.reports.tables.verdicts import Compared, Report
+from ttsbench.reports.tables.verdicts import CandidateReport, Report
 from ttsbench.running import runner
 from ttsbench.running.progress import ProgressCallback
 from ttsbench.running.run import read_run
@@ -105,8 +107,8 @@ def judge(setup: ComparisonSetup, find_floors: FindFloors, only: Sequence[Metric
                 for key, decided in first.items()
                 if decided.slower
             }
-    compared = tuple(combined(series.base.label, first[key], second.get(key)) for key in keys)
-    return Report(compared, tuple(notes), names=(series.base.label, series.head.label))
+    candidates = tuple(combined(series.base.label, first[key], second.get(key)) for key in keys)
+    return Report(candidates, tuple(notes), names=(series.base.label, series.head.label))
 
 
 def floors_in(series: Series, find_floors: FindFloors) -> Floors:
@@ -117,21 +119,20 @@ def floors_in(series: Series, find_floors: FindFloors) -> Floors:
     return floors
 
 
-def combined(baseline: str, first: Comparison, second: Comparison | None) -> Compared:
+def combined(baseline: str, first: Comparison, second: Comparison | None) -> CandidateReport:
     """The verdict after one or two series."""
     cell = first.pairing.pairs[0].candidate[0]
     notes = () if second is None else tuple(notes_on_second_series(second))
-    decided = first if second is None else comparison.repeated(first, second)
-    return Compared(Match(cell.stack, baseline, point_name(cell.point), first.pairing, notes), decided)
+    decided = first if second is None else comparison.confirmed(first, second)
+    return CandidateReport(Match(cell.stack, baseline, point_name(cell.point), first.pairing, notes), decided)
 
 
 def notes_on_second_series(second: Comparison) -> Iterator[str]:
     for name, judgement in second.judgements.items():
-        label, reason = comparison.FIGURES[name].label, f" ({judgement.reason})" if judgement.reason else ""
-        interval = f"{judgement.ratio:.3f} ({judgement.low:.3f}–{judgement.high:.3f})"
-        yield f"second series, {label}: {interval} over {judgement.pairs} pairs, {judgement.verdict}{reason}"
+        phrase = words.phrase(metrics.BY_NAME[name], judgement)
+        yield f"second series of {judgement.pairs} pairs: {judgement.verdict}, {phrase}"
     if not second.judgements:
-        yield f"second series: {second.wanted.given_up or 'no figures'}"
+        yield f"second series: {second.needed.given_up or 'no figures'}"
 
 
 def refuse_other_work(series: Series) -> None:
@@ -174,11 +175,11 @@ def exit_code(report: Report, fail_on: Sequence[str]) -> ExitCode:
 
 
 def failures(report: Report) -> list[str]:
-    return [reason for compared in report.compared if (reason := failure(compared.found))]
+    return [reason for compared in report.candidates if (reason := failure(compared.comparison))]
 
 
 def failure(decided: Comparison) -> str:
     """Why a series was given up, if a process did not run; empty otherwise."""
     last = decided.pairing.pairs[-1]
     failed = [cell for cell in (*last.baseline, *last.candidate) if not cell.ok]
-    return f"{failed[0].key}: {decided.wanted.given_up}" if decided.wanted.given_up and failed else ""
+    return f"{failed[0].key}: {decided.needed.given_up}" if decided.needed.given_up and failed else ""

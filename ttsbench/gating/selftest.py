@@ -13,7 +13,7 @@ from ttsbench.records.runs import Cell
 from ttsbench.reports import metrics
 from ttsbench.reports.decide import comparison
 from ttsbench.reports.decide.decision import Verdict
-from ttsbench.reports.decide.pairing import Pair, beside
+from ttsbench.reports.decide.pairing import Pair, pair_of
 from ttsbench.reports.metrics import Metric
 from ttsbench.reports.tables.table import Table
 from ttsbench.running import fake_engine
@@ -156,7 +156,7 @@ def outcome(setting: Setting, effect: float, comparisons: int) -> Outcome:
         pairs += len(decided.pairing.pairs)
         if setting.again and decided.slower:
             second = compare(replace(setting, figures=decided.slower), effect, seed_of(setting, effect, -1 - number))
-            decided, pairs = comparison.repeated(decided, second), pairs + len(second.pairing.pairs)
+            decided, pairs = comparison.confirmed(decided, second), pairs + len(second.pairing.pairs)
         verdicts[decided.verdict] += 1
     return Outcome(setting, effect, verdicts, pairs / comparisons)
 
@@ -181,7 +181,7 @@ def alternating_pairs(setting: Setting, effect: float, series: int) -> Iterator[
             side: cell(replace(job, stack=side, key=side, process=number, order=2 * number + order.index(side)))
             for side in order
         }
-        yield beside(replace(cells[CANDIDATE], stack=BASELINE), cells[BASELINE])  # two versions of one stack
+        yield pair_of(replace(cells[CANDIDATE], stack=BASELINE), cells[BASELINE])  # two versions of one stack
 
 
 def cell(job: Job) -> Cell:

@@ -16,7 +16,7 @@ from ttsbench.records.runs import Run
 from ttsbench.reports import metrics
 from ttsbench.reports.decide import comparison
 from ttsbench.reports.decide.comparison import Comparison
-from ttsbench.reports.decide.pairing import Pair, beside
+from ttsbench.reports.decide.pairing import BASELINE, CANDIDATE, Pair, pair_of
 from ttsbench.reports.metrics import Metric
 from ttsbench.running.progress import ProgressCallback
 from ttsbench.scenarios import schema
@@ -69,7 +69,7 @@ class Series:
             turns = (self.base, self.head) if number % 2 == 0 else (self.head, self.base)
             cells = [side.measure(key, number, 2 * number + turn) for turn, side in enumerate(turns)]
             base, head = cells if number % 2 == 0 else reversed(cells)
-            pair = beside(head, base)
+            pair = pair_of(head, base)
             self.report_progress(f"{key}, pair {number + 1}: {describe(pair)}")
             yield pair
 
@@ -77,19 +77,18 @@ class Series:
 def describe(pair: Pair) -> str:
     if pair.void:
         return f"void: {pair.void[0]}"
-    metric = next((m for m in (metrics.RTF, metrics.FORWARD) if m.of(pair.baseline[0]) is not None), metrics.RTF)
-    comparable = pair.at_one_pace
-    before, after = (metric.text(metric.of(cells[0])) for cells in (comparable.baseline, comparable.candidate))
+    metric = metrics.speed(pair.baseline)
+    before, after = (metric.text(metric.read(pair.cells(side, metric)[0])) for side in (BASELINE, CANDIDATE))
     return f"{metric.label} {before} → {after}"
 
 
 def until_decided(source: Iterator[Pair], floors: Floors = no_floors, only: Sequence[Metric] = ()) -> Comparison:
     """Takes pairs from the source until every metric is decided, or no more pairs are allowed or to be had."""
     attempts: list[Pair] = []
-    decided = comparison.so_far(attempts, only=only)
-    while more := list(up_to_a_void_pair(source, decided.wanted.pairs)):
+    decided = comparison.judge_series(attempts, only=only)
+    while more := list(up_to_a_void_pair(source, decided.needed.count)):
         attempts += more
-        decided = comparison.so_far(attempts, floors=floors(attempts[0]), only=only)
+        decided = comparison.judge_series(attempts, floors=floors(attempts[0]), only=only)
     return decided
 
 
