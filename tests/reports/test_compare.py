@@ -186,7 +186,7 @@ def test_in_folders_of_runs_each_run_counts_as_one(
 ) -> None:
     before, after = series("before", 6, 1.0), series("after", 6, 1.1)
     assert compare(before, after) is ExitCode.SLOWER
-    assert "a run counts as one" in capsys.readouterr().out
+    assert "each run counts as one" in capsys.readouterr().out
     [match] = sides.between(read_side(str(after)), read_side(str(before)))
     assert len(match.pairing.pairs) == 6
     assert comparison.judge_recorded(match.pairing).verdict is Verdict.SLOWER
