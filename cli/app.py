@@ -9,7 +9,7 @@ import os
 import sys
 from contextlib import suppress
 
-from ttsbench.errors import ExitCode, TtsbenchError
+from ttsbench.errors import ExitCode, TtsbenchError, first_line
 
 
 def main() -> None:
@@ -49,8 +49,7 @@ def report_internal_error(error: Exception) -> None:
     if isinstance(error, OSError) and error.strerror:
         print_error(f"{error.filename or 'the output'}: {error.strerror}")
         return
-    first_line = (str(error).strip().splitlines() or ["no message"])[0]
-    print_error(f"internal error: {type(error).__name__}: {first_line} (TTSBENCH_DEBUG=1 shows where)")
+    print_error(f"internal error: {type(error).__name__}: {first_line(error)} (TTSBENCH_DEBUG=1 shows where)")
 
 
 def ignore_closed_stdout() -> None:

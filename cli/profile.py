@@ -72,7 +72,7 @@ def show_profile(profile: Profile) -> None:
     console.print_lines(profile_summary.lede(profile))
     for table in profile_summary.tables(profile):
         console.show_table(table)
-    console.print_lines([*profile_summary.decode(profile), *profile_summary.findings(profile)])
+    console.print_lines(profile_summary.findings(profile))
     for caution in profile_summary.cautions(profile):
         console.print_note(caution)
 

@@ -101,6 +101,10 @@ class ScenarioError(TtsbenchError):
         super().__init__("\n".join(f"{source}: {mistake}" for mistake in self.mistakes))
 
 
+def first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
 def suggest(given: str, allowed: Iterable[str]) -> str:
     """Says what is allowed, and which of it was probably meant."""
     names = sorted(allowed)

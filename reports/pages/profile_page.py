@@ -15,7 +15,7 @@ FILE = "profile.html"
 BYTES_MAX = 5_000_000
 # So many rows of each table, fewer where the page would be too large.
 ROWS_MAX = (400, 200, 100, 50)
-SCRIPTS = ("plots", "tables", "profile_stages", "profile_flame", "profile_roofline", "profile_timelines")
+SCRIPTS = ("plots", "tables", "profile_stages", "profile_roofline", "profile_memory")
 
 
 def page(profile: Profile) -> str:
@@ -52,7 +52,6 @@ def _contents(profile: Profile) -> list[tuple[str, str]]:
     sections = (
         ("findings", "Findings", True),
         ("stages", "Stages", True),
-        ("flame", "Flame graph", profile.flames),
         ("tables", "Ops and kernels", True),
         ("roofline", "Limit", profile.roofline),
         ("gaps", "Gaps", profile.gaps),
@@ -77,12 +76,6 @@ def _plots(profile: Profile) -> dict[str, Any]:
     stages = dict.fromkeys(point.stage for point in profile_plots.roofline_points(profile))
     return {
         "data": data,
-        "flame_kinds": list(data["flames"]),
-        "flame_notes": [
-            f"{kind}: {graph['left_out']:,} frames too narrow to be seen are left out"
-            for kind, graph in data["flames"].items()
-            if graph["left_out"]
-        ],
         "roofline_stages": [{"name": stage, "colour": profile_plots.colour(stage)} for stage in stages],
         "off_plot": _off_plot(profile),
         "has_timeline": bool(profile.memory and profile.memory.timeline),

@@ -42,7 +42,24 @@ def unprofiled_wall_seconds(profile: Profile) -> float:
     return statistics.median(profile.header.unprofiled_wall_seconds)
 
 
+def _void(profile: Profile) -> tuple[str, str]:
+    """The headline and detail in the place of what rests on the walls without the profiler."""
+    return "Void", void_shares(profile)
+
+
+def void_shares(profile: Profile) -> str:
+    """Why no share of the wall is to be trusted; empty where they are."""
+    if not profile.header.shares_void:
+        return ""
+    return (
+        f"The window took {profile.header.inflation:.2f}× as long with the profiler as without it: something else "
+        "slowed down the passes without it, and shares of the wall are void. Profile again on a quiet machine"
+    )
+
+
 def _time(profile: Profile) -> tuple[str, str]:
+    if profile.header.shares_void:
+        return _void(profile)
     dearest = sorted(profile.stages, key=lambda stage: -stage.share)[:NAMED_STAGES]
     if not dearest:
         return "No stage was seen", ""
@@ -64,6 +81,8 @@ def _time(profile: Profile) -> tuple[str, str]:
 
 
 def _where(profile: Profile) -> tuple[str, str]:
+    if profile.header.shares_void:
+        return _void(profile)
     if not profile.header.on_gpu:
         return "The host", "there is no GPU here: ops run where they are called"
     busy = sum(stage.busy_seconds for stage in profile.stages)
@@ -87,6 +106,8 @@ def _where(profile: Profile) -> tuple[str, str]:
 
 
 def _limit(profile: Profile) -> tuple[str, str]:
+    if profile.header.shares_void:
+        return _void(profile)
     points = [point for point in profile.roofline.points if point.kind == "stage"] if profile.roofline else []
     if not points:
         return "Not measured", "the run has no bandwidth and matrix rate to hold the stages against"

@@ -12,7 +12,7 @@ from ttsbench.records.profiles import Finding, Profile
 from ttsbench.reports.escaping import in_markdown
 from ttsbench.reports.pages import templates
 from ttsbench.reports.tables.markdown import render
-from ttsbench.reports.tables.profile_answers import milliseconds, unprofiled_wall_seconds
+from ttsbench.reports.tables.profile_answers import milliseconds, unprofiled_wall_seconds, void_shares
 from ttsbench.reports.tables.table import Column, Table, of_field, ratio_of, signed, with_rows
 
 FILE, TEXT_FILE = "profile-diff.html", "profile-diff.md"
@@ -129,6 +129,9 @@ def _cautions(a: Profile, b: Profile) -> Iterable[str]:
     """What makes the two less than comparable."""
     sides = (a.header, b.header)
     yield from (f"{p.header.stack} did not take effect as asked: {p.not_attested}" for p in (a, b) if p.not_attested)
+    for profile in (a, b):
+        if void := void_shares(profile):
+            yield f"{profile.header.stack}: {void}"
     for what, of in _COMPARED:
         before, after = map(of, sides)
         if before != after:

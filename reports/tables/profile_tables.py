@@ -21,8 +21,13 @@ def stages(profile: Profile) -> Table:
     """In the utterance's order, with their sum."""
     columns = [
         _field("stage", "name"),
-        _field("share", "share", "share", "of the wall without the profiler"),
-        _field("wall ms", "unprofiled_wall_seconds", "ms", "without the profiler"),
+        Column(
+            "share",
+            lambda stage: None if profile.header.shares_void else stage.share,
+            "share",
+            "of the wall without the profiler",
+        ),
+        _field("ms", "seconds", "ms", "without the profiler; between events on the stream where there is one"),
         _field("profiled ms", "wall_seconds", "ms", "while the profiler watched"),
     ]
     if profile.header.on_gpu:

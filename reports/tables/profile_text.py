@@ -92,18 +92,19 @@ def _counted(number: int, name: str) -> str:
 
 def warnings(profile: Profile) -> list[str]:
     """What a reader must know before any figure."""
-    found = [f"This stack did not take effect as asked: {profile.not_attested}"] if profile.not_attested else []
-    found += [
+    warnings = [f"This stack did not take effect as asked: {profile.not_attested}"] if profile.not_attested else []
+    warnings += filter(None, [profile_answers.void_shares(profile)])
+    warnings += [
         f"The table {entry.table} differs from the raw intervals by {entry.mismatch:.1%}"
         for entry in profile.reconciliation
         if entry.flagged
     ]
     if profile.header.inflation > INFLATION_MAX:
-        found.append(
+        warnings.append(
             f"The profiler made this window {profile.header.inflation:.2f} times as long: "
             "the host's times and the waiting for it are overstated"
         )
-    return found + [f"This stack changes the output: {reason}" for reason in profile.header.changes_output]
+    return warnings + [f"This stack changes the output: {reason}" for reason in profile.header.changes_output]
 
 
 def _answer(answer: profile_answers.Answer) -> str:

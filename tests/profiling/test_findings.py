@@ -149,12 +149,22 @@ def test_parquet_holds_the_same_rows_with_their_types() -> None:
 def test_the_summary_fits_a_terminal_and_says_what_to_change() -> None:
     profile = upstream()
     profile = replace(profile, findings=findings.find(profile)[0])
-    told = "\n".join(
-        [*profile_summary.lede(profile), *profile_summary.decode(profile), *profile_summary.findings(profile)]
-    )
-    assert "×2.00" in told
-    assert "decode: cuda_graph" in told
-    widest = profile_summary.stages(profile)
-    assert max(sum(len(cell) + 1 for cell in row) for row in (widest.header, *widest.texts)) <= 80
+    text = "\n".join([*profile_summary.lede(profile), *profile_summary.findings(profile)])
+    assert "×2.00" in text
+    assert "decode: cuda_graph" in text
+    stages, decode, *_ = profile_summary.tables(profile)
+    widths = (max(map(len, column)) for column in zip(stages.header, *stages.texts, strict=True))
+    assert sum(width + 2 for width in widths) <= 82  # two between columns
+    assert ("kernel launches", "1,290.0") in decode.texts
     off = replace(profile, reconciliation=(profile_rows.Reconciliation("ops", 0.9, 1.0),))
     assert "The table ops differs from the raw intervals by 10.0%" in "\n".join(profile_summary.cautions(off))
+
+
+def test_where_the_unprofiled_walls_are_void_nothing_that_rests_on_them_is_looked_for() -> None:
+    """The watermark took 533 of 630 ms where nothing was warm, and 27 of 140 in fact."""
+    profile = upstream()
+    slowed = replace(profile, header=replace(profile.header, unprofiled_wall_seconds=(10.0,)))
+    found, looked_for = findings.find(slowed)
+    assert {"launch_bound_decode", "watermark_on_host"}.isdisjoint(looked_for)
+    assert {finding.share for finding in found} == {None}
+    assert {"launch_bound_decode", "watermark_on_host"} <= {finding.id for finding in findings.find(profile)[0]}

@@ -10,7 +10,7 @@ import pytest
 
 from ttsbench.records import files, runs
 from ttsbench.records.jobs import PROFILE, Job, Window
-from ttsbench.records.profile_rows import Flame, Gap, MemoryPoint
+from ttsbench.records.profile_rows import Gap, MemoryPoint
 from ttsbench.records.profiles import Profile
 from ttsbench.reports.pages import profile_page, profile_plots
 from ttsbench.reports.tables import profile_diff, profile_text
@@ -112,8 +112,6 @@ class TestPlots:
         assert amount("#roofline-plot .point.stage") == 6
         assert amount("#roofline-plot .point") == len(profile_plots.roofline_points(profile)) == 24
         assert amount("#roofline-plot .ceiling") == 4
-        assert amount("#gaps-plot .gap") == len(profile.gaps) == 300
-        assert amount("#flame-plot .frame") == len(profile_plots.flame_graph(profile, "device")["frames"])
         assert amount("#breakdown-plot .part") == 3
         assert browser.run("document.querySelector('#memory-plot .line').getAttribute('d').split('H').length") == 580
 
@@ -140,52 +138,6 @@ class TestPlots:
         browser.resize(PHONE)
         narrow = browser.run("document.querySelector('#roofline-plot svg').getBoundingClientRect().width")
         assert narrow < PHONE < wide
-
-
-class TestFlameGraph:
-    def width(self, browser: Browser, name: str) -> float:
-        frames = "[...document.querySelectorAll('#flame-plot .frame')]"
-        return float(browser.run(f"{frames}.find(f => f.ariaLabel.startsWith('{name},')).getBBox().width"))
-
-    def test_a_click_zooms_in_and_the_button_out(self, browser: Browser, written: Path) -> None:
-        browser.open(written)
-        whole, before = self.width(browser, "upstream, device"), self.width(browser, "cfm")
-        assert before < whole / 2
-        browser.run("document.querySelector('#flame-plot .frame[aria-label^=cfm]').id = 'wanted'")
-        browser.click("#wanted rect")
-        assert self.width(browser, "cfm") == pytest.approx(whole, abs=1)
-        assert browser.how_many("#flame-plot .frame[aria-label^=decode]") == 0
-        browser.click("#flame-out")
-        assert self.width(browser, "cfm") == pytest.approx(before, abs=1)
-
-    def test_keys_walk_zoom_and_come_back(self, browser: Browser, written: Path) -> None:
-        browser.open(written)
-        focused = "document.activeElement.ariaLabel"
-        browser.run("document.querySelector('#flame-plot .frame[tabindex=\"0\"]').focus()")
-        browser.press("ArrowDown")
-        assert browser.run(focused).startswith("decode,")
-        browser.press("ArrowRight")
-        assert browser.run(focused).startswith("cfm,")
-        before = self.width(browser, "cfm")
-        browser.press("Enter")
-        assert self.width(browser, "cfm") > before * 2
-        assert browser.run(focused).startswith("cfm,")
-        browser.press("Escape")
-        assert self.width(browser, "cfm") == pytest.approx(before, abs=1)
-
-    def test_host_and_device_are_two_graphs(self, browser: Browser, written: Path) -> None:
-        browser.open(written)
-        browser.click("input[name=flame-kind][value=host]")
-        status = browser.run("document.getElementById('flame-status').innerText")
-        assert status.startswith("617.00 ms, 100.0% of all: upstream, host")
-
-    def test_a_search_marks_what_it_finds_and_adds_it_up_once(self, browser: Browser, written: Path) -> None:
-        browser.open(written)
-        browser.click("#flame-search")
-        browser.type("self_attn")
-        assert browser.how_many("#flame-plot .frame.hit") == 30
-        share = 30 * 5200 / (30 * (5200 + 6100) + 210_000 + 30_000 + 38_000)
-        assert f"30 frames, {share:.1%} of all" in browser.run("document.getElementById('flame-status').innerText")
 
 
 class TestPage:
@@ -245,17 +197,25 @@ class TestPage:
             for number in range(5000)
         )
         gaps = tuple(Gap(at / 1e3, 1e-5, 0.0, "decode", "<" * 300, f"{at}" * 90) for at in range(20_000))
-        flames = tuple(
-            Flame("device", ("decode", f"layer {n % 30}", f"op {n}" * 30), 1.0 + n % 7) for n in range(60_000)
-        )
         timeline = tuple(MemoryPoint(at / 1e3, at * 977 % 100_003, "decode") for at in range(200_000))
         assert profile.memory is not None
         memory = replace(profile.memory, timeline=timeline)
-        page = put(replace(profile, kernels=kernels, gaps=gaps, flames=flames, memory=memory), tmp_path)
+        page = put(replace(profile, kernels=kernels, gaps=gaps, memory=memory), tmp_path)
         assert page.stat().st_size < 5_000_000
         browser.open(page)
         assert re.search(r"the first \d+ of 5,000 rows", browser.run("document.body.textContent"))
-        assert "54,032 frames too narrow" in browser.run("document.getElementById('flame').innerText")
+        assert browser.told == []
+
+    def test_void_shares_are_neither_drawn_nor_in_a_table(
+        self, browser: Browser, make_profile: Callable[..., Profile], tmp_path: Path
+    ) -> None:
+        profile = make_profile()
+        profile = replace(profile, header=replace(profile.header, unprofiled_wall_seconds=(6.3,)))
+        browser.open(put(profile, tmp_path))
+        assert browser.how_many("#shares-plot") == 0
+        assert browser.how_many("#stages-plot .stage") == 10
+        assert set(browser.column("stages", 1)) == {"–"}
+        assert browser.run("document.querySelector('#answer-time .headline').innerText") == "Void"
         assert browser.told == []
 
     def test_a_cpu_has_no_device_figures_and_no_empty_sections(
@@ -308,7 +268,7 @@ class TestRealProfile:
         calls = [int(text.replace(",", "")) for text in browser.column("ops", 2)]
         assert calls == sorted(calls, reverse=True)
         assert sorted(browser.column("ops", 0)) == sorted(names)
-        assert browser.how_many("#flame-plot .frame") > 50
+        assert "speedscope.app" in browser.run("document.querySelector('footer').innerText")
         assert browser.how_many("#memory-plot .line") == 1
         assert browser.told == []
         assert profile_text.markdown(profile).count("What takes the time?") == 1

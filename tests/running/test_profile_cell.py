@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from ttsbench import errors
+from ttsbench.instruments.clock import Timeline
 from ttsbench.model.length_control import Length
 from ttsbench.model.pipeline import Pipeline
 from ttsbench.optimizations import registry, vocoder
@@ -237,6 +238,37 @@ def test_the_window_is_bounded(make: MakeJob, fixed: int | None, replay: tuple[t
     job = profile_cell.bounded(make(texts=("a", "b"), fixed_tokens=fixed, replay_tokens=replay, warmup=0), 32)
     assert (job.texts, job.warmup) == (("a",), profile_cell.WARMUPS_MIN)
     assert (job.fixed_tokens, tuple(map(len, job.replay_tokens))) == ((None, (32,)) if replay else (32, ()))
+
+
+def test_the_window_itself_is_warm_before_it_is_timed(
+    make: MakeJob, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its first passes are slow, as where a length meets a plan, a kernel or a graph that is not there yet."""
+    walls = iter([0.6, 0.5, 0.3, 0.1, 0.1, 0.1, 0.1, 0.1])
+
+    def speak_timed(text_index: int, seed: int, timeline: Timeline) -> tuple[None, float]:
+        timeline.start()
+        timeline.stop()
+        return None, next(walls)
+
+    monkeypatch.setattr(pipeline, "speak_timed", speak_timed)
+    assert profile_cell.time_unprofiled(make(), pipeline, lambda stage: None).walls == (0.1, 0.1, 0.1)
+
+
+def test_a_window_that_never_settles_is_timed_all_the_same(
+    make: MakeJob, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    walls: list[float] = []
+
+    def speak_timed(text_index: int, seed: int, timeline: Timeline) -> tuple[None, float]:
+        timeline.start()
+        timeline.stop()
+        walls.append(0.8 ** len(walls))
+        return None, walls[-1]
+
+    monkeypatch.setattr(pipeline, "speak_timed", speak_timed)
+    profile_cell.time_unprofiled(make(), pipeline, lambda stage: None)
+    assert len(walls) == profile_cell.WINDOW_WARMUPS_MAX + profile_cell.UNPROFILED_REPEATS
 
 
 @pytest.fixture

@@ -30,13 +30,21 @@ class Question:
     id: str
     ask: Callable[[Profile], Finding | None]
     needs_gpu: bool = False
+    # Rests on the walls without the profiler.
+    needs_walls: bool = False
 
 
 def find(profile: Profile) -> tuple[tuple[Finding, ...], tuple[str, ...]]:
     """What was found, what concerns most of the time first, and everything that was looked for."""
-    asked = [question for question in QUESTIONS if profile.header.on_gpu or not question.needs_gpu]
-    found = [finding for question in asked if (finding := question.ask(profile)) is not None]
-    return tuple(sorted(found, key=lambda one: -(one.share or 0.0))), tuple(question.id for question in asked)
+    header = profile.header
+    questions = [
+        question
+        for question in QUESTIONS
+        if (header.on_gpu or not question.needs_gpu) and not (header.shares_void and question.needs_walls)
+    ]
+    findings = [finding for question in questions if (finding := question.ask(profile)) is not None]
+    dearest_first = sorted(findings, key=lambda finding: -(finding.share or 0.0))
+    return tuple(dearest_first), tuple(question.id for question in questions)
 
 
 def launch_bound_decode(profile: Profile) -> Finding | None:
@@ -174,7 +182,7 @@ def prompt_tax(profile: Profile) -> Finding | None:
     stage = profile.stage("cfm")
     if stage is None or not frames or window.prompt_frames / frames < PROMPT_SHARE_MIN:
         return None
-    share = window.prompt_frames / frames
+    share, share_of_wall = window.prompt_frames / frames, _share(profile, "cfm")
     return Finding(
         "prompt_tax",
         f"{share:.0%} of the CFM's frames are the reference, not speech",
@@ -185,7 +193,7 @@ def prompt_tax(profile: Profile) -> Finding | None:
         },
         "A shorter reference costs less in every step, and longer utterances share it among more speech.",
         "cfm",
-        _share(profile, "cfm") * share,
+        None if share_of_wall is None else share_of_wall * share,
     )
 
 
@@ -227,19 +235,22 @@ def _calls(profile: Profile, names: Sequence[str], stage: str) -> int:
     return max((op.stages.get(stage, 0) for op in _named(profile, names)), default=0)
 
 
-def _share(profile: Profile, stage: str) -> float:
-    found = profile.stage(stage)
-    return found.share if found else 0.0
+def _share(profile: Profile, name: str) -> float | None:
+    """Of the wall; None where no such share means anything."""
+    if profile.header.shares_void:
+        return None
+    stage = profile.stage(name)
+    return stage.share if stage else 0.0
 
 
 QUESTIONS = (
-    Question("launch_bound_decode", launch_bound_decode, needs_gpu=True),
+    Question("launch_bound_decode", launch_bound_decode, needs_gpu=True, needs_walls=True),
     Question("sync_per_step", sync_per_step, needs_gpu=True),
     Question("full_sort", full_sort),
     Question("mask_syncs", mask_syncs),
     Question("dense_mask", dense_mask),
     Question("weight_norm_recomputed", weight_norm),
     Question("prompt_tax", prompt_tax),
-    Question("watermark_on_host", watermark_on_host, needs_gpu=True),
+    Question("watermark_on_host", watermark_on_host, needs_gpu=True, needs_walls=True),
     Question("hooks_growing", hooks_growing),
 )

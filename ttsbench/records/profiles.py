@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,8 @@ from ttsbench.records.profile_rows import (
 
 SCHEMA_VERSION = 1
 FILE = "profile.json"
+# The profiler never makes a window faster. Below this, allowing for noise, the passes without it ran something else.
+INFLATION_MIN = 0.95
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,11 @@ class Header:
         """Profiled wall over unprofiled wall (median): 1.3 means that the profiler cost 30 %."""
         return self.profiled_wall_seconds / statistics.median(self.unprofiled_wall_seconds)
 
+    @property
+    def shares_void(self) -> bool:
+        """Whether no share of the unprofiled wall means anything."""
+        return self.inflation < INFLATION_MIN
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -132,7 +139,6 @@ class Profile:
     not_attested: str = ""
 
     def stage(self, name: str) -> Stage | None:
-        """By its name."""
         return next((stage for stage in self.stages if stage.name == name), None)
 
 
@@ -151,11 +157,13 @@ def read(path: Path) -> Profile:
 
 def decoded(data: Any, where: str) -> Profile:
     """Plain data as a profile; one without a wall that its times can be held against is refused."""
-    found = runs.from_json(Profile, data, where)
-    walls = found.header.unprofiled_wall_seconds
+    profile = runs.from_json(Profile, data, where)
+    walls = profile.header.unprofiled_wall_seconds
     if not walls or not all(0 < seconds < math.inf for seconds in walls):
         raise RecordError(f"{where}: header.unprofiled_wall_seconds should hold times, not {list(walls)!r:.60}")
-    return found
+    if profile.header.shares_void:
+        profile = replace(profile, findings=tuple(replace(finding, share=None) for finding in profile.findings))
+    return profile
 
 
 def of_cell(cell: runs.Cell) -> Profile:

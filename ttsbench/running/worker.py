@@ -20,7 +20,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from ttsbench.errors import TtsbenchError
+from ttsbench.errors import TtsbenchError, first_line
 from ttsbench.optimizations.stacks import changes_output
 from ttsbench.records import runs
 from ttsbench.records.jobs import COLD, PROFILE, TIMED, Job
@@ -122,14 +122,13 @@ def row(job: Job, **fields: Any) -> runs.Cell:
 
 def failure(error: Exception) -> CellFields:
     """An exception as fields of a row: its class, its first line and where it was raised."""
-    first_line = (str(error).strip().splitlines() or ["no message"])[0]
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(error, torch.OutOfMemoryError):
-        return {"status": "oom", "reason": f"the GPU has no memory left: {first_line}"}
+        return {"status": "oom", "reason": f"the GPU has no memory left: {first_line(error)}"}
     frame = traceback.extract_tb(error.__traceback__)[-1]
     return {
         "status": "failed",
-        "reason": f"{type(error).__name__}: {first_line} ({Path(frame.filename).name}:{frame.lineno})",
+        "reason": f"{type(error).__name__}: {first_line(error)} ({Path(frame.filename).name}:{frame.lineno})",
     }
 
 

@@ -1,32 +1,10 @@
-// What happens along the window: gaps in which the device ran nothing, and what was allocated.
+// What was allocated along the window, and what the peak is made of.
 
 function timelineFrame(width, height) {
   return {width, height, left: 58, right: width - 12, top: 28, bottom: height - 46};
 }
 
 const inMilliseconds = (seconds) => short(seconds * 1e3);
-
-function drawGaps(width) {
-  const frame = timelineFrame(width, 280);
-  const seconds = data.gaps.map((gap) => gap.seconds);
-  const domain = [Math.min(...seconds) / 1.5, Math.max(...seconds) * 1.5];
-  const span = [0, Math.max(...data.gaps.map((gap) => gap.start + gap.seconds))];
-  const x = linear(span, [frame.left, frame.right]);
-  const y = logarithmic(domain, [frame.bottom, frame.top]);
-  const drawing = canvas(width, frame.height, 'Gaps: how long, over when they began');
-  drawing.append(axes(frame,
-    {scale: x, ticks: ticks(span, width / 110), text: inMilliseconds, title: 'ms after the first kernel'},
-    {scale: y, ticks: decades(domain, 6), text: (gap) => short(gap * 1e6), title: 'gap, µs'}));
-  for (const gap of data.gaps) {
-    const colour = stageColour(gap.stage);
-    const bound = gap.host / gap.seconds;
-    const mark = svg('circle', {cx: x(gap.start), cy: y(gap.seconds), r: 3.5, stroke: colour,
-      fill: bound >= 0.5 ? colour : 'var(--surface)', class: 'gap'});
-    drawing.append(telling(mark, [`${fixed(gap.seconds * 1e6, 1)} µs in ${gap.stage}`,
-      `${percent(bound)} host-bound`, `after ${gap.before}`, `ended by ${gap.after}`]));
-  }
-  return drawing;
-}
 
 function drawMemory(width) {
   const points = data.memory.timeline;
@@ -89,8 +67,7 @@ function drawBreakdown(width) {
   })), 'What the peak of the memory is made of');
 }
 
-function startProfileTimelines() {
-  if (data.gaps.length) plot('gaps-plot', drawGaps);
+function startProfileMemory() {
   if (data.memory?.timeline.length) plot('memory-plot', drawMemory);
   if (data.memory?.parts.length) plot('breakdown-plot', drawBreakdown);
 }
