@@ -1,7 +1,8 @@
-"""Cleans up behind a gate, however that ended: no process of it goes on, no worktree of it is left.
+"""Cleans up behind a gate, however that ended: none of its processes goes on, none of its worktrees is left.
 
-Runs by its path with the standard library alone, apart from the gate's terminal and session. It waits for the end of
-its input, which comes when the gate closes it or dies.
+Runs by its path with the standard library alone, apart from the gate's terminal and session, and waits for the end of
+its input, which comes when the gate closes it or dies. PR_SET_PDEATHSIG is no substitute: it reaches children alone,
+not what they started and left behind (compiler pools, installers), and a worktree stays.
 """
 
 from __future__ import annotations
@@ -23,7 +24,6 @@ SECONDS_MAX = 10.0
 
 
 def main() -> None:
-    """Waits, and reaps the folder that was named."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     sys.stdin.buffer.read()
@@ -33,27 +33,27 @@ def main() -> None:
 def reap(folder: Path) -> None:
     """Ends what a gate started, then removes what it made. May be called again, and by two at a time."""
     end_processes(folder)
-    repository = folder / REPOSITORY
+    file = folder / REPOSITORY
     # git killed at work is no longer there to write, so the folder can go first; git then forgets what is gone.
-    told = repository.read_text() if repository.exists() else ""
-    worktrees = list(worktrees_below(folder, Path(told))) if told else []
+    repository = Path(file.read_text()) if file.exists() else None
+    worktrees = [(repository, path) for path in worktrees_below(folder, repository)] if repository else []
     shutil.rmtree(folder, ignore_errors=True)
-    for worktree in worktrees:
-        git(Path(told), "worktree", "remove", "--force", "--force", worktree)
+    for owner, worktree in worktrees:
+        git(owner, "worktree", "remove", "--force", "--force", worktree)
 
 
 def end_processes(folder: Path) -> None:
     """Until there is none: one may have started another just before it was killed."""
     deadline = time.monotonic() + SECONDS_MAX
-    while (found := list(processes_of(folder))) and time.monotonic() < deadline:
-        for number in found:
+    while (numbers := list(processes_of(folder))) and time.monotonic() < deadline:
+        for number in numbers:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(number, signal.SIGKILL)
         time.sleep(0.02)
 
 
 def processes_of(folder: Path) -> Iterator[int]:
-    """Those whose environment names the folder. Of one that has ended and not been waited for there is none left."""
+    """Those whose environment names the folder; a zombie has none."""
     mark = f"{MARK}={folder}".encode()
     for entry in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
@@ -70,11 +70,11 @@ def worktrees_below(folder: Path, repository: Path) -> Iterator[str]:
 
 
 def git(repository: Path, *arguments: str) -> str:
-    """What it prints; nothing where it fails."""
-    plain = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    """What it prints; nothing if it fails."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     try:
         command = ["git", "-C", str(repository), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=False, env=plain).stdout
+        return subprocess.run(command, capture_output=True, text=True, check=False, env=environment).stdout
     except OSError:
         return ""
 

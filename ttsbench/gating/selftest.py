@@ -41,7 +41,7 @@ AT_THE_LIMIT = 0.03
 
 @dataclass(frozen=True)
 class Setting:
-    """A kind of machine, what changes, and which figures are decided about; all that a gate decides, if empty."""
+    """A kind of machine, where a change is planted, and which metrics are decided (if empty, all of a gate)."""
 
     name: str
     fake_engine: Fake
@@ -88,7 +88,7 @@ SETTINGS = (
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of many comparisons of one setting whose truth is known; the effect is that on what changes."""
+    """Verdicts of many comparisons of one setting, with a planted effect on the place that changes."""
 
     setting: Setting
     effect: float
@@ -97,16 +97,14 @@ class Outcome:
 
     @property
     def comparisons(self) -> int:
-        """How many there were."""
         return sum(self.verdicts.values())
 
     def share(self, *verdicts: Verdict) -> float:
-        """Of the comparisons, those that ended so."""
         return sum(self.verdicts.get(verdict, 0) for verdict in verdicts) / self.comparisons
 
     @property
     def wrong(self) -> float:
-        """Share of verdicts that contradict the truth; inconclusive never does."""
+        """The share of verdicts that contradict the truth; inconclusive never does."""
         if not self.effect:
             return self.share(Verdict.SLOWER, Verdict.FASTER)
         effect_on_the_whole = round(self.effect * fake_engine.STAGE_SHARES.get(self.setting.place, 1.0), 6)
@@ -114,20 +112,19 @@ class Outcome:
 
     @property
     def complaints(self) -> list[str]:
-        """Which of the promised figures it does not meet."""
         allowed, needed = self.setting.wrong_max, POWER_MIN.get((self.setting.name, self.effect), 0.0)
-        found = self.share(Verdict.SLOWER)
+        power = self.share(Verdict.SLOWER)
         return [
             *(
                 [f"wrong {self.wrong:.1%} of the time, allowed {allowed:.1%}"]
                 if self._above(self.wrong, allowed)
                 else []
             ),
-            *([f"found {found:.1%} of the time, promised {needed:.0%}"] if self._above(1 - found, 1 - needed) else []),
+            *([f"found {power:.1%} of the time, promised {needed:.0%}"] if self._above(1 - power, 1 - needed) else []),
         ]
 
     def _above(self, share: float, allowed: float) -> bool:
-        """Of a thousand comparisons, whether it is more; of fewer, whether chance would hardly make so much of it."""
+        """Of a thousand comparisons, whether it is more; of fewer, whether it is more than chance explains."""
         if self.comparisons >= COMPARISONS:
             return share > allowed
         from scipy.special import bdtrc
@@ -148,7 +145,6 @@ def complaints(outcomes: Sequence[Outcome]) -> list[str]:
 
 
 def outcome(setting: Setting, effect: float, comparisons: int) -> Outcome:
-    """Many comparisons, each in a series of its own."""
     verdicts: Counter[Verdict] = Counter()
     pairs = 0
     for number in range(comparisons):
@@ -162,17 +158,16 @@ def outcome(setting: Setting, effect: float, comparisons: int) -> Outcome:
 
 
 def seed_of(setting: Setting, effect: float, number: int) -> int:
-    """Of a series: the same at every call, and no other's."""
+    """Of a series: the same at every call, and different from any other's."""
     return int.from_bytes(hashlib.sha256(f"{setting.name}/{effect}/{number}".encode()).digest()[:7], "big")
 
 
 def compare(setting: Setting, effect: float, series: int) -> comparison.Comparison:
-    """One comparison as a gate makes it: pairs are added until it is decided or over."""
     return until_decided(alternating_pairs(setting, effect, series), only=setting.figures)
 
 
 def alternating_pairs(setting: Setting, effect: float, series: int) -> Iterator[Pair]:
-    """Pairs of processes without end: baseline and candidate, candidate and baseline, and so on."""
+    """Endless: AB, BA, AB, …"""
     engine = replace(setting.fake_engine, planted={CANDIDATE: {setting.place: effect}})
     job = replace(job_of(engine, series, setting.passes), repeats=setting.calls)
     for number in range(1_000_000):
@@ -202,12 +197,10 @@ def job_of(engine: Fake, series: int, passes: tuple[str, ...]) -> Job:
 
 
 def truth(effect: float) -> str:
-    """What is planted."""
     return f"{effect:+.0%}" if effect else "A/A"
 
 
 def table(outcomes: Sequence[Outcome], comparisons: int) -> Table:
-    """A row per setting and truth."""
     rows = tuple(
         (
             o.setting.name,

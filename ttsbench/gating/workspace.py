@@ -23,7 +23,7 @@ NEW_SECONDS = 60.0
 
 @dataclass(frozen=True)
 class Workspace:
-    """Where worktrees go, and the environment of what is started for it."""
+    """Where worktrees go, and the environment of every process that a gate starts."""
 
     folder: Path
 
@@ -52,7 +52,7 @@ def open_workspace(repository: Path | None = None) -> Iterator[Workspace]:
 
 
 def claim(folder: Path) -> int:
-    """The lock that says that somebody is still at work; it goes with us, however we end. It is there once it holds."""
+    """A lock that shows that the gate is running; it ends with us, however we end. The file appears once it is held."""
     descriptor = os.open(folder / f"{OWNER}.new", os.O_RDWR | os.O_CREAT, 0o600)
     fcntl.flock(descriptor, fcntl.LOCK_EX)
     (folder / f"{OWNER}.new").rename(folder / OWNER)
@@ -68,7 +68,7 @@ def remove_leftovers() -> None:
 
 
 def is_left_over(folder: Path) -> bool:
-    """Whether it is ours, and nobody's any more."""
+    """Whether it is this user's, and no gate uses it any more."""
     state = folder.stat()
     if state.st_uid != os.getuid():
         return False
