@@ -35,6 +35,7 @@ def kernels(
     from ttsbench.optimizations.kernels import catalog
     from ttsbench.records.folders import make_folder
     from ttsbench.records.kernels import DTYPES
+    from ttsbench.reports import kernel_documents
     from ttsbench.reports.tables import kernels as report
     from ttsbench.running import host, runner
 
@@ -59,7 +60,7 @@ def kernels(
             console.show_table(table)
         console.print_lines(list(measured.notes))
         if output is not None:
-            report.write(measured, output)
+            kernel_documents.write(measured, output)
             console.print_lines([f"written to {output}"])
         return measured.exit_code
 

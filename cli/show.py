@@ -39,7 +39,7 @@ def show(
             show_profile(profiles.of_cell(cell))
     if engine.holds_profiles_only(record):
         return ExitCode.OK
-    show_run(record)
+    show_run(record, details=evidence)
     if record.status != "complete" and (folder / journal.FILE).exists():
         print_lines([f"{record.status}; go on with: ttsbench run --resume {folder}"])
     if evidence:
@@ -47,16 +47,15 @@ def show(
     return ExitCode.OK
 
 
-def show_run(run: Run) -> None:
+def show_run(run: Run, *, details: bool = False) -> None:
     """The run's tables, then what did not run and what to know."""
     from ttsbench.cli import console
-    from ttsbench.reports.tables import ablation, claims, forwards, loads, run_tables, streaming
+    from ttsbench.reports import sections
+    from ttsbench.reports.tables import run_tables
 
-    for build in (run_tables.overview, streaming.listener, forwards.overview, loads.overview, claims.overview):
-        for table in build(run):
+    for content in sections.contents(run, details=details):
+        for table in content.tables:
             console.show_table(table)
-    if (ablated := ablation.ablation(run)) is not None:
-        console.show_table(ablation.table(ablated))
     for where, status, reason in run_tables.failures(run):
         console.print_marked(f"{status}: ", f"{where}: {reason}", "bold red")
     for fault in run_tables.faults(run):
@@ -78,10 +77,7 @@ def show_finished(folder: Path, run: Run) -> None:
 def show_evidence(run: Run) -> None:
     from ttsbench.cli import console
     from ttsbench.records import runs
-    from ttsbench.reports.tables import markdown
 
-    for table in (table for build in markdown.DETAILS for table in build(run) if table.rows):
-        console.show_table(table)
     console.print_lines(
         [f"{cell.key} ({cell.kind} {cell.process + 1}): {runs.dump(cell.evidence)}" for cell in run.cells]
     )

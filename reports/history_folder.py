@@ -78,6 +78,6 @@ def draw(series: Sequence[MetricHistory], output: Path) -> dict[str, str]:
     plots = {}
     for (scenario, metric), group in history_page.grouped(series, "scenario", "metric").items():
         path = f"{PLOTS}/{file_stem(f'{scenario}-{metric}')}.svg"
-        files.write_below(output, path, history_page.plot(group))
+        files.write_below(output, path, history_page.plot(group).document)
         plots[f"{scenario}: {group[0].metric.label}"] = path
     return plots

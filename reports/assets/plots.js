@@ -93,7 +93,17 @@ function telling(element, lines) {
   return element;
 }
 
+/** What a plot made in Python tells in its titles; a viewer without scripts shows those by itself. */
+function hintsFromTitles() {
+  document.querySelectorAll('.plot.static title').forEach((title) => {
+    telling(title.parentElement, title.textContent.split('\n'));
+    if (title.parentElement.tagName === 'g') title.parentElement.setAttribute('tabindex', 0);
+    title.remove();
+  });
+}
+
 function startPlots() {
+  hintsFromTitles();
   const box = document.getElementById('tooltip');
   const hide = () => { box.hidden = true; };
   const show = (target, x, y) => {

@@ -7,14 +7,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ttsbench.reports.decide.decision import DIFFERENT, Judgement
-from ttsbench.reports.pages import templates, verdict_cards
+from ttsbench.reports.decide.decision import DIFFERENT
+from ttsbench.reports.pages import forest_plot, templates, verdict_cards
+from ttsbench.reports.pages.forest_plot import ForestRow
 from ttsbench.reports.tables import profile_diff, tradeoffs, verdicts, words
 from ttsbench.reports.tables.profile_diff import Difference
 from ttsbench.reports.tables.verdicts import CandidateReport, Report
 
 FILE, STYLE = "comparison.html", "report.css"
-SCRIPTS = ("plots", "tables", "charts", "comparison_forest")
+SCRIPTS = ("plots", "tables")
 ROWS_MAX = 60
 
 
@@ -34,6 +35,7 @@ def page(report: Report) -> str:
     context: dict[str, Any] = {
         "title": f"{'MISMATCH: ' if report.mismatches else ''}{report.title}: ttsbench comparison",
         "report": report,
+        "forest": forest(report),
         "cards": [verdict_cards.card(candidate) for candidate in report.candidates],
         "tables": [
             templates.table(replace(table, id=f"verdicts-{number}"), titled=True)
@@ -44,30 +46,19 @@ def page(report: Report) -> str:
         "environments": templates.table(replace(verdicts.environments(report), id="environments")),
     }  # fmt: skip
     context["contents"] = _contents(context)
-    return templates.render("comparison.html", SCRIPTS, {"rows": forest(report), "colours": {}}, style=STYLE, **context)
+    return templates.render("comparison.html", SCRIPTS, {}, style=STYLE, **context)
 
 
-def forest(report: Report) -> list[dict[str, Any]]:
+def forest(report: Report) -> str:
     """A row per candidate and metric that has an interval."""
-    return [
-        {
-            "name": candidate.name,
-            "figure": metric.phrase,
-            "verdict": str(judgement.verdict),
-            "told": words.phrase(metric, judgement),
-            "limit": judgement.threshold,
-            **_interval(judgement),
-        }
-        for candidate in report.candidates
-        for metric, judgement in candidate.judged
-        if math.isfinite(judgement.ratio) and judgement.ratio > 0
-    ]
-
-
-def _interval(judgement: Judgement) -> dict[str, float | None]:
-    """An end that lies nowhere is none."""
-    low, high = judgement.low, judgement.high
-    return {"ratio": judgement.ratio, "low": low if low > 0 else None, "high": high if math.isfinite(high) else None}
+    return forest_plot.forest(
+        [
+            ForestRow(f"{candidate.name} · {metric.phrase}", words.phrase(metric, judgement), judgement)
+            for candidate in report.candidates
+            for metric, judgement in candidate.judged
+            if math.isfinite(judgement.ratio) and judgement.ratio > 0
+        ]
+    )
 
 
 def _causes(candidate: CandidateReport, number: int) -> Iterator[Cause]:

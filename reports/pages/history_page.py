@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
 
 from ttsbench.reports import history
 from ttsbench.reports.escaping import in_markdown
 from ttsbench.reports.history import Entry, MetricHistory, Step, signed
-from ttsbench.reports.pages import drawings
+from ttsbench.reports.pages import history_plot
+from ttsbench.reports.pages.svg import Plot
 from ttsbench.reports.tables import markdown
 from ttsbench.reports.tables.table import Table
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
 COLUMNS = ("stack", "figure", "runs", "first", "latest", "steps")
-PANELS_PER_ROW = 3
-PANEL_INCHES = (4.2, 2.6)
 ADVISORY = "Steps are advisory: they say where to look, and decide nothing."
 
 Groups = Mapping[tuple[str, ...], Sequence[MetricHistory]]
@@ -79,46 +74,7 @@ def _step(step: Step) -> list[str]:
     return [f"- {in_markdown(str(step))}", *([f"      {step.bisect}"] if step.bisect else [])]
 
 
-def plot(found: Sequence[MetricHistory]) -> str:
-    """An SVG of one metric: a panel per stack, and in it a line per machine and work."""
-    return drawings.svg(lambda: _figure(list(grouped(found, "stack", "point").values())))
-
-
-def _figure(panels: Sequence[Sequence[MetricHistory]]) -> Figure:
-    from matplotlib.figure import Figure
-
-    rows, columns = -(-len(panels) // PANELS_PER_ROW), min(PANELS_PER_ROW, len(panels))
-    figure = Figure(figsize=(PANEL_INCHES[0] * columns, PANEL_INCHES[1] * rows), layout="constrained")
-    for number, panel in enumerate(panels, start=1):
-        _draw(figure.add_subplot(rows, columns, number), panel)
-    return figure
-
-
-def _draw(axes: Any, panel: Sequence[MetricHistory]) -> None:
-    """Medians with the span of the processes; lines of different machines are never joined."""
-    for one in panel:
-        scale = one.metric.scale
-        times = [entry.time for entry in one.entries]
-        middles = [entry.median * scale for entry in one.entries]
-        [line] = axes.plot(
-            times, middles, marker=".", linewidth=0.8, label=f"{one.entries[0].machine_name} {_line(one.entries[0])}"
-        )
-        axes.vlines(
-            times, *([getattr(entry, end) * scale for entry in one.entries] for end in ("low", "high")),
-            colors=line.get_color(), linewidth=0.6, alpha=0.5,
-        )  # fmt: skip
-        for change in one.trend.changes:
-            before, after = one.around(change)
-            colour = "tab:red" if one.metric.is_worse(change.ratio) else "tab:green"
-            axes.axvline(before.time + (after.time - before.time) / 2, color=colour, linestyle="--", linewidth=0.8)
-            axes.annotate(
-                signed(change.ratio), (after.time, change.after * scale), xytext=(2, 6), textcoords="offset points",
-                color=colour, fontsize=8,
-            )  # fmt: skip
-    axes.set_title(panel[0].name, fontsize=9)
-    axes.set_ylabel(panel[0].metric.label, fontsize=8)
-    axes.tick_params(labelsize=8)
-    axes.tick_params(axis="x", labelrotation=30)
-    axes.margins(y=0.25)
-    if len(panel) > 1:
-        axes.legend(fontsize=6)
+def plot(histories: Sequence[MetricHistory]) -> Plot:
+    """One metric: a panel per stack, and in it a line per machine and work."""
+    shapes = history_plot.plot(list(grouped(histories, "stack", "point").values()))
+    return Plot("", f"{histories[0].metric.label} over time", shapes)

@@ -17,24 +17,25 @@ from ttsbench.reports.tables.run_tables import point_name
 # As data in the page. The rest is linked, and is heard only where audio/ lies beside the page.
 EMBEDDED_BYTES_MAX = 5_000_000
 FOLDER = "audio"
+PLAYERS_MAX = 200
 
 
 @dataclass(frozen=True)
-class Player:
+class AudioPlayer:
     """One wave: what it is and where it comes from."""
 
     stack: str
     text: str
     source: str
     embedded: bool
-    told: str
+    properties: str
 
 
-def players(run: Run, folder: Path, page_folder: Path) -> list[Player]:
+def players(run: Run, folder: Path, page_folder: Path) -> list[AudioPlayer]:
     """A player per stack, point and text: the first text of all stacks comes first into the page."""
-    heard = sorted(_kept(run), key=lambda found: found[1].text_index)
-    room, made = EMBEDDED_BYTES_MAX, {}
-    for cell, audio in heard:
+    by_text = sorted(_kept(run), key=lambda kept: kept[1].text_index)
+    room, players = EMBEDDED_BYTES_MAX, {}
+    for cell, audio in by_text[:PLAYERS_MAX]:
         file = _safe(folder, audio)
         if file is None:
             continue
@@ -42,8 +43,10 @@ def players(run: Run, folder: Path, page_folder: Path) -> list[Player]:
         embedded = size <= room
         room -= size if embedded else 0
         source = _embedded(file) if embedded else _linked(file, page_folder)
-        made[cell.job_id, audio.text_index] = Player(_label(cell), _text(run, audio), source, embedded, _told(audio))
-    return [made[key] for cell, audio in _kept(run) if (key := (cell.job_id, audio.text_index)) in made]
+        players[cell.job_id, audio.text_index] = AudioPlayer(
+            _label(cell), _text(run, audio), source, embedded, _properties(audio)
+        )
+    return [players[key] for cell, audio in _kept(run) if (key := (cell.job_id, audio.text_index)) in players]
 
 
 def _kept(run: Run) -> Iterator[tuple[Cell, Audio]]:
@@ -82,7 +85,6 @@ def _label(cell: Cell) -> str:
 
 
 def _text(run: Run, audio: Audio) -> str:
-    """What is spoken, where the scenario spells it out."""
     workload = run.scenario_understood.get("workload")
     texts = workload.get("texts") if isinstance(workload, dict) else None
     if isinstance(texts, list) and 0 <= audio.text_index < len(texts):
@@ -90,8 +92,7 @@ def _text(run: Run, audio: Audio) -> str:
     return f"text {audio.text_index + 1}"
 
 
-def _told(audio: Audio) -> str:
-    """What can be said of it without listening."""
+def _properties(audio: Audio) -> str:
     words = [f"{audio.seconds:.2f} s", f"peak {audio.peak:.2f}", f"silent {audio.silent_share:.0%}"]
     words += [f"clipped {audio.clipped_share:.1%}"] if audio.clipped_share > 0 else []
     return ", ".join([*words, *([] if audio.finite else ["values that are no numbers"])])

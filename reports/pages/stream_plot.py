@@ -1,125 +1,92 @@
-"""One utterance of a stream as a drawing: tokens, chunks, playback."""
+"""One utterance of a stream over time: T3's tokens, S3Gen's work on each chunk, playback and where it ran dry."""
 
 from __future__ import annotations
 
-import html
+from itertools import islice
 
 from ttsbench.records.measurements import Chunk, Streamed, Utterance
 from ttsbench.records.runs import Run
 from ttsbench.reports import continuity
-from ttsbench.reports.continuity import Playback, Underrun
+from ttsbench.reports.continuity import Playback
+from ttsbench.reports.pages import svg
+from ttsbench.reports.pages.svg import Frame, Plot
 
-WIDTH, LEFT, LANE, GAP = 760, 70, 22, 10
-STEPS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50)
-AXIS_MARKS = 6
+# Each takes up to 100 kB.
+PLOTS_MAX = 100
 LANES = ("tokens", "S3Gen", "playback")
-COLOURS = {"tokens": "#4c78a8", "S3Gen": "#f58518", "arrived": "#333333", "playback": "#54a24b", "underrun": "#e45756"}
+LANE, GAP = 22.0, 10.0
+FRAME = Frame(80, svg.WIDTH - 14, 26, 26 + len(LANES) * (LANE + GAP))
 
 
-def drawings(run: Run) -> dict[str, str]:
-    """By file name below the run's folder: the first timed utterance of each text, of every stack at every point."""
-    found = {}
-    for number, cell in enumerate(c for c in run.cells if c.ok and c.process == 0):
-        for utterance in cell.utterances:
-            title = f"{cell.key}, text {utterance.text_index}"
-            if utterance.repeat == 0 and (drawn := timeline_svg(utterance, title)):
-                found[f"streams/{number}.{utterance.text_index}.svg"] = drawn
-    return found
+def plots(run: Run) -> list[Plot]:
+    """The first timed utterance of each text, of every stack at every point."""
+    firsts = {
+        f"streams/{number}.{utterance.text_index}.svg": (f"{cell.key}, text {utterance.text_index}", utterance)
+        for number, cell in enumerate(cell for cell in run.cells if cell.ok and cell.process == 0)
+        for utterance in cell.utterances
+        if utterance.repeat == 0 and utterance.stream is not None
+    }
+    drawn = (
+        Plot(file, "A stream over time", timeline(utterance, title), title)
+        for file, (title, utterance) in islice(firsts.items(), PLOTS_MAX)
+    )
+    return [plot for plot in drawn if plot.svg]
 
 
-def timeline_svg(utterance: Utterance, title: str) -> str:
-    """One utterance over time: tokens as they were drawn, S3Gen's work on each chunk, playback and its silences.
-
-    A whole SVG element without scripts, styles or links, so that a page may hold it as it is. Empty without a stream.
-    """
+def timeline(utterance: Utterance, title: str) -> str:
+    """Empty without a stream."""
     stream, playback = utterance.stream, continuity.played(utterance)
     if stream is None or playback is None:
         return ""
-    scale = (WIDTH - LEFT - GAP) / max(playback.ends, utterance.wall_seconds)
-    height = LANE * (len(LANES) + 2) + GAP * (len(LANES) + 1)
+    ends = max(playback.ends, utterance.wall_seconds)
+    scale = svg.linear((0, ends), (FRAME.left, FRAME.right))
+    values = svg.ticks((0, ends), 9)
     shapes = [
-        *_token_shapes(stream, scale),
-        *(_bar("S3Gen", c.began_seconds, c.arrived_seconds, scale, _chunk_told(c)) for c in stream.chunks),
-        *_playback_shapes(stream, playback, scale),
-        *(_moment(seconds, scale, name) for name, seconds in _moments(utterance)),
-        *_axis(max(playback.ends, utterance.wall_seconds), scale),
-    ]
-    labels = [_text(0, _top(lane) + LANE * 0.7, lane) for lane in LANES]
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" role="img" '
-        f'font-family="sans-serif" font-size="11"><title>{html.escape(title)}</title>'
-        + _text(LEFT, LANE * 0.6, title)
-        + "".join([*labels, *shapes])
-        + "</svg>"
-    )
+        FRAME.bottom_axis(scale, values, "s after the call", svg.tick_text(values)),
+        *(svg.text(0, _top(lane) + LANE * 0.7, lane, class_="name") for lane in LANES),
+        *_tokens(stream, scale),
+        *(_bar("S3Gen", c.began_seconds, c.arrived_seconds, scale, _chunk_hint(c)) for c in stream.chunks),
+        *_playback(stream, playback, scale),
+        _moment("first playable", utterance.first_playable_seconds, scale),
+        _moment("all made", utterance.wall_seconds, scale),
+    ]  # fmt: skip
+    return svg.drawing(FRAME.bottom + 46, title, *shapes)
 
 
-def _chunk_told(chunk: Chunk) -> str:
+def _chunk_hint(chunk: Chunk) -> str:
     frames = f"{chunk.flow_frames} frames in the flow, {chunk.vocoder_frames} in the vocoder"
     return f"{chunk.tokens} tokens, {frames}, held at {chunk.arrived_seconds * 1e3:.0f} ms"
 
 
-def _token_shapes(stream: Streamed, scale: float) -> list[str]:
+def _tokens(stream: Streamed, scale: svg.Scale) -> list[str]:
     """The time of decoding, with a mark where T3 handed tokens over."""
-    told = f"T3 decodes until {stream.decode_ended_seconds * 1e3:.0f} ms"
-    marks = [_line(seconds, "tokens", scale, COLOURS["arrived"], 0.5) for seconds in stream.token_seconds]
-    return [_bar("tokens", stream.decode_began_seconds, stream.decode_ended_seconds, scale, told), *marks]
+    hint = f"T3 decodes until {stream.decode_ended_seconds * 1e3:.0f} ms"
+    marks = [_tick("tokens", seconds, scale) for seconds in stream.token_seconds]
+    return [_bar("tokens", stream.decode_began_seconds, stream.decode_ended_seconds, scale, hint), *marks]
 
 
-def _playback_shapes(stream: Streamed, playback: Playback, scale: float) -> list[str]:
+def _playback(stream: Streamed, playback: Playback, scale: svg.Scale) -> list[str]:
     underruns = [
-        _bar("playback", s.began, s.began + s.seconds, scale, _underrun_text(s), "underrun") for s in playback.underruns
+        _bar("playback", u.began, u.began + u.seconds, scale, f"underrun of {u.seconds * 1e3:.0f} ms", "underrun")
+        for u in playback.underruns
     ]
-    arrivals = [_line(chunk.arrived_seconds, "playback", scale, COLOURS["arrived"], 1.0) for chunk in stream.chunks]
+    arrivals = [_tick("playback", chunk.arrived_seconds, scale) for chunk in stream.chunks]
     return [_bar("playback", playback.begins, playback.ends, scale, "playback"), *underruns, *arrivals]
 
 
-def _underrun_text(underrun: Underrun) -> str:
-    return f"silence of {underrun.seconds * 1e3:.0f} ms"
-
-
-def _moments(utterance: Utterance) -> list[tuple[str, float]]:
-    return [("first playable", utterance.first_playable_seconds), ("all made", utterance.wall_seconds)]
-
-
 def _top(lane: str) -> float:
-    return LANE + GAP + LANES.index(lane) * (LANE + GAP)
+    return FRAME.top + GAP / 2 + LANES.index(lane) * (LANE + GAP)
 
 
-def _x(seconds: float, scale: float) -> float:
-    return LEFT + seconds * scale
+def _bar(lane: str, start: float, end: float, scale: svg.Scale, hint: str, kind: str = "") -> str:
+    class_ = f"lane-{(kind or lane).lower()}"
+    return svg.rect(scale(start), _top(lane), scale(end) - scale(start), LANE, hint=hint, class_=class_)
 
 
-def _bar(lane: str, start: float, end: float, scale: float, told: str, colour: str = "") -> str:
-    return (
-        f'<rect x="{_x(start, scale):.1f}" y="{_top(lane):.1f}" width="{max(0.5, (end - start) * scale):.1f}" '
-        f'height="{LANE}" fill="{COLOURS[colour or lane]}" stroke="#ffffff" stroke-width="0.5">'
-        f"<title>{html.escape(told)}</title></rect>"
-    )
+def _tick(lane: str, seconds: float, scale: svg.Scale) -> str:
+    return svg.line(scale(seconds), _top(lane), scale(seconds), _top(lane) + LANE, class_="arrival")
 
 
-def _line(seconds: float, lane: str, scale: float, colour: str, width: float) -> str:
-    x, top = _x(seconds, scale), _top(lane)
-    return (
-        f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{top:.1f}" y2="{top + LANE:.1f}" '
-        f'stroke="{colour}" stroke-width="{width}"/>'
-    )
-
-
-def _moment(seconds: float, scale: float, told: str) -> str:
-    x, end = _x(seconds, scale), _top(LANES[-1]) + LANE + GAP
-    return (
-        f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{_top(LANES[0]):.1f}" y2="{end:.1f}" stroke="#888888" '
-        f'stroke-dasharray="3 2"><title>{told}: {seconds * 1e3:.0f} ms</title></line>'
-    )
-
-
-def _axis(seconds: float, scale: float) -> list[str]:
-    """Six marks or fewer, at round numbers."""
-    step = next((s for s in STEPS if seconds / s <= AXIS_MARKS), seconds)
-    y = _top(LANES[-1]) + LANE + GAP + LANE * 0.6
-    return [_text(_x(mark * step, scale), y, f"{mark * step:g} s") for mark in range(int(seconds / step) + 1)]
-
-
-def _text(x: float, y: float, told: str) -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}">{html.escape(told)}</text>'
+def _moment(name: str, seconds: float, scale: svg.Scale) -> str:
+    hint = f"{name}: {seconds * 1e3:.0f} ms"
+    return svg.line(scale(seconds), FRAME.top - 8, scale(seconds), FRAME.bottom + 4, hint=hint, class_="moment")

@@ -17,7 +17,7 @@ from ttsbench.reports.escaping import printable
 from ttsbench.reports.tables.table import Column, Table
 
 NAME_MAX = 240
-STYLE = "page.css"
+STYLES = ("colours.css", "page.css", "plots.css")
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ def render(
     `style` is a sheet beside the common one; `media` lets the page play waves that it holds or that lie beside it.
     """
     environment = _environment()
-    styles = "".join(_asset(environment, name) for name in (STYLE, style) if name)
+    styles = "".join(_asset(environment, name) for name in (*STYLES, style) if name)
     script = _script(environment, scripts)
     hashes = {"style_hash": _hash(styles), "script_hash": _hash(script)}
     filled = {"style": styles, "script": script, "data": data, "media": media, **hashes, **context}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from ttsbench.reports import metrics
 from ttsbench.reports.decide.decision import Verdict
 from ttsbench.reports.decide.pairing import SIDES
-from ttsbench.reports.pages import report_plots
+from ttsbench.reports.pages import tradeoff_plot
 from ttsbench.reports.tables import verdicts, words
 from ttsbench.reports.tables.table import signed
 from ttsbench.reports.tables.verdicts import CandidateReport
@@ -39,7 +39,7 @@ def card(candidate: CandidateReport) -> Card:
         headline=words.headline(comparison),
         sentence=words.figures(comparison),
         memory=_memory(candidate),
-        quality=report_plots.quality([c for pair in match.pairing.pairs for c in pair.candidate if c.ok]),
+        quality=tradeoff_plot.quality([c for pair in match.pairing.pairs for c in pair.candidate if c.ok]),
         fails=bool(candidate.faults),
         reasons=tuple(verdicts.reasons(candidate)),
     )

@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from ttsbench.records.runs import Run
 from ttsbench.reports import metrics
 from ttsbench.reports.decide.statistics import Estimate
 from ttsbench.reports.metrics import Metric
-from ttsbench.reports.pages import drawings
 from ttsbench.reports.tables import run_tables
 from ttsbench.reports.tables.table import Column, Table, of_field
 from ttsbench.scenarios.ablation import ONLY, WITHOUT
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-PLOT = "ablation.svg"
 # So much slower must the fastest process of one side be than the slowest of the other.
 NOTICEABLE = 1.02
 
@@ -78,6 +72,11 @@ def _effect_of(slot: str, estimates: dict[str, Estimate | None]) -> SlotEffect:
     return SlotEffect(slot, needs, estimates.get(alone), takes, estimates.get(taken_back))
 
 
+def tables(run: Run) -> list[Table]:
+    effects = ablation(run)
+    return [table(effects)] if effects else []
+
+
 def table(ablation: Ablation) -> Table:
     """A row per slot: its factor alone, the factor lost without it, and what follows from both."""
     columns = (
@@ -117,31 +116,12 @@ def _effect(slower: Estimate | None, faster: Estimate | None) -> int | None:
     return (slower.low > faster.high * NOTICEABLE) - (faster.low > slower.high * NOTICEABLE)
 
 
-def waterfall(ablation: Ablation) -> str:
-    """An SVG: from the baseline's figure to the full stack's, by what each part saves when it is the one taken back.
+def steps(ablation: Ablation) -> list[tuple[str, float, float]]:
+    """Label, where a bar begins and where it ends: from the baseline's figure to the full stack's.
 
-    What the parts save one by one need not add up; the last step says how much they save only together.
+    A bar is what a slot saves when it is the one taken back. What the slots save one by one need not add up; the last
+    step is what they save only together.
     """
-    return drawings.svg(lambda: _waterfall(ablation))
-
-
-def _waterfall(ablation: Ablation) -> Figure:
-    from matplotlib.figure import Figure
-
-    steps, scale = _steps(ablation), ablation.metric.scale
-    figure = Figure(figsize=(8, 0.45 * len(steps) + 1.2), layout="constrained")
-    axes = figure.subplots()
-    for place, (_, start, end) in enumerate(steps):
-        colour = "tab:blue" if place in (0, len(steps) - 1) else "tab:green" if end <= start else "tab:red"
-        axes.barh(place, (end - start) * scale, left=start * scale, color=colour)
-    axes.set_yticks(range(len(steps)), [label for label, _, _ in steps])
-    axes.invert_yaxis()
-    axes.set_xlabel(f"{ablation.metric.label} (lower is better)")
-    return figure
-
-
-def _steps(ablation: Ablation) -> list[tuple[str, float, float]]:
-    """Label, where a bar begins and where it ends."""
     steps, at = [("baseline", 0.0, ablation.baseline.median)], ablation.baseline.median
     taken_back = {tuple(sorted((effect.slot, *effect.takes))): effect.taken_back for effect in ablation.effects}
     for slots, without in taken_back.items():

@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from ttsbench.records import files, runs
 from ttsbench.records.kernels import EAGER, TIMINGS, Ceilings, KernelRun, Row
 from ttsbench.reports.escaping import in_markdown
 from ttsbench.reports.formats.values import as_csv
-from ttsbench.reports.pages import drawings
-from ttsbench.reports.tables import markdown
+from ttsbench.reports.tables.markdown import flatten, render
 from ttsbench.reports.tables.table import Column, Table, of_field
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 CSV_COLUMNS = (
     "kernel", "shape", "dtype", "contender", "status", "reason", "relative_error", "tolerance", "max_abs_diff",
@@ -114,60 +108,6 @@ def _values(row: Row, run: KernelRun) -> list[Any]:
 
 def to_markdown(run: KernelRun) -> str:
     """The tables, and what they ran on."""
-    parts = ["# Kernels", *run.notes, *(markdown.render(table) for table in tables(run)), "## Ran on"]
-    machine = "\n".join(
-        f"- {in_markdown(name)}: {in_markdown(value)}" for name, value in markdown.flatten(run.environment)
-    )
-    return "\n\n".join([*parts, machine]) + "\n"
-
-
-def plot(run: KernelRun) -> str | None:
-    """Speed-up over eager per shape and contender, a panel per kernel and dtype; nothing where nothing was timed."""
-    panels = [
-        (kernel, dtype, [row for row in rows if row.dtype == dtype and row.median("graph")])
-        for kernel, rows in _by_kernel(run)
-        for dtype in dict.fromkeys(row.dtype for row in rows)
-    ]
-    panels = [panel for panel in panels if panel[2]]
-    if not panels:
-        return None
-    return drawings.svg(lambda: _figure(panels, run))
-
-
-def _figure(panels: list[tuple[str, str, list[Row]]], run: KernelRun) -> Figure:
-    from matplotlib.figure import Figure
-
-    columns = min(3, len(panels))
-    lines = -(-len(panels) // columns)
-    figure = Figure(figsize=(6 * columns, 3.2 * lines), layout="constrained")
-    for number, (kernel, dtype, rows) in enumerate(panels, 1):
-        axes = figure.add_subplot(lines, columns, number)
-        axes.set_title(f"{kernel}, {dtype}", fontsize=9)
-        _draw(axes, rows, run)
-    return figure
-
-
-def _draw(axes: Any, rows: list[Row], run: KernelRun) -> None:
-    """Bars beside each other per shape, a line where eager stands."""
-    shapes = list(dict.fromkeys(row.shape for row in rows))
-    names = [name for name in dict.fromkeys(row.contender for row in rows) if name != EAGER]
-    for index, name in enumerate(names):
-        height = 0.8 / len(names)
-        mine = {row.shape: speed_up(row, run) or 0.0 for row in rows if row.contender == name}
-        places = [shapes.index(shape) + (index - (len(names) - 1) / 2) * height for shape in mine]
-        axes.barh(places, list(mine.values()), height, label=name)
-    axes.axvline(1.0, color="black", linewidth=0.8)
-    axes.set_yticks(range(len(shapes)), shapes, fontsize=7)
-    axes.invert_yaxis()
-    axes.set_xlabel("speed-up over eager (graph, warm L2)", fontsize=8)
-    if names:
-        axes.legend(fontsize=7)
-
-
-def write(run: KernelRun, folder: Path) -> None:
-    """table.md, kernels.csv, kernels.json and, where something was timed, kernels.svg."""
-    files.write_below(folder, "table.md", to_markdown(run))
-    files.write_below(folder, "kernels.csv", to_csv(run))
-    files.write_below(folder, "kernels.json", runs.dump(runs.to_json(run), indent=1) + "\n")
-    if (drawing := plot(run)) is not None:
-        files.write_below(folder, "kernels.svg", drawing)
+    machine = (f"- {in_markdown(name)}: {in_markdown(value)}" for name, value in flatten(run.environment))
+    parts = ["# Kernels", *run.notes, *map(render, tables(run)), "## Ran on", "\n".join(machine)]
+    return "\n\n".join(parts) + "\n"

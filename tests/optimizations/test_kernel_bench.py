@@ -20,6 +20,7 @@ from ttsbench.cli import app
 from ttsbench.errors import ExitCode
 from ttsbench.optimizations.kernels import catalog, kernel
 from ttsbench.records.kernels import DTYPES, Ceilings, KernelRun, Row
+from ttsbench.reports.pages import kernels_plot
 from ttsbench.reports.tables import kernels as report
 from ttsbench.running import host, kernel_bench
 
@@ -255,9 +256,11 @@ def test_the_table_shows_times_shares_and_what_was_wrong(timed: KernelRun) -> No
 
 
 def test_the_plot_is_an_svg_and_is_left_out_where_nothing_was_timed(timed: KernelRun) -> None:
-    assert xml.etree.ElementTree.fromstring(report.plot(timed) or "").tag.endswith("svg")
+    plot = kernels_plot.plot(timed)
+    assert plot is not None
+    assert xml.etree.ElementTree.fromstring(plot.document).tag.endswith("svg")
     untimed = replace(timed, rows=tuple(replace(row, microseconds={}) for row in timed.rows))
-    assert report.plot(untimed) is None
+    assert kernels_plot.plot(untimed) is None
 
 
 @pytest.mark.gpu

@@ -22,10 +22,10 @@ from ttsbench.gating.compare import compare
 from ttsbench.records import journal, profiles, runs
 from ttsbench.records.profiles import Profile
 from ttsbench.records.runs import Cell, Run
+from ttsbench.reports import run_documents
 from ttsbench.reports.formats import samples
-from ttsbench.reports.pages import comparison_page
-from ttsbench.reports.tables import markdown, verdicts
-from ttsbench.running import run as run_engine
+from ttsbench.reports.pages import comparison_page, report_markdown
+from ttsbench.reports.tables import verdicts
 
 RESULTS = Path(__file__).parents[2] / "docs" / "results"
 NAMES = ("h200-fastest", "h200-chatterbox-cold", "h200-claims-d", "h200-multilingual", "h200-streaming")
@@ -71,7 +71,7 @@ def test_whatever_stands_in_a_record_is_refused_or_shown(
     (tmp_path / "run.json").write_text(json.dumps(data))
     try:
         run = runs.read_run(tmp_path)
-        documents = dict(run_engine.documents(tmp_path, run))
+        documents = dict(run_documents.documents(tmp_path, run))
         show.show(tmp_path, evidence=True)
     except TtsbenchError as error:
         told = str(error)
@@ -189,7 +189,7 @@ def test_markdown_shows_every_mark_as_it_was_typed(
         scenario=name, run_id=name, status=name, warnings=(name,), overrides=(name,), environment={name: name},
         cells=(make_cell(stack=name, key=name), make_cell(stack=name, key=name, status=name, reason=name, process=1)),
     )  # fmt: skip
-    text = markdown.report(run)
+    text = report_markdown.report(run)
     escaped = r"a\`b\*c\_d\|e\[f\](g)\<h\>\#i\~j\$k\&amp;l\\m n\x1b\[31m\u202e"
     assert text.count(escaped) >= 9
     assert not any(mark in text.replace(escaped, "") for mark in ("\x1b", "\u202e", "<h>", "`b", "$k"))

@@ -16,7 +16,8 @@ from ttsbench.records import runs
 from ttsbench.records.measurements import Forward, ForwardQuality
 from ttsbench.records.runs import Cell, Run
 from ttsbench.reports.formats import samples
-from ttsbench.reports.tables import claims, forwards, markdown, run_tables
+from ttsbench.reports.pages import report_markdown
+from ttsbench.reports.tables import claims, forwards, run_tables
 from ttsbench.running import plan
 from ttsbench.running.host import Machine
 from ttsbench.scenarios import ablation, expectations, schema
@@ -140,7 +141,7 @@ def test_a_claim_is_judged_at_every_point_that_it_is_about(measured: Make, make_
 
 def test_report_and_console_show_claims_and_forwards(measured: Make, capsys: pytest.CaptureFixture[str]) -> None:
     run = measured(SPEEDUP)
-    text = markdown.report(run)
+    text = report_markdown.report(run)
     assert "| c | 1.25× | 2.00× | holds |" in text
     assert "c: holds: ours is 2.00×, claimed is 1.25×" in text
     show.show_run(run)

@@ -16,9 +16,9 @@ import pytest
 from ttsbench.records import files, measurements, runs
 from ttsbench.records.measurements import Audio, Quality, StageTime, Utterance
 from ttsbench.records.runs import Cell, Run
-from ttsbench.reports import metrics
 from ttsbench.reports.decide.statistics import Estimate
-from ttsbench.reports.pages import players, report_page, report_plots
+from ttsbench.reports.pages import players, report_page, run_plots, samples_plot, tradeoff_plot
+from ttsbench.reports.pages.tradeoff_plot import StackTradeoff
 from ttsbench.reports.tables import run_tables
 
 if TYPE_CHECKING:
@@ -104,22 +104,27 @@ def make_report(make_run: Make, make_cell: Make, make_utterance: Make, tmp_path:
 class TestPlots:
     def test_all_are_there_with_all_their_marks(self, browser: Browser, make_report: Callable[..., Path]) -> None:
         browser.open(make_report())
-        assert browser.how_many("#places-0 .place") == 3
-        assert browser.how_many("#places-0 .place.changes") == 1
-        assert browser.how_many("#places-0 .front.same") == browser.how_many("#places-0 .front.changes") == 1
-        assert browser.how_many("#stages-0 .part") == len(STACKS) * 4
-        assert browser.how_many("#samples-0 .sample") == len(STACKS) * PROCESSES * CALLS
-        assert browser.how_many("#samples-0 .middle") == len(STACKS) * PROCESSES
-        assert browser.how_many("#samples-0 .odd") == 1
-        assert browser.how_many("#first-audio-0 .first-audio") == 3
-        assert browser.how_many("#ladder-0 .part") == len(STACKS) * 3
+        assert browser.how_many("#speed-and-memory .plot .place") == 3
+        assert browser.how_many("#speed-and-memory .plot .place.changes") == 1
+        assert (
+            browser.how_many("#speed-and-memory .front.same")
+            == browser.how_many("#speed-and-memory .front.changes")
+            == 1
+        )
+        assert browser.how_many("#where-the-time-goes .plot .part") == len(STACKS) * 4
+        assert browser.how_many("#every-sample .lane .sample") == len(STACKS) * PROCESSES * CALLS
+        assert browser.how_many("#every-sample .lane .middle") == len(STACKS) * PROCESSES
+        assert browser.how_many("#every-sample .lane .odd") == 1
+        assert browser.how_many("#time-to-first-audio .first-audio") == 3
+        assert browser.how_many("#cold-start .plot .part") == len(STACKS) * 3
         assert browser.told == []
 
     def test_the_stages_of_a_bar_add_up_to_its_wall_time(
         self, browser: Browser, make_report: Callable[..., Path]
     ) -> None:
         browser.open(make_report())
-        bars = browser.run("""[...document.querySelectorAll('#stages-0 .part rect')].map(bar => bar.getBBox().width)""")
+        rects = "[...document.querySelectorAll('#where-the-time-goes .part rect')]"
+        bars = browser.run(f"{rects}.map(bar => bar.getBBox().width)")
         whole = [sum(bars[4 * row : 4 * row + 4]) for row in range(3)]
         # The third process's spike is in the mean.
         assert whole[1] / whole[2] == pytest.approx(0.4 / 0.3, rel=0.02)
@@ -133,25 +138,26 @@ class TestPlots:
         run = make_run(cells=(make_cell(utterances=(make_utterance(wall_seconds=1.0, stages=times),)),))
         file = files.write(tmp_path / report_page.FILE, report_page.page(run, tmp_path))
         browser.open(file)
-        ends = browser.run("""[...document.querySelectorAll('#stages-0 .part rect')].map(
+        ends = browser.run("""[...document.querySelectorAll('#where-the-time-goes .plot .part rect')].map(
             bar => bar.getBoundingClientRect().right - bar.closest('svg').getBoundingClientRect().right)""")
         assert len(ends) == 3
-        assert max(ends) < -60  # what it tells stands behind it
-        assert "1.50 s in 1.00 s" in browser.run("document.querySelector('#stages-0').textContent")
+        assert max(ends) < -60  # its length stands behind it
+        assert "1.50 s in 1.00 s" in browser.run("document.querySelector('#where-the-time-goes .plot').textContent")
 
     def test_a_sample_tells_its_process_and_that_it_is_an_outlier(
         self, browser: Browser, make_report: Callable[..., Path]
     ) -> None:
         browser.open(make_report())
-        hint = browser.run("document.querySelector('#samples-0 .odd').dataset.hint")
+        hint = browser.run("document.querySelector('#every-sample .lane .odd').dataset.hint")
         assert hint.splitlines() == ["1.5 RTF, an outlier", "upstream", "process 3", "text 1"]
 
     def test_they_follow_the_width(self, browser: Browser, make_report: Callable[..., Path]) -> None:
         browser.open(make_report())
         browser.resize(PHONE)
-        for plot in ("places-0", "stages-0", "samples-0", "first-audio-0", "ladder-0"):
-            width = browser.run(f"document.querySelector('#{plot} svg').getBoundingClientRect().width")
-            assert 250 < width < PHONE, plot
+        widths = browser.run("[...document.querySelectorAll('.plot')].map(plot => plot.getBoundingClientRect().width)")
+        assert len(widths) == 5
+        assert all(250 < width < PHONE for width in widths)
+        assert not browser.scrolls_sideways()
 
     def test_the_device_has_a_clock_of_its_own(
         self, browser: Browser, make_run: Make, make_cell: Make, make_utterance: Make, tmp_path: Path
@@ -160,12 +166,13 @@ class TestPlots:
         cell = make_cell(utterances=(make_utterance(wall_seconds=0.5, stages=stages),) * 3)
         page = report_page.page(make_run(cells=(cell,)), tmp_path)
         browser.open(files.write(tmp_path / "r.html", page))
-        widths = "[...document.querySelectorAll('#stages-0 .part rect')].map(bar => bar.getBBox().width)"
-        decode, cfm, residual = browser.run(widths)
+        plots = "[...document.querySelectorAll('#where-the-time-goes .plot')]"
+        bars = f"{plots}.map(plot => [...plot.querySelectorAll('.part rect')].map(bar => bar.getBBox().width))"
+        device, host = browser.run(bars)
+        decode, cfm, residual = device
         assert decode == pytest.approx(3 * cfm, rel=0.05)
         assert residual == pytest.approx(cfm, rel=0.05)
-        browser.click("input[name=clock][value=host]")
-        decode, cfm, _ = browser.run(widths)
+        decode, cfm, _ = host
         assert cfm == pytest.approx(3 * decode, rel=0.05)
 
 
@@ -204,7 +211,7 @@ class TestPage:
         assert not browser.scrolls_sideways()
         assert browser.run("window.hurt") is None
         assert browser.how_many("img") == 0
-        assert browser.how_many("#places-0 .place") == 3
+        assert browser.how_many("#speed-and-memory .plot .place") == 3
         assert [told for told in browser.told if "Content Security" not in told] == []
         assert {url for url in browser.requested if not url.startswith("data:")} == {page.as_uri()}
         assert "\u202e" not in browser.run("document.querySelector('main').innerText")
@@ -233,9 +240,9 @@ class TestPage:
         assert browser.told == []
         assert not browser.scrolls_sideways()
         sections = browser.run("[...document.querySelectorAll('main > section')].map(section => section.id)")
-        assert "samples" in sections
+        assert "every-sample" in sections
         assert ("claims" in sections) == (name == "h200-claims-d")
-        assert ("ladder" in sections) == (name == "h200-chatterbox-cold")
+        assert ("cold-start" in sections) == (name == "h200-chatterbox-cold")
 
     def test_a_run_in_which_nothing_ran_still_has_a_page(self, make_run: Make, make_cell: Make, tmp_path: Path) -> None:
         run = make_run(cells=(make_cell(status="crashed", reason="<b>why", utterances=()),), status="interrupted")
@@ -303,17 +310,17 @@ class TestAudio:
 
 
 class TestData:
-    def place(self, label: str, speed: float, memory: float, output: str = "same") -> report_plots.Place:
+    def stack(self, label: str, speed: float, memory: float, output: str = "same") -> StackTradeoff:
         ends = [Estimate(value, value, value, 1) for value in (speed, memory)]
-        return report_plots.Place(label, False, output, "", *ends)
+        return StackTradeoff(label, False, output, "", *ends)
 
     def test_the_front_holds_whom_nobody_beats(self) -> None:
         draw = random.Random(1)
         for _ in range(50):
-            among = [self.place(str(n), draw.randrange(6), draw.randrange(6)) for n in range(draw.randrange(1, 9))]
-            line = report_plots.front(among)
+            among = [self.stack(str(n), draw.randrange(6), draw.randrange(6)) for n in range(draw.randrange(1, 9))]
+            line = tradeoff_plot.front(among)
 
-            def beaten(place: report_plots.Place, among: list[report_plots.Place] = among) -> bool:
+            def beaten(place: StackTradeoff, among: list[StackTradeoff] = among) -> bool:
                 mine = (place.speed.median, place.memory.median)
                 others = [(other.speed.median, other.memory.median) for other in among]
                 return any(a <= mine[0] and b <= mine[1] and (a, b) != mine for a, b in others)
@@ -323,18 +330,18 @@ class TestData:
             assert all(beaten(p) for p in among if (p.speed.median, p.memory.median) not in kept)
 
     def test_what_fails_is_on_no_front_and_what_changes_the_output_on_one_of_its_own(self) -> None:
-        among = [self.place("sound", 2, 2), self.place("other", 1, 1, "changes"), self.place("wrong", 0, 0, "fails")]
-        found = report_plots.fronts(among)
-        assert [place.label for place in found["same"]] == ["sound"]
-        assert [place.label for place in found["changes"]] == ["other"]
-        assert report_plots.fronts(among[:1])["changes"] == []
+        among = [self.stack("sound", 2, 2), self.stack("other", 1, 1, "changes"), self.stack("wrong", 0, 0, "fails")]
+        found = tradeoff_plot.fronts(among)
+        assert [stack.label for stack in found["same"]] == ["sound"]
+        assert [stack.label for stack in found["changes"]] == ["other"]
+        assert tradeoff_plot.fronts(among[:1])["changes"] == []
 
     def test_stages_and_residual_are_the_wall_time(self, make_cell: Make, make_utterance: Make, make_run: Make) -> None:
         walls = (0.4, 0.5, 0.9)
         utterances = tuple(make_utterance(wall_seconds=wall, stages=stages_of(wall)) for wall in walls)
         [[stack]] = run_tables.results(make_run(cells=(make_cell(utterances=utterances),)))
-        [bar] = report_plots.stage_stacks([stack], device=False)
-        assert sum(part["seconds"] for part in bar["parts"]) == pytest.approx(bar["wall"]) == pytest.approx(0.6)
+        [bar] = run_plots.stage_bars([stack], device=False)
+        assert bar.length == pytest.approx(bar.wall) == pytest.approx(0.6)
 
     def test_outliers_are_against_their_own_text(self, make_cell: Make, make_utterance: Make) -> None:
         def utterances(factor: float) -> tuple[Utterance, ...]:
@@ -344,26 +351,23 @@ class TestData:
             )  # fmt: skip
 
         spiky = (*utterances(1.0)[:7], make_utterance(wall_seconds=5.0), *utterances(1.0)[8:])
-        assert report_plots.outliers([make_cell(utterances=utterances(1.0)), make_cell(utterances=spiky)]) == [
+        assert samples_plot.outliers([make_cell(utterances=utterances(1.0)), make_cell(utterances=spiky)]) == [
             set(), {7},
         ]  # fmt: skip
-        assert report_plots.outliers([make_cell(utterances=spiky[4:8])]) == [set()]
+        assert samples_plot.outliers([make_cell(utterances=spiky[4:8])]) == [set()]
 
     def test_too_many_samples_are_thinned_and_every_outlier_stays(
         self, make_cell: Make, make_utterance: Make, make_run: Make, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(report_plots, "SAMPLES_MAX", 50)
+        monkeypatch.setattr(samples_plot, "SAMPLES_MAX", 50)
         utterances = tuple(make_utterance(wall_seconds=0.5 + 0.0001 * (n % 7)) for n in range(499))
         run: Run = make_run(cells=(make_cell(utterances=(*utterances, make_utterance(wall_seconds=9.0))),))
-        data = report_plots.data(run)
-        calls = data["points"][0]["samples"][0]["processes"][0]["calls"]
-        assert data["thinned"] == 10
-        assert len(calls) == 51
-        assert [call["value"] for call in calls if call["odd"]] == [9.0]
+        [plot] = samples_plot.plots(run)
+        assert "one call of 10 (samples.csv has all)" in plot.svg
+        assert plot.svg.count("text 1</title>") == 51
+        assert plot.svg.count("9 RTF, an outlier") == 1
 
     def test_a_forward_is_a_sample_too(self) -> None:
         run = runs.read_run(ROOT / "docs" / "results" / "h200-claims-d")
-        data = report_plots.data(run)
-        assert data["speed"] == {"label": metrics.FORWARD.label, "scale": 1e3}
-        drawn = sum(len(p["calls"]) for point in data["points"] for s in point["samples"] for p in s["processes"])
+        drawn = sum(plot.svg.count("text 1</title>") for plot in samples_plot.plots(run))
         assert drawn == sum(len(cell.forwards) for cell in run.cells if cell.ok and cell.kind == "timed")

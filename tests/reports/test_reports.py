@@ -15,7 +15,8 @@ from ttsbench.records.runs import Cell, Run
 from ttsbench.reports import metrics, readings
 from ttsbench.reports.decide import statistics
 from ttsbench.reports.formats import samples
-from ttsbench.reports.tables import markdown, run_tables
+from ttsbench.reports.pages import report_markdown
+from ttsbench.reports.tables import run_tables
 from ttsbench.reports.tables.table import Table
 
 Make = Callable[..., Any]
@@ -85,7 +86,7 @@ def test_a_baseline_with_figures_needs_no_word(compared: Run) -> None:
 def test_a_run_in_which_nothing_ran_still_reports(make_run: Make, make_cell: Make) -> None:
     run = make_run(cells=(make_cell(status="crashed", reason="why", utterances=()),))
     assert run_tables.overview(run) == []
-    assert "**crashed**, why" in markdown.report(run)
+    assert "**crashed**, why" in report_markdown.report(run)
 
 
 def test_points_of_the_matrix_are_tables_of_their_own(make_run: Make, make_cell: Make) -> None:
@@ -108,7 +109,7 @@ def test_a_stack_without_device_times_has_no_column_for_them(compared: Run) -> N
 
 def test_nothing_a_user_typed_becomes_markup(make_run: Make, make_cell: Make) -> None:
     name = "<script>alert(1)</script>|`x`"
-    text = markdown.report(make_run(scenario=name, cells=(make_cell(stack=name, key=name),)))
+    text = report_markdown.report(make_run(scenario=name, cells=(make_cell(stack=name, key=name),)))
     assert "<script>" not in text
     assert "\\<script\\>" in text
     row = next(line for line in text.splitlines() if line.startswith("| \\<script"))
@@ -173,7 +174,7 @@ def test_a_percentile_of_a_handful_is_not_given(make_utterance: Make, make_cell:
 def test_the_report_says_what_ran(make_run: Make, make_cell: Make) -> None:
     understood = {"name": "s", "model": {"family": "turbo", "size": "tiny"}, "measure": {"repeats": 2}}
     run = make_run(cells=(make_cell(),), scenario_understood=understood, overrides=("measure.repeats=2",))
-    text = markdown.report(run)
+    text = report_markdown.report(run)
     for line in (
         "model.family: turbo",
         "model.size: tiny",

@@ -19,8 +19,8 @@ from ttsbench.reports import load_figures, metrics
 from ttsbench.reports.decide import comparison
 from ttsbench.reports.formats import samples
 from ttsbench.reports.load_figures import LevelFigures
-from ttsbench.reports.pages import load_plot, report_page
-from ttsbench.reports.tables import loads, markdown, run_tables
+from ttsbench.reports.pages import load_plot, report_markdown, report_page
+from ttsbench.reports.tables import loads, run_tables
 from ttsbench.running.cells import load
 from ttsbench.scenarios.schema import parse
 from ttsbench.serving.calls import PLAYED, Call
@@ -222,9 +222,8 @@ class TestReport:
     def test_its_page_has_the_curve_and_the_levels_and_no_empty_plot(self, run: runs.Run, tmp_path: Path) -> None:
         text = report_page.page(run, tmp_path)
         assert '<section id="load">' in text
-        assert 'alt="load.svg: time to first audio by load"' in text
-        assert '<section id="samples">' not in text
-        assert "mathdefault" not in load_plot.drawings(run)["load.svg"]
+        assert 'aria-label="Time to first audio by load"' in text
+        assert '<section id="every-sample">' not in text
 
     def test_the_record_comes_back_as_it_was(self, run: runs.Run, tmp_path: Path) -> None:
         runs.write_run(tmp_path, run)
@@ -270,7 +269,7 @@ class TestReport:
         assert int(same) == int(of) - 1
 
     def test_it_stands_in_the_document_and_the_samples(self, run: runs.Run) -> None:
-        document = markdown.report(run)
+        document = report_markdown.report(run)
         assert "## Load" in document
         assert "![Load against latency](load.svg)" in document
         assert run_tables.overview(run) == []
@@ -280,11 +279,10 @@ class TestReport:
         assert "scheduled_seconds" in header
 
     def test_the_curve_is_drawn(self, run: runs.Run) -> None:
-        [(name, drawn)] = load_plot.drawings(run).items()
-        assert name == "load.svg"
-        assert ElementTree.fromstring(drawn).tag.endswith("svg")
-        again = load_plot.drawings(run)[name]
-        assert len(again) == len(drawn)
+        [plot] = load_plot.plots(run)
+        assert plot.file == "load.svg"
+        assert ElementTree.fromstring(plot.document).tag.endswith("svg")
+        assert load_plot.plots(run) == [plot]
 
     def test_two_stacks_are_compared_by_what_a_second_of_sound_takes(self, run: runs.Run) -> None:
         slow, fast = ([cell for cell in run.cells if cell.stack == stack] for stack in ("slow", "upstream"))

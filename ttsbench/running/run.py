@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,10 +13,8 @@ from ttsbench import __version__
 from ttsbench.errors import ExitCode, NoRecordError, NotComparableError, RecordError, UsageError
 from ttsbench.records import files, jobs, journal, profiles, runs
 from ttsbench.records.journal import Header, Journal
-from ttsbench.reports.formats import samples
-from ttsbench.reports.pages import drawings, load_plot, profile_page, report_page, stream_plot
-from ttsbench.reports.tables import ablation as ablations
-from ttsbench.reports.tables import markdown
+from ttsbench.reports import run_documents
+from ttsbench.reports.pages import profile_page, report_page
 from ttsbench.running import host, plan, runner
 from ttsbench.running.plan import Plan
 from ttsbench.running.runner import Observer
@@ -198,7 +196,7 @@ def write_results(folder: Path, planned: Plan, status: str) -> runs.Run:
     run = runner.assemble(journal.read(folder), status, planned.job_ids)
     try:
         runs.write_run(folder, run)
-        for name, text in documents(folder, run):
+        for name, text in run_documents.documents(folder, run):
             files.write_below(folder, name, text)
     except OSError as error:
         raise UsageError(
@@ -206,19 +204,6 @@ def write_results(folder: Path, planned: Plan, status: str) -> runs.Run:
             mend=f"The journal is whole; make room, then: ttsbench run --resume {folder}",
         ) from None
     return run
-
-
-def documents(folder: Path, run: runs.Run) -> Iterator[tuple[str, str]]:
-    """Name and text of each document of a run, as they are made."""
-    yield "samples.csv", samples.samples(run)
-    plots = drawings.drawings(run)
-    yield from plots.items()
-    yield from stream_plot.drawings(run).items()
-    yield from load_plot.drawings(run).items()
-    if (ablated := ablations.ablation(run)) is not None:
-        yield ablations.PLOT, ablations.waterfall(ablated)
-    yield "report.md", markdown.report(run, plots)
-    yield report_page.FILE, report_page.page(run, folder)
 
 
 def exit_code(run: runs.Run) -> ExitCode:
