@@ -30,7 +30,7 @@ def words_of(document: str) -> list[str]:
     ("name", "files"),
     [
         ("h200-fastest", ["tradeoff.svg", "stages.svg", "stages-host.svg", "samples.svg", "first-audio.svg"]),
-        ("h200-claims-d", [f"{kind}-{point}.svg" for kind in ("tradeoff", "samples") for point in range(1, 6)]),
+        ("h200-claims-d", [f"{kind}-{point}.svg" for kind in ("tradeoff", "samples") for point in range(1, 7)]),
         ("h200-chatterbox-cold", ["stages.svg", "stages-host.svg", "samples.svg", "first-audio.svg", "ladder.svg"]),
     ],
 )
