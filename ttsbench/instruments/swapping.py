@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, MutableMapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, MutableMapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
 
 
@@ -34,4 +34,13 @@ def swapped(owner: Any, name: str, value: Any) -> Iterator[None]:
 def wrapped(owner: Any, method: str, wrapper: Callable[[Callable[..., Any]], Callable[..., Any]]) -> Iterator[None]:
     """`owner.method` inside a wrapper, and as it was afterwards."""
     with swapped(owner, method, wrapper(getattr(owner, method))):
+        yield
+
+
+@contextmanager
+def within(contexts: Iterable[Callable[[], AbstractContextManager[Any]]]) -> Iterator[None]:
+    """The block within all of them."""
+    with ExitStack() as stack:
+        for context in contexts:
+            stack.enter_context(context())
         yield

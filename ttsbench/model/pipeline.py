@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import Any, Protocol
 
 import torch
@@ -16,7 +16,7 @@ import torch
 from ttsbench.errors import CellError
 from ttsbench.instruments.attest import Seen
 from ttsbench.instruments.clock import Timeline, staged
-from ttsbench.instruments.swapping import swapped, wrapped
+from ttsbench.instruments.swapping import swapped, within, wrapped
 from ttsbench.model import checkpoint
 from ttsbench.model.guidance import guided
 from ttsbench.model.length_control import (
@@ -98,9 +98,7 @@ class Pipeline:
 
         def bounded(*args: Any, **kwargs: Any) -> torch.Tensor:
             kwargs |= self._bound()
-            with ExitStack() as contexts:
-                for context in self.around_t3:
-                    contexts.enter_context(context())
+            with within(self.around_t3):
                 self._tokens = loop(*args, **kwargs)
             return self._tokens
 

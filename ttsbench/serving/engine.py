@@ -11,13 +11,13 @@ import os
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from ttsbench.errors import CellError
+from ttsbench.instruments.swapping import within
 from ttsbench.model.pipeline import Pipeline
 from ttsbench.model.speech import SAMPLE_RATE_HZ, tokens_sha256
 from ttsbench.optimizations.parts.t3 import Prompt, Request
@@ -164,14 +164,14 @@ class BatchEngine(_ClockedEngine):
         slots, prompts = self._pipeline.slots, [self._prompt_of(text) for text in range(len(self._pipeline.texts))]
         request = prompts[0][0]
         if self._decoder.graphs is not None or self._pipeline.compiled or slots["prompt"] != "eager":
-            with self._as_in_t3():
+            with within(self._pipeline.around_t3):
                 self._decoder.warm_up(request, [prompt.embeds for _, prompt in prompts])
         if slots["s3gen_graph"] != "off" or slots["s3gen_compile"] != "off" or slots["vocoder"] == "compile":
             self._synthesis.warm_up(min(request.limit, WARM_UP_TOKENS))
 
     def work(self) -> bool:
         """One request joins, and each utterance draws a token."""
-        with self._as_in_t3():
+        with within(self._pipeline.around_t3):
             joined = self._admit()
             stepped = not self._decoder.idle
             ended = self._decoder.step() if stepped else []
@@ -199,12 +199,6 @@ class BatchEngine(_ClockedEngine):
             "keys_and_values_bytes": self._decoder.bytes_of(self.slots, self._positions),
             **self._synthesis.synthesizer.evidence(),
         }
-
-    def _as_in_t3(self) -> ExitStack:
-        contexts = ExitStack()
-        for context in self._pipeline.around_t3:
-            contexts.enter_context(context())
-        return contexts
 
     def _prompt_of(self, text_index: int) -> tuple[Request, Prompt]:
         arguments = self._pipeline.t3_arguments(text_index)

@@ -23,7 +23,7 @@ from ttsbench.optimizations.s3gen_graph import BUCKET_TOKENS
 from ttsbench.records.chunk_schedule import FRAMES_PER_TOKEN
 from ttsbench.serving.randomness import RandomStream
 from ttsbench.streaming.source import CarriedSource, vocoded_with
-from ttsbench.streaming.synthesis import euler_steps
+from ttsbench.streaming.synthesis import euler_steps, euler_times
 
 MEL_BANDS = 80
 # Of 1, 2, 4 and 8 rows, and of some lengths.
@@ -140,12 +140,14 @@ class BatchedS3Gen:
         spks = flow.spk_embed_affine_layer(functional.normalize(speaker, dim=1)).expand(rows, -1)
         keys = None if sounding is None else self._keys(sounding)
 
+        times = euler_times(flow.decoder, self._steps, start)
+
         def velocity(*arguments: torch.Tensor | None) -> torch.Tensor:
             moved = self._estimator.velocity(*arguments, keys)
             assert isinstance(moved, torch.Tensor)
             return moved
 
-        return flow_solve.euler(velocity, flow.decoder, start, self._times(start), mu, spks, cond)
+        return flow_solve.euler(velocity, flow.decoder, start, times, mu, spks, cond)
 
     def _keys(self, sounding: torch.Tensor) -> torch.Tensor:
         """What attention in the estimator needs to know; with guidance, rows without conditions come last."""
@@ -154,12 +156,6 @@ class BatchedS3Gen:
         marked = self._estimator.attention.mark_keys(frames if module.meanflow else frames.repeat(2, 1, 1))
         assert isinstance(marked, torch.Tensor)
         return marked
-
-    def _times(self, start: torch.Tensor) -> torch.Tensor:
-        decoder = self._s3gen.flow.decoder
-        times = torch.linspace(0, 1, self._steps + 1, device=start.device, dtype=start.dtype)
-        straight = self._s3gen.meanflow or decoder.t_scheduler != "cosine"
-        return times if straight else 1 - torch.cos(times * 0.5 * torch.pi)
 
 
 def _ones_up_to(lengths: Sequence[int], longest: int, like: torch.Tensor) -> torch.Tensor:

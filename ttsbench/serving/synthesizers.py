@@ -25,7 +25,6 @@ from ttsbench.streaming.designs import Windowed
 from ttsbench.streaming.listener import Listener
 from ttsbench.streaming.stream import DueChunk, Stream
 from ttsbench.streaming.streamer import streamer_of
-from ttsbench.streaming.watermark import StreamWatermark
 
 # Four windows take twice as long as one on an H200; from eight on S3Gen's time grows with their number.
 TOGETHER = 8
@@ -149,10 +148,7 @@ class ChunkSynthesizer:
             stream.end(list(message.tokens))
         else:
             stream.take(torch.tensor(message.tokens), stream.now())
-        if stream.delivered:  # without a look ahead the last chunk may be made before it is known to be the last
-            self._end(call)
-        else:
-            self._note_due(call)
+        self._look_at(call)
 
     def work(self) -> bool:
         """One chunk for each of the listeners whose playback would run dry first."""
@@ -161,10 +157,7 @@ class ChunkSynthesizer:
             return False
         self._speak({self._streams[call]: self._due.pop(call) for call in urgent})
         for call in urgent:
-            if self._streams[call].delivered:
-                self._end(call)
-            else:
-                self._note_due(call)
+            self._look_at(call)
         return bool(self._due)
 
     def _speak(self, due_chunks: Mapping[Stream, DueChunk]) -> None:
@@ -180,19 +173,19 @@ class ChunkSynthesizer:
             return call.scheduled + self._patience_seconds
         return call.pieces[0][0] + sum(seconds for _, seconds in call.pieces)
 
-    def _note_due(self, call: Call) -> None:
-        if call not in self._due and (due := self._streams[call].due()):
+    def _look_at(self, call: Call) -> None:
+        """Notes the next chunk of a stream, or its end."""
+        stream = self._streams[call]
+        # Without a look ahead the last chunk may be delivered before it is known to be the last.
+        if stream.delivered:
+            self._receiver.finish(call)
+            self._ended += 1
+            self._chunks += len(self._streams.pop(call).chunks)
+        elif call not in self._due and (due := stream.due()):
             self._due[call] = due
 
-    def _end(self, call: Call) -> None:
-        self._receiver.finish(call)
-        self._ended += 1
-        self._chunks += len(self._streams.pop(call).chunks)
-
     def _new_stream(self, listener: Listener, seed: int) -> Stream:
-        pipeline = self._pipeline
-        design = self._streamer.new_design(pipeline.tts.conds.gen, seed)
-        return Stream(design, pipeline.streaming, listener, StreamWatermark(pipeline.tts.watermarker), pipeline.tts.t3)
+        return self._streamer.new_stream(self._pipeline.tts.conds.gen, seed, listener)
 
     def forget(self) -> None:
         self._streams.clear()

@@ -52,6 +52,11 @@ class Streamer:
     def new_design(self, voice: Conditions, seed: int) -> Design:
         return self._make(self.synthesis, voice, seed, self._pipeline.streaming)
 
+    def new_stream(self, voice: Conditions, seed: int, listener: Listener) -> Stream:
+        tts = self._pipeline.tts
+        design = self.new_design(voice, seed)
+        return Stream(design, self._pipeline.streaming, listener, StreamWatermark(tts.watermarker), tts.t3)
+
     def speak(
         self, text_index: int, seed: int, limit: int, *, listener: Listener | None = None, voice: Any = None
     ) -> Speech:
@@ -78,12 +83,11 @@ class Streamer:
         voice: Any,
         timeline: Timeline | None = None,
     ) -> Speech:
-        pipeline, tts = self._pipeline, self._pipeline.tts
+        pipeline = self._pipeline
         listener.begin()
         with self._t3, self._speaking_as(voice) as own:
             voice_seconds = listener.now()
-            design = self.new_design(own.gen, seed)
-            stream = Stream(design, pipeline.streaming, listener, StreamWatermark(tts.watermarker), tts.t3)
+            stream = self.new_stream(own.gen, seed, listener)
             stream.marks = timeline and timeline.beside
             sink = self._sink(stream)
             decode_began = listener.now()

@@ -24,6 +24,13 @@ def euler_steps(s3gen: Any) -> int:
     return 2 if s3gen.meanflow else 10
 
 
+def euler_times(decoder: Any, steps: int, like: torch.Tensor) -> torch.Tensor:
+    """Upstream's, from 0 to 1."""
+    times = torch.linspace(0, 1, steps + 1, device=like.device, dtype=like.dtype)
+    straight = decoder.estimator.meanflow or decoder.t_scheduler != "cosine"
+    return times if straight else 1 - torch.cos(times * 0.5 * torch.pi)
+
+
 class Synthesis:
     """One S3Gen. Its flow decoder is replaced by one that also solves from given noise."""
 
@@ -105,11 +112,8 @@ class _DecoderWithNoise:
         if self.noise_of is None:
             return self._upstream(**arguments)
         mu, decoder = arguments["mu"], self._decoder
-        mean_flow = decoder.estimator.meanflow
-        times = torch.linspace(0, 1, arguments["n_timesteps"] + 1, device=mu.device, dtype=mu.dtype)
-        if not mean_flow and decoder.t_scheduler == "cosine":
-            times = 1 - torch.cos(times * 0.5 * torch.pi)
-        solve = decoder.basic_euler if mean_flow else decoder.solve_euler
+        times = euler_times(decoder, arguments["n_timesteps"], mu)
+        solve = decoder.basic_euler if decoder.estimator.meanflow else decoder.solve_euler
         noise, mask = self.noise_of(mu.size(2)).to(mu.dtype), torch.ones_like(mu[:, :1])
         return solve(noise, t_span=times, mu=mu, mask=mask, spks=arguments["spks"], cond=arguments["cond"]), None
 

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ from transformers import DynamicCache
 from ttsbench.errors import CheckpointError
 from ttsbench.instruments import attest
 from ttsbench.instruments.attest import Seen
+from ttsbench.instruments.swapping import within
 from ttsbench.model import checkpoint
 from ttsbench.model.families import FAMILIES, files_of
 from ttsbench.model.pipeline import parameter_bytes
@@ -98,13 +99,13 @@ class ForwardPipeline:
     def begin(self) -> None:
         """What comes before the work that is measured: the prompt, where there are steps after it."""
         if self.shape.steps:
-            with self._surrounded():
+            with within(self.around_t3):
                 self.loop.backbone.prefill(self._embeds[:, : self.shape.positions], self.shape.steps)
 
     @torch.inference_mode()
     def work(self) -> None:
         """The forward, or all the steps."""
-        with self._surrounded():
+        with within(self.around_t3):
             for _ in self._hidden():
                 pass
 
@@ -112,7 +113,7 @@ class ForwardPipeline:
     def hidden(self) -> torch.Tensor:
         """The last hidden states of the work, on the host and in fp32: (rows, positions or steps, width)."""
         self.begin()
-        with self._surrounded():
+        with within(self.around_t3):
             return torch.cat([hidden.float().cpu() for hidden in self._hidden()], dim=1)
 
     def _hidden(self) -> Iterator[torch.Tensor]:
@@ -121,13 +122,6 @@ class ForwardPipeline:
             yield self.tts.t3.tfmr(inputs_embeds=self._embeds, use_cache=False).last_hidden_state
         for position in range(first, first + self.shape.steps):
             yield self.loop.backbone.step(self._embeds[:, position : position + 1])
-
-    @contextmanager
-    def _surrounded(self) -> Iterator[None]:
-        with ExitStack() as contexts:
-            for context in self.around_t3:
-                contexts.enter_context(context())
-            yield
 
     def weights_bytes(self) -> int:
         """Bytes of everything that was loaded."""
