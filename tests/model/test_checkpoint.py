@@ -27,6 +27,7 @@ from ttsbench.errors import CheckpointError
 from ttsbench.model import architecture, checkpoint, synthetic
 from ttsbench.model import checkpoint_files as files
 from ttsbench.model.families import CONDITIONALS, SIZES, Family, files_of, names
+from ttsbench.model.speech import SPEECH_TOKENS
 
 FAMILIES = names(Family.speaks)
 TOKENS = 6
@@ -106,7 +107,7 @@ def speak(model: Any, family: str) -> torch.Tensor:
     """A few tokens, none of them special, through upstream's own generate."""
     head = model.t3.speech_head
     bias = torch.zeros_like(head.weight[:, 0]) if head.bias is None else head.bias.detach().clone()
-    bias[synthetic.SPEECH_TOKENS :] = -1e4
+    bias[SPEECH_TOKENS:] = -1e4
     head.bias = torch.nn.Parameter(bias)
     name, limit = ("inference_turbo", "max_gen_len") if family in SILENT_TOKENS else ("inference", "max_new_tokens")
     upstream = getattr(model.t3, name)
@@ -156,7 +157,7 @@ def test_the_built_in_voice_has_upstream_s_types_and_shapes(written: Callable[..
         ids, tokens = voice["t3"]["cond_prompt_speech_tokens"], voice["gen"]["prompt_token"]
         assert ids.shape == (1, prompt)
         assert ids.dtype == tokens.dtype == torch.int64
-        assert max(ids.max(), tokens.max()) < synthetic.SPEECH_TOKENS
+        assert max(ids.max(), tokens.max()) < SPEECH_TOKENS
         assert voice["t3"]["speaker_emb"].norm().item() == pytest.approx(1)
         assert voice["gen"]["prompt_feat"].shape == (1, 2 * tokens.shape[1], 80)
         assert voice["gen"]["prompt_token_len"].tolist() == [tokens.shape[1]]

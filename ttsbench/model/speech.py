@@ -12,6 +12,7 @@ from ttsbench.records import measurements
 # Ids below it are speech; the others begin and end it.
 SPEECH_TOKENS = 6561
 SAMPLE_RATE_HZ = 24_000
+MEL_BANDS = 80
 AUDIBLE_LEVEL = 1e-3
 
 # Seconds until the first sample, until enough to play, until any sound.

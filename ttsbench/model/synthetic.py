@@ -22,11 +22,10 @@ from torch import Tensor, nn
 
 from ttsbench.model import architecture, tokenizer_files
 from ttsbench.model.families import CONDITIONALS, ENGLISH, FAMILIES, GPT2, MULTILINGUAL, files_of
+from ttsbench.model.speech import MEL_BANDS, SPEECH_TOKENS
 
 TORCH_DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 REFERENCE_TOKENS = {"full": 250, "tiny": 50}  # 25 a second
-SPEECH_TOKENS = 6561
-MEL_BANDS = 80
 SPEAKER_CHANNELS = 256
 XVECTOR_CHANNELS = 192
 

@@ -21,9 +21,9 @@ import torch
 from ttsbench.errors import CheckpointError
 from ttsbench.instruments.swapping import swapped, wrapped
 from ttsbench.model import checkpoint
+from ttsbench.model.speech import SAMPLE_RATE_HZ
 from ttsbench.records import measurements
 
-SAMPLE_RATE_HZ = 24_000
 ENCODER_RATE_HZ = 16_000
 # More than the resampling filter reaches, at both of its two passes.
 RESAMPLING_SECONDS = 0.1

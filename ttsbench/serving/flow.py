@@ -16,6 +16,7 @@ import torch
 from torch.nn import functional
 
 from ttsbench.model.pipeline import Pipeline
+from ttsbench.model.speech import MEL_BANDS
 from ttsbench.optimizations.parts import flow_solve
 from ttsbench.optimizations.parts.graphs import Graphs
 from ttsbench.optimizations.parts.s3gen import installed
@@ -25,7 +26,6 @@ from ttsbench.serving.randomness import RandomStream
 from ttsbench.streaming.source import CarriedSource, vocoded_with
 from ttsbench.streaming.synthesis import euler_steps, euler_times
 
-MEL_BANDS = 80
 # Of 1, 2, 4 and 8 rows, and of some lengths.
 GRAPHS_MAX = 24
 

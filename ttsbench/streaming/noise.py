@@ -12,9 +12,9 @@ from functools import lru_cache
 
 import torch
 
+from ttsbench.model.speech import MEL_BANDS
 from ttsbench.records.chunk_schedule import SAMPLES_PER_FRAME
 
-MEL_BANDS = 80
 BLOCK_FRAMES = 64
 
 
