@@ -8,13 +8,13 @@ lets fp32 matrix products round their inputs to 10 bits of mantissa, while T3 ru
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
 
 from ttsbench.errors import CellError
+from ttsbench.instruments.tf32 import tf32
 from ttsbench.model import checkpoint
 from ttsbench.model.pipeline import Pipeline
 
@@ -31,25 +31,11 @@ def apply(pipeline: Pipeline, option: str) -> None:
     elif option in AUTOCAST:
         pipeline.around_t3.append(lambda: _autocast(pipeline, option))
     elif option == "tf32":
-        pipeline.around_t3.append(tf32_allowed)
+        pipeline.around_t3.append(tf32)
 
 
 def _autocast(pipeline: Pipeline, option: str) -> AbstractContextManager[Any]:
     return torch.autocast(pipeline.device.type, dtype=AUTOCAST[option])
-
-
-@contextmanager
-def tf32_allowed() -> Iterator[None]:
-    """TF32 for fp32 products of matrices and convolutions until the end of the block."""
-    places: tuple[Any, ...] = (torch.backends.cuda.matmul, torch.backends.cudnn)
-    before = [place.allow_tf32 for place in places]
-    for place in places:
-        place.allow_tf32 = True
-    try:
-        yield
-    finally:
-        for place, allowed in zip(places, before, strict=True):
-            place.allow_tf32 = allowed
 
 
 def attest(pipeline: Pipeline, option: str) -> dict[str, Any]:

@@ -18,8 +18,8 @@ from typing import Any
 import torch
 
 from ttsbench.errors import CellError
+from ttsbench.instruments.tf32 import ALLOWED, tf32, tf32_setting
 from ttsbench.model.pipeline import Pipeline
-from ttsbench.optimizations.dtype import tf32_allowed
 from ttsbench.optimizations.parts import flow_solve
 from ttsbench.optimizations.parts.flow_solve import Solve
 from ttsbench.optimizations.parts.modules import Counted
@@ -62,8 +62,8 @@ class InTf32(Counted):
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """The call, counted."""
-        with tf32_allowed():
-            self.was_allowed = bool(torch.backends.cuda.matmul.allow_tf32)
+        with tf32():
+            self.was_allowed = tf32_setting() == ALLOWED
             return super().__call__(*args, **kwargs)
 
 

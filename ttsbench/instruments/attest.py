@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import torch
 
 from ttsbench.instruments.driver import is_graph_launch, is_launch, is_wait
+from ttsbench.instruments.tf32 import tf32_setting
 
 SHORT, LONG = 1, 9
 
@@ -165,4 +166,4 @@ class Layers:
 
     def _note(self, module: Any, inputs: Any, output: torch.Tensor) -> None:
         self.dtypes.add(output.dtype)
-        self.tf32_allowed = bool(torch.backends.cuda.matmul.allow_tf32)
+        self.tf32_allowed = tf32_setting()[0]

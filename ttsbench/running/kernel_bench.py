@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -19,7 +19,7 @@ import torch
 from triton import TritonError
 
 from ttsbench import __version__
-from ttsbench.instruments.swapping import swapped
+from ttsbench.instruments.tf32 import ALLOWED, FORBIDDEN, tf32
 from ttsbench.optimizations.kernels import catalog
 from ttsbench.optimizations.kernels.kernel import DTYPES, Case, Forward, Shape, Tensors
 from ttsbench.records.kernels import EAGER, OURS, SCHEMA_VERSION, Ceilings, KernelRun, Row
@@ -275,14 +275,7 @@ def measure_ceilings() -> Ceilings:
     rates = {}
     for dtype, size in MATMUL_SIZE.items():
         a, b = (torch.randn(size, size, device="cuda", dtype=DTYPES.get(dtype, torch.float32)) for _ in range(2))
-        with tf32_allowed(dtype == "tf32"):
+        with tf32(ALLOWED if dtype == "tf32" else FORBIDDEN):
             took = statistics.median(eager_times(lambda a=a, b=b: a @ b, SAMPLES_QUICK))  # type: ignore[misc]
         rates[dtype] = 2 * size**3 / took * 1e6
     return Ceilings(2 * COPY_BYTES / copied * 1e6, rates, l2_bytes())
-
-
-@contextmanager
-def tf32_allowed(allowed: bool) -> Iterator[None]:
-    """In fp32 products of the block or not, whatever a stack has set for its own."""
-    with swapped(torch.backends.cuda.matmul, "allow_tf32", allowed):
-        yield

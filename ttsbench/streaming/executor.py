@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 
-from ttsbench.instruments.swapping import swapped
+from ttsbench.instruments.tf32 import tf32, tf32_setting
 from ttsbench.model.pipeline import Pipeline
 from ttsbench.optimizations.parts.compiled import CAPTURES
 from ttsbench.optimizations.parts.graphs import RANDOM_STREAM, urgent_stream
@@ -94,8 +94,7 @@ class InTurnSink:
     def __init__(self, device: torch.device, stream: Stream) -> None:
         self._device, self._stream = device, stream
         self.rested = (0.0, 0.0)
-        self._places: tuple[Any, ...] = (torch.backends.cuda.matmul, torch.backends.cudnn)
-        self._allowed = [place.allow_tf32 for place in self._places]
+        self._tf32 = tf32_setting()
 
     def take(self, drawn: torch.Tensor) -> None:
         with self._outside_of_t3():
@@ -106,12 +105,7 @@ class InTurnSink:
 
     @contextmanager
     def _outside_of_t3(self) -> Iterator[None]:
-        matmul, cudnn = self._places
-        with (
-            torch.autocast(self._device.type, enabled=False),
-            swapped(matmul, "allow_tf32", self._allowed[0]),
-            swapped(cudnn, "allow_tf32", self._allowed[1]),
-        ):
+        with torch.autocast(self._device.type, enabled=False), tf32(self._tf32):
             yield
 
 
