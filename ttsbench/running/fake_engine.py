@@ -20,8 +20,9 @@ from ttsbench.optimizations.registry import ON_MISSING
 from ttsbench.optimizations.stacks import complete
 from ttsbench.records import measurements
 from ttsbench.records.jobs import TIMED, Fake, Job
-from ttsbench.running.cells.common import CellFields, ProgressCallback, row_warnings, utterance_seed
+from ttsbench.running.cells.common import CellFields, row_warnings, utterance_seed
 from ttsbench.running.cells.load import all_levels
+from ttsbench.running.progress import ProgressCallback
 from ttsbench.serving.calls import Call
 from ttsbench.serving.simulated import SimulatedEngine
 

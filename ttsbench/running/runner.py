@@ -22,6 +22,7 @@ from ttsbench.records import runs
 from ttsbench.records.jobs import Job
 from ttsbench.records.journal import Entries, Journal
 from ttsbench.running import worker
+from ttsbench.running.progress import ProgressCallback
 
 FORKSERVER, BARE = "forkserver", "bare"
 # The environment of every process that measures. See ttsbench.running.preload for the first; the second lets CUDA
@@ -88,27 +89,27 @@ def at_work() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def prepare(jobs: Sequence[Job], folder: Path, tell: Callable[[str], None]) -> None:
+def prepare(jobs: Sequence[Job], folder: Path, report_progress: ProgressCallback) -> None:
     """What the first cell would pay for otherwise: the fork server's imports, and checkpoints that are not there."""
     models = list(dict.fromkeys(job.checkpoint for job in jobs if job.fake is None))
     if not models:
         return
     forks = any(job.start_method == FORKSERVER for job in jobs)
-    tell("importing torch and chatterbox" if forks else "starting")
+    report_progress("importing torch and chatterbox" if forks else "starting")
     with (
         process(FORKSERVER if forks else BARE, worker.make_ready, models, str(folder)) as (_, receiver),
         contextlib.suppress(EOFError, ConnectionResetError),
     ):
         while True:
-            tell(json.loads(receiver.recv())["stage"])
+            report_progress(json.loads(receiver.recv())["stage"])
 
 
-def run_job(job: Job, folder: Path, tell: Callable[[str], None]) -> runs.Cell:
+def run_job(job: Job, folder: Path, report_progress: ProgressCallback) -> runs.Cell:
     """One job in one process, from start to its record."""
     job_json, began = runs.dump(runs.to_json(job)), time.monotonic()
     try:
         with process(job.start_method, worker.main, job_json, str(folder), time.time()) as (started, receiver):
-            cell = listen(receiver, job, began + job.timeout_seconds, tell)
+            cell = listen(receiver, job, began + job.timeout_seconds, report_progress)
             started.join(EXIT_SECONDS)
             if cell is None:
                 cell = failed_cell(job, "crashed", death(started.exitcode, folder, job))
@@ -160,7 +161,7 @@ def interrupts_held_back() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def listen(receiver: Connection, job: Job, deadline: float, tell: Callable[[str], None]) -> runs.Cell | None:
+def listen(receiver: Connection, job: Job, deadline: float, report_progress: ProgressCallback) -> runs.Cell | None:
     """The cell that the process sends, or None if it died without one; raises `TimeoutError` at the deadline."""
     while True:
         if time.monotonic() > deadline:
@@ -173,7 +174,7 @@ def listen(receiver: Connection, job: Job, deadline: float, tell: Callable[[str]
             return None
         if "cell" in message:
             return runs.from_json(runs.Cell, message["cell"])
-        tell(message["stage"])
+        report_progress(message["stage"])
 
 
 def end(process: Any) -> None:

@@ -26,7 +26,8 @@ from ttsbench.records import runs
 from ttsbench.records.jobs import COLD, PROFILE, TIMED, Job
 from ttsbench.running import fake_engine
 from ttsbench.running.cells import forward, load, profile, utterance
-from ttsbench.running.cells.common import CellFields, ProgressCallback
+from ttsbench.running.cells.common import CellFields
+from ttsbench.running.progress import ProgressCallback
 
 
 def main(connection: Connection, job_json: str, folder: str, asked_at: float) -> None:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from ttsbench.instruments.compiler import compilations
 from ttsbench.records.jobs import Job
+from ttsbench.running.progress import ProgressCallback
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 
     AnyPipeline = Pipeline | ForwardPipeline
 
-ProgressCallback = Callable[[str], None]
 # Fields of the cell's record by name, those that only running can fill.
 CellFields = dict[str, Any]
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from ttsbench.records import measurements
 from ttsbench.records.jobs import REFERENCE, Job
 from ttsbench.running.cells import common
-from ttsbench.running.cells.common import CellFields, ProgressCallback, settle
+from ttsbench.running.cells.common import CellFields, settle
+from ttsbench.running.progress import ProgressCallback
 
 if TYPE_CHECKING:
     from ttsbench.running.cells.backbone import ForwardPipeline

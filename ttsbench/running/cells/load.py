@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 from ttsbench.records import measurements
 from ttsbench.records.jobs import Job, Load
 from ttsbench.running.cells import common, utterance
-from ttsbench.running.cells.common import CellFields, ProgressCallback, settle, utterance_seed
+from ttsbench.running.cells.common import CellFields, settle, utterance_seed
+from ttsbench.running.progress import ProgressCallback
 from ttsbench.serving.calls import Call
 from ttsbench.serving.load import CLOSED, OPEN, Engine, Prepare, level
 

@@ -20,7 +20,8 @@ from ttsbench.records import profile_rows, profiles, runs
 from ttsbench.records.jobs import Job, Window
 from ttsbench.running import host
 from ttsbench.running.cells import common, utterance
-from ttsbench.running.cells.common import CellFields, ProgressCallback, count_hooks, settle, utterance_seed
+from ttsbench.running.cells.common import CellFields, count_hooks, settle, utterance_seed
+from ttsbench.running.progress import ProgressCallback
 
 if TYPE_CHECKING:
     from ttsbench.instruments.clock import Timeline

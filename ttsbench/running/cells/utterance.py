@@ -16,7 +16,8 @@ from ttsbench.optimizations.stacks import complete
 from ttsbench.records import measurements
 from ttsbench.records.jobs import COLD, REFERENCE, Job
 from ttsbench.running.cells import common
-from ttsbench.running.cells.common import CellFields, ProgressCallback, settle, step, utterance_seed
+from ttsbench.running.cells.common import CellFields, settle, step, utterance_seed
+from ttsbench.running.progress import ProgressCallback
 
 if TYPE_CHECKING:
     from ttsbench.model.pipeline import Pipeline
