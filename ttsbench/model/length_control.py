@@ -1,6 +1,6 @@
 """What holds all stacks of a workload to the same length, where the model is not left to decide.
 
-Upstream's loop runs as it is: it is told a limit, its head is kept from ending early, and its draws may be replaced.
+Upstream's loop runs as it is: it gets a limit, its head is kept from ending early, and its draws may be replaced.
 """
 
 from __future__ import annotations
@@ -51,12 +51,12 @@ def forbid_special_tokens(t3: Any) -> None:
 @contextmanager
 def forced_draws(tokens: Sequence[int], device: torch.device) -> Iterator[None]:
     """For the package's own loop, which draws by `torch.multinomial` alone."""
-    given = iter(torch.tensor(tokens, dtype=torch.long, device=device).view(-1, 1, 1))
+    forced = iter(torch.tensor(tokens, dtype=torch.long, device=device).view(-1, 1, 1))
 
     def wrap(draw: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
         def draw_and_replace(*args: Any, **kwargs: Any) -> torch.Tensor:
             drawn = draw(*args, **kwargs)
-            return next(given, drawn)
+            return next(forced, drawn)
 
         return draw_and_replace
 

@@ -47,14 +47,14 @@ def save(kept: Tensors, folder: Path, name: str) -> None:
 def compare(pipeline: Pipeline, seeds: list[int], file: Path) -> tuple[measurements.Quality, ...]:
     """One record per text."""
     reference = safetensors.load_file(file)
-    found = []
+    judged = []
     for index, seed in enumerate(seeds):
-        wanted = {name: reference[f"{index}.{name}"] for name in PARTS}
+        expected = {name: reference[f"{index}.{name}"] for name in PARTS}
         own_tokens = pipeline.speak(index, seed).tokens.flatten().cpu()
-        got = {name: t.cpu() for name, t in outputs(pipeline, index, seed, wanted["tokens"]).items()}
-        same_shapes(wanted, got)
-        found.append(judge(index, wanted, got, own_tokens))
-    return tuple(found)
+        own = {name: t.cpu() for name, t in outputs(pipeline, index, seed, expected["tokens"]).items()}
+        same_shapes(expected, own)
+        judged.append(judge(index, expected, own, own_tokens))
+    return tuple(judged)
 
 
 def outputs(pipeline: Pipeline, index: int, seed: int, tokens: torch.Tensor) -> Tensors:
@@ -91,33 +91,33 @@ def mel_and_wave(pipeline: Pipeline, seed: int, tokens: torch.Tensor) -> tuple[t
     return mels[-1].float(), wave.float()
 
 
-def same_shapes(wanted: Tensors, got: Tensors) -> None:
+def same_shapes(expected: Tensors, own: Tensors) -> None:
     """Refuses a stack that made more or less than the reference's tokens ask for."""
     for name in PARTS:
-        if wanted[name].shape != got[name].shape:
-            given, made = tuple(wanted[name].shape), tuple(got[name].shape)
-            raise CellError(f"quality: from the reference's tokens came {name} of shape {made}, not {given}")
+        if expected[name].shape != own[name].shape:
+            shape, other = tuple(own[name].shape), tuple(expected[name].shape)
+            raise CellError(f"quality: from the reference's tokens came {name} of shape {shape}, not {other}")
 
 
-def judge(index: int, wanted: Tensors, got: Tensors, own_tokens: torch.Tensor) -> measurements.Quality:
+def judge(index: int, expected: Tensors, own: Tensors, own_tokens: torch.Tensor) -> measurements.Quality:
     """From tensors on the host."""
-    logits, given = got["logits"].double(), wanted["logits"].double()
-    divergence = kl_divergence(given, logits)
-    mel, wave = got["mel"].double(), got["wave"].double()
+    logits, expected_logits = own["logits"].double(), expected["logits"].double()
+    divergence = kl_divergence(expected_logits, logits)
+    mel, wave = own["mel"].double(), own["wave"].double()
     return measurements.Quality(
         text_index=index,
-        tokens=int(wanted["tokens"].numel()),
-        same_tokens=same_prefix(wanted["tokens"], own_tokens),
-        logits_relative_error=relative_error(logits, given),
+        tokens=int(expected["tokens"].numel()),
+        same_tokens=same_prefix(expected["tokens"], own_tokens),
+        logits_relative_error=relative_error(logits, expected_logits),
         kl_mean=float(divergence.mean()),
         kl_max=float(divergence.max()),
-        top1_agreement=float((logits.argmax(-1) == given.argmax(-1)).double().mean()),
-        mel_distance=mean_distance(mel, wanted["mel"].double()),
-        mel_relative_error=relative_error(mel, wanted["mel"].double()),
-        wave_snr_db=snr_db(wave, wanted["wave"].double()),
+        top1_agreement=float((logits.argmax(-1) == expected_logits.argmax(-1)).double().mean()),
+        mel_distance=mean_distance(mel, expected["mel"].double()),
+        mel_relative_error=relative_error(mel, expected["mel"].double()),
+        wave_snr_db=snr_db(wave, expected["wave"].double()),
         finite=all(bool(torch.isfinite(part).all()) for part in (logits, mel, wave)),
         silent=bool(wave.abs().max() < SILENT_BELOW),
-        clipped_growth=clipped_share(wave) - clipped_share(wanted["wave"]),
+        clipped_growth=clipped_share(wave) - clipped_share(expected["wave"]),
     )
 
 
@@ -158,15 +158,15 @@ def same_prefix(own: torch.Tensor, reference: torch.Tensor) -> int:
 
 def faults(judged: tuple[measurements.Quality, ...], limits: dict[str, float]) -> tuple[str, ...]:
     """Figures beyond their limits; a wave that is no sound is always one."""
-    found = []
+    sentences = []
     for text in judged:
         where = f"text {text.text_index}"
         if not text.finite:
-            found.append(f"{where}: some values are no numbers")
+            sentences.append(f"{where}: some values are no numbers")
         if text.silent:
-            found.append(f"{where}: the wave is silent")
-        found += [f"{where}: {fault}" for fault in beyond(text, limits)]
-    return tuple(found)
+            sentences.append(f"{where}: the wave is silent")
+        sentences += [f"{where}: {fault}" for fault in beyond(text, limits)]
+    return tuple(sentences)
 
 
 def beyond(judged: Any, limits: dict[str, float]) -> Iterator[str]:
@@ -181,11 +181,11 @@ def beyond(judged: Any, limits: dict[str, float]) -> Iterator[str]:
 
 
 def compare_hidden(hidden: torch.Tensor, file: Path) -> measurements.ForwardQuality:
-    wanted, got = safetensors.load_file(file)["hidden"].double(), hidden.double()
+    expected, own = safetensors.load_file(file)["hidden"].double(), hidden.double()
     return measurements.ForwardQuality(
-        hidden_relative_error=relative_error(got, wanted),
-        hidden_max_difference=float((got - wanted).abs().max()),
-        finite=bool(torch.isfinite(got).all()),
+        hidden_relative_error=relative_error(own, expected),
+        hidden_max_difference=float((own - expected).abs().max()),
+        finite=bool(torch.isfinite(own).all()),
     )
 
 

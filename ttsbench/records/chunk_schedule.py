@@ -52,17 +52,17 @@ def _growing(size: float, growth: float) -> Iterator[float]:
 
 
 class Cutter:
-    """Says how far the next chunk goes, given how many tokens there are."""
+    """Cuts an utterance into chunks while its tokens come."""
 
     def __init__(self, streaming: Streaming, lookahead_tokens: int) -> None:
         self._sizes = streaming.sizes()
         self._lookahead = lookahead_tokens
         self._next = next(self._sizes)
 
-    def due(self, spoken: int, there: int) -> int | None:
-        """Up to which token the next chunk goes, if what it needs ahead of that is there too."""
-        upto = spoken + self._next
-        if there < upto + self._lookahead:
+    def due(self, made: int, tokens: int) -> int | None:
+        """The end of the next chunk, once the tokens ahead of it are there too; `made` tokens are in chunks already."""
+        end_token = made + self._next
+        if tokens < end_token + self._lookahead:
             return None
         self._next = next(self._sizes)
-        return upto
+        return end_token

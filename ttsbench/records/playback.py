@@ -1,7 +1,6 @@
-"""What a listener hears of sound that comes in pieces: whether the next one is there when the last has been played.
+"""Playback of sound that comes in pieces: whether each is there when the one before it has been played.
 
-Pure numbers. Playback begins when 80 ms are there, and stops whenever the next piece is not. A piece is due when all
-before it has been played.
+Pure numbers. Playback begins when 80 ms are there, and stops while the next piece is missing.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ class Underrun:
 
 @dataclass(frozen=True)
 class Playback:
-    """Pieces as they are played."""
+    """How pieces are heard, one after the other."""
 
     begins: float
     ends: float
@@ -35,12 +34,10 @@ class Playback:
 
     @property
     def underrun_seconds(self) -> float:
-        """All silences together."""
         return sum(underrun.seconds for underrun in self.underruns)
 
     @property
     def late_chunks(self) -> int:
-        """Those that were waited for."""
         return len(self.underruns)
 
 
@@ -55,7 +52,6 @@ def begins(pieces: Sequence[Piece]) -> float | None:
 
 
 def play(pieces: Iterable[Piece], begins: float) -> Playback:
-    """From that moment on."""
     at, before, prebuffer, underruns = begins, 0.0, 0.0, list[Underrun]()
     for arrived, seconds in pieces:
         prebuffer = max(prebuffer, arrived - (begins + before))

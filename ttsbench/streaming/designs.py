@@ -55,9 +55,9 @@ class Revocode:
     def speak(self, tokens: Sequence[int], end_token: int, *, final: bool) -> ChunkAudio:
         self._calls += 1
         wave = self._synthesis.whole(tokens[:end_token], self._voice, self._synthesis.noise(self._seed + self._calls))
-        spoken, self._made = self._made, wave.size(0)
+        first, self._made = self._made, wave.size(0)
         frames = wave.size(0) // SAMPLES_PER_FRAME
-        return ChunkAudio(wave[spoken:], frames + self._voice["prompt_feat"].size(1), frames)
+        return ChunkAudio(wave[first:], frames + self._voice["prompt_feat"].size(1), frames)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The one who hears a stream: what counts is when the samples are in these hands."""
+"""The listener of a stream, who stamps samples when they are delivered."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Listener:
 
     def take(self, samples: torch.Tensor) -> float:
         """The second of delivery. A WAV header is no sound: only samples are taken."""
-        _refuse_what_is_no_sound(samples)
+        _require_samples(samples)
         seconds = self.now()
         self.deliveries.append(Delivery(samples, seconds))
         if self._use is not None:
@@ -74,11 +74,11 @@ class Listener:
         return None
 
 
-def _refuse_what_is_no_sound(given: Any) -> None:
-    if not isinstance(given, torch.Tensor):
-        raise CellError(f"a listener takes samples, and was handed {type(given).__name__}")
-    if not given.is_floating_point() or given.dim() != 1:
-        told = f"{given.dtype} in {given.dim()} dimensions".removeprefix("torch.")
-        raise CellError(f"a listener takes samples as one row of floating-point numbers, and was handed {told}")
-    if given.is_cuda:
+def _require_samples(samples: Any) -> None:
+    if not isinstance(samples, torch.Tensor):
+        raise CellError(f"a listener takes samples, and was handed {type(samples).__name__}")
+    if not samples.is_floating_point() or samples.dim() != 1:
+        shape = f"{samples.dtype} in {samples.dim()} dimensions".removeprefix("torch.")
+        raise CellError(f"a listener takes samples as one row of floating-point numbers, and was handed {shape}")
+    if samples.is_cuda:
         raise CellError("a listener takes samples on the host, and these are still on the GPU")

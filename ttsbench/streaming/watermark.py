@@ -24,7 +24,7 @@ class StreamWatermark:
         """The marked chunk, as long as before."""
         context = self._context
         padding = samples[-PADDING_SAMPLES:].flip(0)
-        given = torch.cat([context, samples, padding])
-        marked = torch.from_numpy(self._watermarker.apply_watermark(given.numpy(), sample_rate=SAMPLE_RATE_HZ))
-        self._context = given[: given.numel() - padding.numel()][-CONTEXT_SAMPLES:]
+        padded = torch.cat([context, samples, padding])
+        marked = torch.from_numpy(self._watermarker.apply_watermark(padded.numpy(), sample_rate=SAMPLE_RATE_HZ))
+        self._context = padded[: padded.numel() - padding.numel()][-CONTEXT_SAMPLES:]
         return marked[context.numel() : context.numel() + samples.numel()].to(samples.dtype)
