@@ -163,12 +163,12 @@ def _(
 
 def attest(pipeline: Pipeline, option: str) -> dict[str, Any]:
     """Which attention kernels or operators a warm call ran, in the prompt and in the steps."""
-    seen = pipeline.seen
+    warm_call = pipeline.warm_call
     configured = pipeline.tts.t3.tfmr.config._attn_implementation
     evidence = {
         "configured": configured,
-        "prefill": sorted(name for name in seen.prefill.names if _is_attention(name)),
-        "decode": sorted(name for name in seen.decode.names if _is_attention(name)),
+        "prefill": sorted(name for name in warm_call.prefill.names if _is_attention(name)),
+        "decode": sorted(name for name in warm_call.decode.names if _is_attention(name)),
     }
     for part in ("prefill", "decode"):
         _refuse_other(option, part, evidence[part], on_gpu=pipeline.device.type == "cuda")
@@ -180,9 +180,9 @@ def _attest_steps(pipeline: Pipeline, *, wanted: bool) -> dict[str, Any]:
     layers = [module for module in pipeline.tts.t3.tfmr.modules() if hasattr(module, "forward")]
     steps = [step for module in layers if isinstance(step := getattr(module.forward, "step", None), Counted)]
     calls = sum(step.calls for step in steps)
-    kernels = sum(count for name, count in pipeline.seen.decode.device.items() if STEP_KERNEL in name)
+    kernels = sum(count for name, count in pipeline.warm_call.decode.device.items() if STEP_KERNEL in name)
     whole = pipeline.tts.t3.tfmr.config.num_hidden_layers if wanted else 0
-    ran = kernels >= whole * pipeline.seen.steps if pipeline.device.type == "cuda" else calls >= whole
+    ran = kernels >= whole * pipeline.warm_call.steps if pipeline.device.type == "cuda" else calls >= whole
     if len(steps) != whole or not ran or bool(kernels) > wanted:
         asked, where = "was asked for" if wanted else "was not asked for", f"{len(steps)} layers"
         raise CellError(f"attention: triton {asked}, and its kernel ran {kernels} times, called {calls}, in {where}")

@@ -56,7 +56,7 @@ def attest(pipeline: Pipeline, option: str) -> dict[str, Any]:
         return {"parts": 0}
     problem = hindrance(pipeline.compiled)
     if not problem and option in CAPTURES and pipeline.slots.get("decode") != "cuda_graph":
-        launched = pipeline.seen.decode.per(pipeline.seen.steps)["graph_launches"]
+        launched = pipeline.warm_call.decode.per(pipeline.warm_call.steps)["graph_launches"]
         problem = "" if launched else "Inductor captured no graph of the step"
     if problem:
         raise CellError(f"compile: {option} was asked for, and {problem}")

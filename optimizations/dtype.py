@@ -40,9 +40,9 @@ def _autocast(pipeline: Pipeline, option: str) -> AbstractContextManager[Any]:
 
 def attest(pipeline: Pipeline, option: str) -> dict[str, Any]:
     """The dtypes of parameters and of what came out of layers on a warm call; ids must still be integers."""
-    t3, seen = pipeline.tts.t3, pipeline.seen
+    t3, warm_call = pipeline.tts.t3, pipeline.warm_call
     parameters = {_short(p.dtype) for p in t3.parameters()}
-    activations = {_short(dtype) for dtype in seen.activation_dtypes}
+    activations = {_short(dtype) for dtype in warm_call.activation_dtypes}
     conditionals = pipeline.tts.conds
     ids = None if conditionals is None else conditionals.t3.cond_prompt_speech_tokens
     if ids is not None and ids.dtype.is_floating_point:
@@ -54,9 +54,9 @@ def attest(pipeline: Pipeline, option: str) -> dict[str, Any]:
         raise CellError(f"dtype: {option} was asked for, and parameters are {', '.join(sorted(parameters))}")
     if option in (*AUTOCAST, "tf32") and parameters != {"float32"}:
         raise CellError(f"dtype: {option} works on fp32 weights, and these are {', '.join(sorted(parameters))}")
-    if option == "tf32" and not seen.tf32_allowed:
+    if option == "tf32" and not warm_call.tf32_allowed:
         raise CellError("dtype: tf32 was asked for, and T3 ran without it")
-    return {"parameters": sorted(parameters), "activations": sorted(activations), "tf32": seen.tf32_allowed}
+    return {"parameters": sorted(parameters), "activations": sorted(activations), "tf32": warm_call.tf32_allowed}
 
 
 def _short(dtype: torch.dtype) -> str:

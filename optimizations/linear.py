@@ -30,7 +30,7 @@ def attest(pipeline: Pipeline, option: str) -> dict[str, Any]:
     """How many layers were replaced and called, and whether a step ran the kernel."""
     multiply = (one_product.multiply for one_product in _side_by_side(pipeline))
     replaced = attest_replaced(pipeline, "linear", option, [count for count in multiply if isinstance(count, Counted)])
-    kernels = [name for name in pipeline.seen.decode.names if "few_rows" in name and "gate_up" not in name]
+    kernels = [name for name in pipeline.warm_call.decode.names if "few_rows" in name and "gate_up" not in name]
     return replaced | {"kernels": sorted(kernels)}
 
 

@@ -24,7 +24,7 @@ def apply(pipeline: Pipeline, option: str) -> None:
 
 def attest(pipeline: Pipeline, option: str) -> dict[str, Any]:
     """How many MLPs were replaced and called, and which kernels a step ran."""
-    kernels = [name for name in pipeline.seen.decode.names if "silu" in name.lower() or "gate_up" in name.lower()]
+    kernels = [name for name in pipeline.warm_call.decode.names if "silu" in name.lower() or "gate_up" in name.lower()]
     return attest_replaced(pipeline, "mlp", option) | {"kernels": sorted(kernels)}
 
 

@@ -27,7 +27,7 @@ def apply(pipeline: Pipeline, option: str) -> None:
     """Puts the replay in the place of the layers' calls."""
     if option == "cuda_graph":
         pipeline.loop.backbone.read = replayed = ReplayedPrompt(pipeline.loop.backbone)
-        pipeline.before_layers_are_noted.append(replayed.graphs.forget)
+        pipeline.before_layers_are_recorded.append(replayed.graphs.forget)
         if isinstance(pipeline.loop, BatchLoop):
             pipeline.loop.decoder.stage_prompts()
 

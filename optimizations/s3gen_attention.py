@@ -41,7 +41,7 @@ def attest(pipeline: Pipeline, option: str) -> dict[str, Any]:
     if ran != option:
         raise CellError(f"{SLOT}: {option} was asked for, and {ran} is what ran")
     if option == "flash_attention_2" and pipeline.device.type == "cuda":
-        kernels = [name for name in pipeline.seen.s3gen.device if "flash_fwd" in name]
+        kernels = [name for name in pipeline.warm_call.s3gen.device if "flash_fwd" in name]
         if not any("pytorch_flash" not in name for name in kernels):
             raise CellError(f"{SLOT}: {option} was asked for, and none of the package's kernels ran")
     if estimator is None:

@@ -49,6 +49,6 @@ def attest(pipeline: Pipeline, option: str) -> dict[str, Any]:
     if compiled is None:
         return {"parts": 0}
     captures = option in CAPTURES and "s3gen_graph" not in installed(pipeline) and pipeline.device.type == "cuda"
-    if captures and not pipeline.seen.s3gen.per(1)["graph_launches"]:
+    if captures and not pipeline.warm_call.s3gen.per(1)["graph_launches"]:
         raise CellError(f"{SLOT}: {option} was asked for, and Inductor captured no graph")
     return evidence([compiled])

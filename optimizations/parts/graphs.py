@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from ttsbench.instruments.compiler import note_capture
+from ttsbench.instruments.compiler import count_capture
 from ttsbench.optimizations.parts.yielding_lock import Turnstile
 
 GRAPHS_MAX = 8
@@ -102,7 +102,7 @@ class Graphs:
         static = tuple(given.clone() for given in inputs)
         self._held[key] = CudaRecording(work, static, self._pool), static
         self.captures += 1
-        note_capture()
+        count_capture()
 
     def evidence(self) -> dict[str, Any]:
         """For the record."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from ttsbench.instruments.compiler import note_capture
+from ttsbench.instruments.compiler import count_capture
 from ttsbench.optimizations.parts.graphs import capturing
 
 Step = Callable[[], None]
@@ -32,7 +32,7 @@ class StepGraphs:
         if key not in self._held:
             self._held[key] = self._capture(step)
             self.captures += 1
-            note_capture()
+            count_capture()
         self._held[key].replay()
         self.replays += 1
 

@@ -52,7 +52,6 @@ def files(profile: Profile) -> dict[str, bytes]:
 
 
 def table(profile: Profile, name: str) -> Table:
-    """One of them."""
     kind, rows = TABLES[name]
     columns = (*(f.name for f in dataclasses.fields(kind) if f.name not in NESTED), *DERIVED.get(kind, ()))
     return Table.of("", columns, tuple(tuple(getattr(row, column) for column in columns) for row in rows(profile)))

@@ -16,12 +16,10 @@ COLOURED_STAGES = (*measurements.STAGES, measurements.RESIDUAL)
 
 
 def colour(stage: str) -> str:
-    """The name of the stage's colour."""
     return stage if stage in COLOURED_STAGES else "other"
 
 
 def data(profile: Profile) -> dict[str, Any]:
-    """Everything that the page's script reads."""
     stages = [stage.name for stage in profile.stages]
     points = profile.roofline.points if profile.roofline else ()
     return {

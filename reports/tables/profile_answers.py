@@ -28,7 +28,6 @@ class Answer:
 
 
 def answers(profile: Profile) -> tuple[Answer, ...]:
-    """In the order in which they are asked."""
     return (
         Answer("time", "What takes the time?", *_time(profile)),
         Answer("where", "GPU or host?", *_where(profile)),
@@ -38,7 +37,6 @@ def answers(profile: Profile) -> tuple[Answer, ...]:
 
 
 def unprofiled_wall_seconds(profile: Profile) -> float:
-    """The median of the window's walls without the profiler."""
     return statistics.median(profile.header.unprofiled_wall_seconds)
 
 

@@ -40,7 +40,6 @@ class Change:
 
     @property
     def calls(self) -> int | None:
-        """How many more."""
         if self.before_calls is None or self.after_calls is None:
             return None
         return self.after_calls - self.before_calls
@@ -76,7 +75,6 @@ Entry = tuple[float, int | None]
 
 
 def difference(a: Profile, b: Profile) -> Difference:
-    """What changes from `a` to `b`."""
     on_gpu = a.header.on_gpu and b.header.on_gpu
     before, after = _labels(a, b)
     return Difference(
@@ -95,7 +93,6 @@ def difference(a: Profile, b: Profile) -> Difference:
 
 
 def _labels(a: Profile, b: Profile) -> tuple[str, str]:
-    """The stacks' names, with their times where they are equal."""
     before, after = a.header, b.header
     if before.stack != after.stack or before.started_utc == after.started_utc:
         return labels(before.stack, after.stack)
@@ -126,7 +123,6 @@ def _findings_only_in(findings: Iterable[Finding], other: Profile) -> tuple[tupl
 
 
 def _cautions(a: Profile, b: Profile) -> Iterable[str]:
-    """What makes the two less than comparable."""
     sides = (a.header, b.header)
     yield from (f"{p.header.stack} did not take effect as asked: {p.not_attested}" for p in (a, b) if p.not_attested)
     for profile in (a, b):
@@ -152,7 +148,6 @@ _COMPARED: tuple[tuple[str, Callable[[Any], Any]], ...] = (
 
 
 def tables(found: Difference) -> list[Table]:
-    """By stage, family and op, as far as there is anything to show."""
     self_time = "device ms" if found.on_gpu else "self host ms"
     return with_rows(
         (
@@ -201,7 +196,6 @@ def _cause(change: Change, net: float) -> str:
 
 
 def markdown(found: Difference) -> str:
-    """The whole document."""
     findings = [f"- gone: {in_markdown(headline)}" for _, headline in found.gone]
     findings += [f"- new: {in_markdown(headline)}" for _, headline in found.new]
     parts = [
@@ -215,7 +209,6 @@ def markdown(found: Difference) -> str:
 
 
 def page(found: Difference) -> str:
-    """A page of its own."""
     return templates.render(
         "profile_diff.html",
         ("plots", "tables"),
@@ -228,6 +221,5 @@ def page(found: Difference) -> str:
 
 
 def write(found: Difference, folder: Path) -> None:
-    """Writes profile-diff.html and profile-diff.md, each whole or not at all."""
     files.write_below(folder, FILE, page(found))
     files.write_below(folder, TEXT_FILE, markdown(found))

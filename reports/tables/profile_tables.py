@@ -18,7 +18,6 @@ def _field(label: str, name: str, unit: str = "text", hint: str = "") -> Column:
 
 
 def stages(profile: Profile) -> Table:
-    """In the utterance's order, with their sum."""
     columns = [
         _field("stage", "name"),
         Column(
@@ -60,7 +59,6 @@ def _sum(found: Sequence[Stage]) -> Stage | None:
 
 
 def decode(profile: Profile) -> Table:
-    """One step, a figure per row."""
     step, on_gpu = profile.decode, profile.header.on_gpu
     rows: list[tuple[str, str]] = []
     if step:
@@ -86,7 +84,6 @@ def decode(profile: Profile) -> Table:
 
 
 def families(profile: Profile) -> Table:
-    """Kernels of one kind together."""
     columns = (
         _field("family", "name"),
         _field("share", "share", "share", "of the sum of all kernels' seconds"),
@@ -114,7 +111,6 @@ def _shapes(op: Op, own: Callable[[Any], float]) -> tuple[str, ...]:
 
 
 def own_seconds(profile: Profile) -> Callable[[Any], float]:
-    """Self seconds of an op or a module: the device's where there is one."""
     return of_field("self_device_seconds" if profile.header.on_gpu else "self_host_seconds")
 
 
@@ -131,7 +127,6 @@ def _times(profile: Profile) -> tuple[Column, ...]:
 
 
 def modules(profile: Profile) -> Table:
-    """Named modules within stages."""
     columns = (
         _field("module", "path"),
         _field("class", "class_name"),
@@ -143,7 +138,6 @@ def modules(profile: Profile) -> Table:
 
 
 def kernels(profile: Profile) -> Table:
-    """Kernels and copies within stages, by what they do."""
     whole = sum(kernel.seconds for kernel in profile.kernels)
     columns = (
         _field("kernel", "readable"),
@@ -170,7 +164,6 @@ def _attributed(name: str) -> Callable[[Any], str | None]:
 
 
 def roofline(profile: Profile) -> Table:
-    """Stages and the dearest kernels against the limit."""
     columns = (
         _field("what", "name"),
         _field("kind", "kind"),
@@ -188,7 +181,6 @@ def roofline(profile: Profile) -> Table:
 
 
 def ceilings(profile: Profile) -> tuple[str, ...]:
-    """What the floors are made of, and of how much of the work."""
     if profile.roofline is None:
         return ()
     measured, dtype = profile.roofline.ceilings, profile.roofline.dtype
@@ -206,7 +198,6 @@ def on_plot(point: RooflinePoint) -> bool:
 
 
 def gaps(profile: Profile) -> Table:
-    """Times in which the device ran nothing, the longest first."""
     columns = (
         _field("stage", "stage"),
         _field("µs", "seconds", "us"),
@@ -220,7 +211,6 @@ def gaps(profile: Profile) -> Table:
 
 
 def memory(profile: Profile) -> Table:
-    """What the peak is made of."""
     found = profile.memory
     columns = (
         _field("part", "name"),
@@ -231,7 +221,6 @@ def memory(profile: Profile) -> Table:
 
 
 def memory_totals(profile: Profile) -> tuple[str, ...]:
-    """The most that was allocated, and what the allocator held for it."""
     found = profile.memory
     if found is None:
         return ()
@@ -240,7 +229,6 @@ def memory_totals(profile: Profile) -> tuple[str, ...]:
 
 
 def coverage(profile: Profile) -> Table:
-    """How much of the device's time has a stage, an op, a module."""
     columns = (
         _field("attributed to", "level"),
         _field("share", "share", "share", "of the device's time"),
@@ -252,7 +240,6 @@ def coverage(profile: Profile) -> Table:
 
 
 def reconciliation(profile: Profile) -> Table:
-    """Each table's sum against the raw intervals."""
     columns = (
         _field("table", "table"),
         _field("table ms", "table_seconds", "ms"),

@@ -23,7 +23,6 @@ INFLATION_MAX = 1.5
 
 
 def markdown(profile: Profile) -> str:
-    """The whole document."""
     builds = (
         profile_tables.stages, profile_tables.decode, profile_tables.families, profile_tables.ops,
         profile_tables.kernels, profile_tables.modules, profile_tables.roofline, profile_tables.memory,
@@ -55,7 +54,6 @@ def _facts(facts: Iterable[tuple[str, str]]) -> str:
 
 
 def lede(profile: Profile) -> str:
-    """What was profiled, in a line."""
     header = profile.header
     what = [header.scenario, f"{header.family}, {header.size}", header.device_name or header.device]
     told = [header.started_utc, f"ttsbench {header.ttsbench_version}" if header.ttsbench_version else ""]
@@ -63,7 +61,6 @@ def lede(profile: Profile) -> str:
 
 
 def facts(profile: Profile) -> list[tuple[str, str]]:
-    """The window, and what it cost to watch it."""
     header, window = profile.header, profile.header.window
     counted = (
         ("utterance", window.utterances),
@@ -80,7 +77,6 @@ def facts(profile: Profile) -> list[tuple[str, str]]:
 
 
 def inflation_means(profile: Profile) -> str:
-    """What the profiler's cost does to the figures."""
     return f"{INFLATION_MEANS} {INFLATION_ON_GPU if profile.header.on_gpu else INFLATION_ON_CPU}"
 
 
@@ -91,7 +87,6 @@ def _counted(number: int, name: str) -> str:
 
 
 def warnings(profile: Profile) -> list[str]:
-    """What a reader must know before any figure."""
     warnings = [f"This stack did not take effect as asked: {profile.not_attested}"] if profile.not_attested else []
     warnings += filter(None, [profile_answers.void_shares(profile)])
     warnings += [
@@ -132,18 +127,15 @@ def _finding(number: int, finding: Finding) -> str:
 
 
 def not_found(profile: Profile) -> list[str]:
-    """Known faults that this profile does not show."""
     present = {finding.id for finding in profile.findings}
     return [id_ for id_ in profile.looked_for if id_ not in present]
 
 
 def trust(profile: Profile) -> list[Table]:
-    """What the tables were checked against."""
     return with_rows((profile_tables.reconciliation(profile), profile_tables.coverage(profile)))
 
 
 def ran(profile: Profile) -> list[tuple[str, str]]:
-    """The stack's slots, and how it was watched."""
     header = profile.header
     watched = [("stacks", header.with_stacks), ("memory", header.with_memory)]
     slots = [(name, option) for name, option in header.slots.items()]

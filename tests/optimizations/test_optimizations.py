@@ -36,7 +36,7 @@ def make(make_pipeline: Make) -> Make:
 
 def evidence(pipeline: Pipeline, slot: str) -> dict[str, Any]:
     pipeline.speak(0, 3)
-    pipeline.seen = attest.watch(pipeline, 0, 3)
+    pipeline.warm_call = attest.record_warm_call(pipeline, 0, 3)
     found: dict[str, Any] = common.slot_module(slot).attest(pipeline, pipeline.slots[slot])
     return found
 
@@ -136,7 +136,7 @@ def test_a_cast_that_did_nothing_is_caught(make: Make) -> None:
 def test_token_ids_that_were_cast_are_caught(make: Make) -> None:
     pipeline = make(dtype="bf16")
     pipeline.speak(0, 3)
-    pipeline.seen = attest.watch(pipeline, 0, 3)
+    pipeline.warm_call = attest.record_warm_call(pipeline, 0, 3)
     conds = pipeline.tts.conds.t3
     conds.cond_prompt_speech_tokens = conds.cond_prompt_speech_tokens.to(torch.bfloat16)
     with pytest.raises(CellError, match="token ids were cast to bfloat16"):
@@ -170,7 +170,7 @@ def test_our_kernel_of_a_step_is_seen_and_its_absence_caught(make: Make, family:
     pipeline = make(family, decode="lean", cache="static", attention="triton")
     assert evidence(pipeline, "attention")["steps"]["layers"] == pipeline.tts.t3.tfmr.config.num_hidden_layers
     other = make(family, decode="lean", cache="static")
-    other.seen = pipeline.seen
+    other.warm_call = pipeline.warm_call
     with pytest.raises(CellError, match="triton was asked for, and its kernel ran"):
         attention_module.attest(other, "triton")
 
@@ -238,7 +238,7 @@ def test_precisions_that_need_fp32_weights_are_caught_without(make: Make) -> Non
     for option in ("tf32", "amp_bf16"):
         pipeline = make(dtype="bf16")
         pipeline.decode_only(0, 3, 4)
-        pipeline.seen = attest.Seen(activation_dtypes=frozenset({torch.bfloat16}), tf32_allowed=True)
+        pipeline.warm_call = attest.WarmCall(activation_dtypes=frozenset({torch.bfloat16}), tf32_allowed=True)
         with pytest.raises(CellError, match=f"{option} works on fp32 weights"):
             common.slot_module("dtype").attest(pipeline, option)
 
@@ -273,7 +273,7 @@ def test_steps_and_hooks_do_not_grow_with_use(make: Make, slots: dict[str, str])
         for seed in range(calls):
             pipeline.decode_only(0, seed, 4)
         pipeline.speak(0, 1)
-        activity = attest.watch(pipeline, 0, 3).evidence()
+        activity = attest.record_warm_call(pipeline, 0, 3).evidence()
         for part in activity.values():
             del part["device_busy_ms"]  # a time, which is never twice the same
         seen.append((activity, common.count_hooks(pipeline)))
@@ -386,7 +386,7 @@ def test_gpu_200_utterances_leave_everything_as_five_did(make: Make, slots: dict
     for calls in (5, 195):
         for seed in range(calls):
             pipeline.speak(seed % 2, seed)
-        activity = attest.watch(pipeline, 0, 3)
+        activity = attest.record_warm_call(pipeline, 0, 3)
         launches = activity.decode.per(activity.steps)["launches"]
         seen.append((launches, common.count_hooks(pipeline), torch.cuda.memory_allocated()))
     assert seen[0] == seen[1]

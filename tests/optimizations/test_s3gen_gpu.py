@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tiny_s3gen import FAMILIES, Slotted, attest, off_by, vocode
-from ttsbench.instruments.attest import watch
+from ttsbench.instruments.attest import record_warm_call
 from ttsbench.model.pipeline import Pipeline
 from ttsbench.optimizations.parts.graphs import Graphs
 
@@ -24,7 +24,7 @@ def watched(pipeline: Pipeline) -> Pipeline:
     """After a few whole utterances: what the device ran."""
     for seed in range(3):
         pipeline.speak(0, seed)
-    pipeline.seen = watch(pipeline, 0, 0)
+    pipeline.warm_call = record_warm_call(pipeline, 0, 0)
     return pipeline
 
 

@@ -149,7 +149,7 @@ def test_an_option_that_did_nothing_is_refused(make: Make) -> None:
 
 
 def attested_as(pipeline: backbone.ForwardPipeline, slot: str, option: str) -> None:
-    pipeline.seen = backbone.watch(pipeline)
+    pipeline.warm_call = backbone.record_warm_call(pipeline)
     common.slot_module(slot).attest(pipeline, option)
 
 
@@ -197,7 +197,7 @@ def test_no_call_leaves_anything_behind(make: Make) -> None:
     activities = []
     for _ in range(2):
         pipeline.begin()
-        activities.append(attest.watched(pipeline.device, pipeline.work).per(1)["operators"])
+        activities.append(attest.record_activity(pipeline.device, pipeline.work).per(1)["operators"])
     assert activities[0] == activities[1]
     assert common.count_hooks(pipeline) == 0
 

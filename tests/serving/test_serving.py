@@ -481,7 +481,7 @@ def test_a_captured_prompt_and_the_batchs_own_sampler_are_seen(make: Make) -> No
     pipeline = make(length=Length(fixed=6), **BATCHED, prompt="cuda_graph")
     pipeline.speak(0, 1)
     served(pipeline, 3)
-    pipeline.seen = attest.watch(pipeline, 0, 3)
+    pipeline.warm_call = attest.record_warm_call(pipeline, 0, 3)
     found = common.attest(pipeline, pipeline.slots)
     assert found["sampler"]["draws"] > 0
     assert found["prompt"]["replays"] > 0

@@ -31,11 +31,9 @@ class Activity:
 
     @property
     def names(self) -> set[str]:
-        """Everything that ran."""
         return {name for counts in (self.host, self.device) for name, count in counts.items() if count > 0}
 
     def minus(self, other: Activity) -> Activity:
-        """What ran here beyond what ran there."""
         host, device, busy = Counter(self.host), Counter(self.device), Counter(self.busy)
         host.subtract(other.host)
         device.subtract(other.device)
@@ -61,7 +59,7 @@ class Activity:
 
 
 @dataclass(frozen=True)
-class Seen:
+class WarmCall:
     """One warm utterance, in parts."""
 
     prefill: Activity = field(default_factory=Activity)
@@ -72,19 +70,18 @@ class Seen:
     tf32_allowed: bool = False
 
     def evidence(self) -> dict[str, Any]:
-        """For the record."""
         return {
             "decode_per_step": self.decode.per(max(self.steps, 1)),
             "s3gen_per_call": self.s3gen.per(1),
         }
 
 
-class Attested(Protocol):
+class AttestedPipeline(Protocol):
     """A pipeline whose parts can be called one by one."""
 
     tts: Any
     # Has a captured part of T3 captured anew, since its layers are called only then.
-    before_layers_are_noted: list[Callable[[], None]]
+    before_layers_are_recorded: list[Callable[[], None]]
 
     @property
     def device(self) -> torch.device: ...
@@ -96,22 +93,22 @@ class Attested(Protocol):
     def vocode(self, seed: int) -> torch.Tensor: ...
 
 
-def watch(pipeline: Attested, text_index: int, seed: int) -> Seen:
+def record_warm_call(pipeline: AttestedPipeline, text_index: int, seed: int) -> WarmCall:
     """A warm call of each part under the profiler; what layers work in is noted in a call before."""
-    layers, tokens = Layers(pipeline.tts.t3.tfmr), dict.fromkeys((SHORT, LONG), 0)
-    for capture_again in pipeline.before_layers_are_noted:
+    layers, tokens = LayerDtypes(pipeline.tts.t3.tfmr), dict.fromkeys((SHORT, LONG), 0)
+    for capture_again in pipeline.before_layers_are_recorded:
         capture_again()
-    with layers.noted():
+    with layers.recording():
         pipeline.decode_only(text_index, seed, LONG)
 
     def decode(limit: int) -> None:
         tokens[limit] = pipeline.decode_only(text_index, seed, limit)
 
-    short = watched(pipeline.device, lambda: decode(SHORT))
-    conditioning = watched(pipeline.device, pipeline.embed_again)
-    long = watched(pipeline.device, lambda: decode(LONG))
-    s3gen = watched(pipeline.device, lambda: pipeline.vocode(seed))
-    return Seen(
+    short = record_activity(pipeline.device, lambda: decode(SHORT))
+    conditioning = record_activity(pipeline.device, pipeline.embed_again)
+    long = record_activity(pipeline.device, lambda: decode(LONG))
+    s3gen = record_activity(pipeline.device, lambda: pipeline.vocode(seed))
+    return WarmCall(
         prefill=short.minus(conditioning),
         decode=long.minus(short),
         s3gen=s3gen,
@@ -121,8 +118,7 @@ def watch(pipeline: Attested, text_index: int, seed: int) -> Seen:
     )
 
 
-def watched(device: torch.device, call: Callable[[], object]) -> Activity:
-    """What ran while it was called."""
+def record_activity(device: torch.device, call: Callable[[], object]) -> Activity:
     from torch._C._autograd import DeviceType
     from torch.profiler import ProfilerActivity, profile
 
@@ -143,7 +139,7 @@ def watched(device: torch.device, call: Callable[[], object]) -> Activity:
     return activity
 
 
-class Layers:
+class LayerDtypes:
     """Notes, while a prompt is read, in which dtype the first layer's products come out."""
 
     def __init__(self, tfmr: Any) -> None:
@@ -152,18 +148,17 @@ class Layers:
         self.tf32_allowed = False
 
     @contextmanager
-    def noted(self) -> Iterator[None]:
-        """While the block runs."""
+    def recording(self) -> Iterator[None]:
         products = [
             m for m in self._first.modules() if not list(m.children()) and getattr(m, "weight", None) is not None
         ]
-        handles = [m.register_forward_hook(self._note) for m in products if m.weight.dim() == 2]
+        handles = [m.register_forward_hook(self._record) for m in products if m.weight.dim() == 2]
         try:
             yield
         finally:
             for handle in handles:
                 handle.remove()
 
-    def _note(self, module: Any, inputs: Any, output: torch.Tensor) -> None:
+    def _record(self, module: Any, inputs: Any, output: torch.Tensor) -> None:
         self.dtypes.add(output.dtype)
         self.tf32_allowed = tf32_setting()[0]

@@ -44,7 +44,6 @@ class Timeline:
         return self.beside
 
     def enter(self, stage: str) -> None:
-        """The stage that runs from here on."""
         event = None
         if self._on_cuda:
             event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]

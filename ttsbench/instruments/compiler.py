@@ -6,7 +6,7 @@ import sys
 from collections import Counter
 from dataclasses import dataclass
 
-_noted: Counter[str] = Counter()
+_counts: Counter[str] = Counter()
 
 
 @dataclass(frozen=True)
@@ -18,22 +18,20 @@ class Compilations:
     captures: int = 0
 
     def since(self, before: Compilations) -> Compilations:
-        """What came after."""
         return Compilations(
             self.graphs - before.graphs, self.graph_breaks - before.graph_breaks, self.captures - before.captures
         )
 
 
-def note_capture() -> None:
-    """To be called by whoever captures a CUDA graph."""
-    _noted["captures"] += 1
+def count_capture() -> None:
+    _counts["captures"] += 1
 
 
 def compilations() -> Compilations:
     """The compiler's own counters, without importing it for those who never compile, and ours."""
     dynamo = sys.modules.get("torch._dynamo.utils")
     if dynamo is None:
-        return Compilations(captures=_noted["captures"])
+        return Compilations(captures=_counts["captures"])
     counters = dynamo.counters
     breaks = sum(counters["graph_break"].values())
-    return Compilations(counters["stats"]["unique_graphs"], breaks, _noted["captures"])
+    return Compilations(counters["stats"]["unique_graphs"], breaks, _counts["captures"])

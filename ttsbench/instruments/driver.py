@@ -8,15 +8,12 @@ WAITS = ("StreamSynchronize", "DeviceSynchronize", "EventSynchronize", "CtxSynch
 
 
 def is_launch(name: str) -> bool:
-    """Whether it launches one kernel."""
     return any(part in name for part in LAUNCHES)
 
 
 def is_graph_launch(name: str) -> bool:
-    """Whether it launches a whole graph."""
     return any(part in name for part in GRAPH_LAUNCHES)
 
 
 def is_wait(name: str) -> bool:
-    """Whether the host waits in it for the device."""
     return any(part in name for part in WAITS)

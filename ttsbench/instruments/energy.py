@@ -17,8 +17,6 @@ POLL_SECONDS = 0.001
 
 @dataclass(frozen=True)
 class Reading:
-    """The counter at a moment of the clock."""
-
     seconds: float
     joules: float
 
@@ -31,7 +29,6 @@ class Counter:
     last: Reading | None = None
 
     def result(self, *, idle_watts: float, audio_seconds: float) -> Energy | None:
-        """The record, once the block is left."""
         if self.first is None or self.last is None:
             return None
         return Energy(

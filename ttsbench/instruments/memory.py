@@ -18,13 +18,10 @@ PROCESS = Path("/proc/self")
 
 
 class Peaks:
-    """What a block needed at its peak, once it is left."""
-
     def __init__(self) -> None:
         self._found: dict[str, Any] = {}
 
     def result(self, *, weights_bytes: int, kv_cache_bytes: int | None) -> Memory:
-        """The record; weights and cache are the model's to say."""
         return Memory(weights_bytes=weights_bytes, kv_cache_bytes=kv_cache_bytes, **self._found)
 
 

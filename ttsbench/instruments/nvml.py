@@ -32,40 +32,33 @@ class Board:
 
     @property
     def name(self) -> str | None:
-        """As the vendor calls it."""
         return _text(self.ask("Name"))
 
     @property
     def uuid(self) -> str | None:
-        """Unique in the world; never to be stored as it is."""
         return _text(self.ask("UUID"))
 
     @property
     def compute_capability(self) -> tuple[int, int] | None:
-        """Major and minor."""
         answer = self.ask("CudaComputeCapability")
         return None if answer is None else (int(answer[0]), int(answer[1]))
 
     @property
     def memory_bytes(self) -> int | None:
-        """In all."""
         answer = self.ask("MemoryInfo")
         return None if answer is None else int(answer.total)
 
     @property
     def used_bytes(self) -> int | None:
-        """By every process, and by the driver."""
         answer = self.ask("MemoryInfo")
         return None if answer is None else int(answer.used)
 
     @property
     def sm_clock_mhz(self) -> int | None:
-        """At this moment."""
         return _whole(self.ask("ClockInfo", 1))
 
     @property
     def temperature_c(self) -> int | None:
-        """Of the chip."""
         return _whole(self.ask("Temperature", 0))
 
     @property
@@ -76,7 +69,6 @@ class Board:
 
     @property
     def throttle_reasons(self) -> tuple[str, ...]:
-        """What slows the clocks down at this moment."""
         bits = self.ask("CurrentClocksEventReasons")
         if bits is None:  # the name before driver 535
             bits = self.ask("CurrentClocksThrottleReasons")
@@ -95,7 +87,6 @@ class Board:
 
 
 def problem() -> str:
-    """Why nothing is answered here; empty when it is."""
     return _library(os.getpid())[1]
 
 

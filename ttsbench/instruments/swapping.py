@@ -32,14 +32,12 @@ def swapped(owner: Any, name: str, value: Any) -> Iterator[None]:
 
 @contextmanager
 def wrapped(owner: Any, method: str, wrapper: Callable[[Callable[..., Any]], Callable[..., Any]]) -> Iterator[None]:
-    """`owner.method` inside a wrapper, and as it was afterwards."""
     with swapped(owner, method, wrapper(getattr(owner, method))):
         yield
 
 
 @contextmanager
 def within(contexts: Iterable[Callable[[], AbstractContextManager[Any]]]) -> Iterator[None]:
-    """The block within all of them."""
     with ExitStack() as stack:
         for context in contexts:
             stack.enter_context(context())

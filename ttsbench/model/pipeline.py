@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import torch
 
 from ttsbench.errors import CellError
-from ttsbench.instruments.attest import Seen
+from ttsbench.instruments.attest import WarmCall
 from ttsbench.instruments.clock import Timeline, staged
 from ttsbench.instruments.swapping import swapped, within, wrapped
 from ttsbench.model import checkpoint
@@ -77,9 +77,9 @@ class Pipeline:
         self._cache_shape = (0, 0)
         # Contexts that T3's loop runs in.
         self.around_t3: list[Callable[[], AbstractContextManager[Any]]] = []
-        self.seen = Seen()
+        self.warm_call = WarmCall()
         # Has a captured part of T3 captured anew, since its layers are called only then.
-        self.before_layers_are_noted: list[Callable[[], None]] = []
+        self.before_layers_are_recorded: list[Callable[[], None]] = []
         # What `compile` put in the place of eager calls.
         self.compiled: list[Any] = []
         self._last_arguments: dict[str, dict[str, Any]] = {}

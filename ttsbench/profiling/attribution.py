@@ -64,8 +64,6 @@ class Ran:
 
 @dataclass(slots=True)
 class Attributed:
-    """A trace with everything in its place."""
-
     trace: Trace
     nesting: Nesting
     stages: list[str | None]  # of each host event

@@ -14,8 +14,6 @@ from ttsbench.records.profiles import SCHEMA_VERSION, Header, Profile
 
 @dataclass(frozen=True)
 class Recording:
-    """What collecting brought home."""
-
     header: Header
     trace: Trace
     # Without the profiler, seconds of the host in each stage; and the class of each module by its path.
@@ -36,7 +34,6 @@ def _untold(ran: Sequence[Ran]) -> Iterator[str]:
 
 
 def build(recording: Recording) -> Profile:
-    """Every table from the one trace, the eager twin beside it where there is one."""
     twin = attribute(recording.twin) if recording.twin is not None else None
     found = attribute(recording.trace, twin)
     waited = timeline.waits(found)

@@ -46,12 +46,10 @@ class Marks(Timeline):
         self.moments: list[tuple[float, str]] = []
 
     def start(self) -> None:
-        """Begins an utterance."""
         self.moments = []
         super().start()
 
     def enter(self, stage: str) -> None:
-        """The stage that runs from here on."""
         super().enter(stage)
         self.moments.append((time.time_ns() * 1e-3, stage))
         with record_function(MARK + stage):

@@ -39,7 +39,6 @@ class Cost:
     product: bool = False
 
     def times(self, share: float) -> Cost:
-        """A part of it."""
         return Cost(self.bytes * share, self.operations * share, self.dtype, self.product)
 
     def in_precision_of(self, kernel: str) -> Cost:
@@ -50,19 +49,15 @@ class Cost:
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """An argument that has a shape."""
-
     shape: tuple[int, ...]
     dtype: str
 
     @property
     def numel(self) -> int:
-        """How many values."""
         return math.prod(self.shape)
 
     @property
     def nbytes(self) -> int:
-        """How many bytes."""
         return self.numel * BYTES.get(self.dtype, 4)
 
 

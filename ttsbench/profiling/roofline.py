@@ -49,7 +49,6 @@ def roofline(
 
 
 def products(ran: Sequence[Ran]) -> dict[str, list[Cost]]:
-    """By stage."""
     return {
         stage: [kernel.cost for kernel in kernels if kernel.cost is not None and kernel.cost.product]
         for stage, kernels in by_stage(ran).items()
@@ -123,6 +122,5 @@ def kernel_point(ceilings: Ceilings, kernel: Kernel, dtype: str) -> RooflinePoin
 
 
 def rate(ceilings: Ceilings, dtype: str) -> float:
-    """Of products in this dtype; of those that were not measured, fp32's."""
     rates = ceilings.matmul_flops_per_second
     return rates.get(dtype, rates[FALL_BACK])

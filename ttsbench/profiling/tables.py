@@ -244,7 +244,6 @@ def _mostly(named: Iterable[tuple[str | None, float]]) -> str:
 
 
 def in_families(rows: Sequence[Kernel]) -> tuple[Family, ...]:
-    """The kernels by the kind of their work."""
     whole = sum(row.seconds for row in rows)
     ordered = sorted(rows, key=lambda row: FAMILIES.index(row.family))
     groups = [(name, list(group)) for name, group in groupby(ordered, key=lambda row: row.family)]
@@ -257,7 +256,6 @@ def in_families(rows: Sequence[Kernel]) -> tuple[Family, ...]:
 
 
 def decode(found: Attributed, table: Sequence[Stage], waited: Sequence[Wait], steps: int) -> DecodeSteps | None:
-    """The stage `decode`, divided by its steps."""
     stage = next((row for row in table if row.name == "decode"), None)
     if stage is None or not steps:
         return None
@@ -311,7 +309,6 @@ def covered_seconds(host: Iterable[Host]) -> float:
 
 
 def coverage(ran: Sequence[Ran]) -> tuple[Coverage, ...]:
-    """How much of the device's time has a stage, an op, a module."""
     total = sum(kernel.event.seconds for kernel in ran)
 
     def row(level: str, has: Sequence[bool]) -> Coverage:

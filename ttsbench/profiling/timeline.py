@@ -28,7 +28,6 @@ class Wait:
 
     @property
     def seconds(self) -> float:
-        """How long."""
         return (self.end - self.start) * 1e-6
 
 
@@ -57,7 +56,6 @@ def waits(found: Attributed) -> list[Wait]:
 
 
 def largest_gaps(found: Attributed, waited: Sequence[Wait]) -> tuple[Gap, ...]:
-    """The longest, with what ran at either end and what the host did in between."""
     if not waited:
         return ()
     first = found.ran[0].event.start

@@ -43,7 +43,6 @@ class Host:
 
     @property
     def seconds(self) -> float:
-        """From its call to its return."""
         return (self.end - self.start) * 1e-6
 
 
@@ -62,7 +61,6 @@ class Device:
 
     @property
     def seconds(self) -> float:
-        """While it ran."""
         return (self.end - self.start) * 1e-6
 
 
@@ -92,12 +90,10 @@ class Trace:
 
     @property
     def start(self) -> float:
-        """The first mark."""
         return self.marks[0][0]
 
     @property
     def end(self) -> float:
-        """The last."""
         return self.marks[-1][0]
 
     def stage_walls(self) -> dict[str, float]:

@@ -25,20 +25,16 @@ FAMILIES = (
 
 
 class OnDevice:
-    """What the device did of its time in a stage, or in a step."""
-
     busy_seconds: float
     idle_seconds: float
     host_bound_seconds: float
 
     @property
     def busy_share(self) -> float:
-        """In which something ran."""
         return _share(self.busy_seconds, self.busy_seconds + self.idle_seconds)
 
     @property
     def idle_share(self) -> float:
-        """The rest."""
         return _share(self.idle_seconds, self.busy_seconds + self.idle_seconds)
 
     @property
@@ -76,8 +72,6 @@ class Stage(OnDevice):
 
 @dataclass(frozen=True)
 class ShapeCost:
-    """One op with arguments of these shapes."""
-
     shapes: str
     calls: int
     self_host_seconds: float
@@ -137,7 +131,6 @@ class Kernel:
 
     @property
     def launches(self) -> int:
-        """Runs that the host launched one by one."""
         return self.calls - self.replayed
 
 
@@ -181,7 +174,6 @@ class Reconciliation:
 
     @property
     def mismatch(self) -> float:
-        """Relative, never negative."""
         return abs(self.table_seconds - self.raw_seconds) / self.raw_seconds if self.raw_seconds else 0.0
 
     @property
@@ -235,12 +227,10 @@ class RooflinePoint:
 
     @property
     def intensity(self) -> float:
-        """Operations per byte; infinite without bytes."""
         return self.operations / self.bytes if self.bytes else float("inf")
 
     @property
     def operations_per_second(self) -> float:
-        """The plot's other axis."""
         return _share(self.operations, self.measured_seconds)
 
     @property
@@ -251,8 +241,6 @@ class RooflinePoint:
 
 @dataclass(frozen=True)
 class Roofline:
-    """Points and the lines above them."""
-
     ceilings: Ceilings
     points: tuple[RooflinePoint, ...]
     dtype: str = "fp32"  # the key in `matmul_flops_per_second` that stages and kernels are held against
@@ -262,8 +250,6 @@ class Roofline:
 
 @dataclass(frozen=True)
 class MemoryPoint:
-    """What was allocated at a moment of the window."""
-
     seconds: float
     allocated_bytes: int
     stage: str

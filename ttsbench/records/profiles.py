@@ -47,8 +47,6 @@ INFLATION_MIN = 0.95
 
 @dataclass(frozen=True)
 class Window:
-    """What ran while the profiler watched."""
-
     utterances: int
     decode_steps: int
     s3gen_calls: int
@@ -63,8 +61,6 @@ class Window:
 
 @dataclass(frozen=True)
 class Header:
-    """What was profiled, and where."""
-
     scenario: str
     stack: str
     slots: dict[str, str]
@@ -85,7 +81,6 @@ class Header:
 
     @property
     def on_gpu(self) -> bool:
-        """Whether there are device figures."""
         return self.device != "cpu"
 
     @property
@@ -143,12 +138,10 @@ class Profile:
 
 
 def write(folder: Path, profile: Profile) -> Path:
-    """Writes profile.json whole or not at all."""
     return files.write_below(folder, FILE, runs.dump(runs.to_json(profile), indent=1) + "\n")
 
 
 def read(path: Path) -> Profile:
-    """The profile of a folder, or of its profile.json."""
     data = files.read_json(path, FILE, mend="Name a folder that `ttsbench profile` wrote")
     if (version := data.get("schema_version")) != SCHEMA_VERSION:
         raise RecordError(f"{path} has schema version {version!r:.40}; this ttsbench reads {SCHEMA_VERSION}")

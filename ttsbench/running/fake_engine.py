@@ -118,8 +118,6 @@ def _hurried_calls(fake: Fake, order: int, calls: int) -> tuple[bool, ...]:
 
 
 class FakeProcess:
-    """One process of the fake engine."""
-
     def __init__(self, job: Job) -> None:
         assert job.fake is not None
         self._job, self._fake = job, job.fake

@@ -46,16 +46,13 @@ class Overhead:
 
     @property
     def ratio(self) -> float:
-        """Inside the harness over bare."""
         return self.measured_seconds / self.bare_seconds
 
     @property
     def allowed(self) -> float:
-        """The most that it may be."""
         return ALLOWED[self.device.partition(":")[0]]
 
     def describe(self) -> str:
-        """One line."""
         return (
             f"{self.size} on {self.device}, {self.pairs} pairs: bare {self.bare_seconds * 1e3:.1f} ms, "
             f"measured {self.measured_seconds * 1e3:.1f} ms, ratio {self.ratio:.4f} (allowed {self.allowed}); "
@@ -132,6 +129,5 @@ def bias_seconds_per_token(pipeline: Pipeline) -> float:
 
 
 def settle_device(pipeline: Pipeline) -> None:
-    """Waits for what was started."""
     if pipeline.device.type == "cuda":
         torch.cuda.synchronize()

@@ -15,7 +15,7 @@ from transformers import DynamicCache
 
 from ttsbench.errors import CheckpointError
 from ttsbench.instruments import attest
-from ttsbench.instruments.attest import Seen
+from ttsbench.instruments.attest import WarmCall
 from ttsbench.instruments.swapping import within
 from ttsbench.model import checkpoint
 from ttsbench.model.families import FAMILIES, files_of
@@ -57,7 +57,6 @@ class OwnBackbone:
         return self.step(embeds)
 
     def step(self, embed: torch.Tensor) -> torch.Tensor:
-        """The last hidden states."""
         output = self._tfmr(inputs_embeds=embed, past_key_values=self._cache, use_cache=True)
         assert isinstance(output.last_hidden_state, torch.Tensor)
         return output.last_hidden_state
@@ -75,7 +74,7 @@ class ForwardPipeline:
         self.loop = SimpleNamespace(backbone=_backbone_of(chosen["decode"])(tfmr))
         # Contexts that the backbone runs in.
         self.around_t3: list[Callable[[], AbstractContextManager[Any]]] = []
-        self.seen = Seen()
+        self.warm_call = WarmCall()
         # What `compile` put in the place of eager calls.
         self.compiled: list[Any] = []
         self._seed = seed
@@ -83,7 +82,6 @@ class ForwardPipeline:
 
     @property
     def device(self) -> torch.device:
-        """Where the backbone lives."""
         device = self.tts.t3.tfmr.device
         assert isinstance(device, torch.device)
         return device
@@ -124,7 +122,6 @@ class ForwardPipeline:
             yield self.loop.backbone.step(self._embeds[:, position : position + 1])
 
     def weights_bytes(self) -> int:
-        """Bytes of everything that was loaded."""
         return parameter_bytes(self.tts.t3)
 
 
@@ -181,18 +178,18 @@ def _of_checkpoint(job: Job) -> Any:
     return tfmr
 
 
-def watch(pipeline: ForwardPipeline) -> Seen:
+def record_warm_call(pipeline: ForwardPipeline) -> WarmCall:
     """A warm call of each part under the profiler; without steps there is one part, and it stands for both."""
-    layers = attest.Layers(pipeline.tts.t3.tfmr)
-    with layers.noted():
+    layers = attest.LayerDtypes(pipeline.tts.t3.tfmr)
+    with layers.recording():
         pipeline.begin()
         if not pipeline.shape.steps:
             pipeline.work()
     pipeline.begin()
     pipeline.work()
-    prefill = attest.watched(pipeline.device, pipeline.begin) if pipeline.shape.steps else None
-    work = attest.watched(pipeline.device, pipeline.work)
-    return Seen(
+    prefill = attest.record_activity(pipeline.device, pipeline.begin) if pipeline.shape.steps else None
+    work = attest.record_activity(pipeline.device, pipeline.work)
+    return WarmCall(
         prefill=prefill or work,
         decode=work,
         steps=max(pipeline.shape.steps, 1),

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 
 def measure(job: Job, folder: Path, report_progress: ProgressCallback, ladder: dict[str, float]) -> CellFields:
-    """The fields of the cell's record that only running can fill."""
     from ttsbench.model import quality
 
     pipeline = prepare(job, report_progress, ladder)
@@ -42,7 +41,6 @@ def measure(job: Job, folder: Path, report_progress: ProgressCallback, ladder: d
 
 
 def whole_call(pipeline: ForwardPipeline) -> None:
-    """Prompt and work, until the device is done."""
     pipeline.begin()
     pipeline.work()
     settle(pipeline)
@@ -71,7 +69,6 @@ def prepare(job: Job, report_progress: ProgressCallback, ladder: dict[str, float
 
 
 def describe(pipeline: ForwardPipeline) -> CellFields:
-    """Which model this was, as loaded."""
     tfmr = pipeline.tts.t3.tfmr
     return {
         "class": type(tfmr).__name__,
@@ -125,7 +122,6 @@ def timed(pipeline: ForwardPipeline, repeat: int) -> measurements.Forward:
 
 
 def memory_pass(pipeline: ForwardPipeline) -> measurements.Memory:
-    """Peaks over one call, prompt included."""
     from ttsbench.instruments import memory
 
     settle(pipeline)
@@ -151,9 +147,9 @@ def attested(pipeline: ForwardPipeline, report_progress: ProgressCallback) -> Ce
     from ttsbench.running.cells import backbone
 
     report_progress("attesting")
-    pipeline.seen = seen = backbone.watch(pipeline)
+    pipeline.warm_call = warm_call = backbone.record_warm_call(pipeline)
     evidence = common.attest(pipeline, {slot: o for slot, o in pipeline.slots.items() if slot != "decode"})
     if "decode" in pipeline.slots:
         evidence["decode"] = {"backbone": type(pipeline.loop.backbone).__name__}
-    activity = {"per_call": seen.decode.per(1), "per_step": seen.decode.per(seen.steps)}
+    activity = {"per_call": warm_call.decode.per(1), "per_step": warm_call.decode.per(warm_call.steps)}
     return evidence | {"activity": activity if pipeline.shape.steps else {"per_call": activity["per_call"]}}

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 
 def measure(job: Job, folder: Path, report_progress: ProgressCallback, ladder: dict[str, float]) -> CellFields:
-    """The fields of the cell's record that only running can fill."""
     from ttsbench.instruments.guard import GuardSampler
     from ttsbench.serving import engine as engines
 
@@ -63,7 +62,6 @@ def measure(job: Job, folder: Path, report_progress: ProgressCallback, ladder: d
 
 
 def sizes(load: Load) -> Iterator[tuple[str, float]]:
-    """Every level, the lightest first."""
     yield from ((CLOSED, float(listeners)) for listeners in load.listeners)
     yield from ((OPEN, rate) for rate in load.rates)
 

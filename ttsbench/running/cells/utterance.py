@@ -30,7 +30,6 @@ MORE_TOKENS_FOR_A_NEW_SHAPE = 7
 
 
 def measure(job: Job, folder: Path, report_progress: ProgressCallback, ladder: dict[str, float]) -> CellFields:
-    """The fields of the cell's record that only running can fill."""
     pipeline = prepare(job, report_progress, ladder)
     if job.kind == COLD:
         climb(job, pipeline, report_progress, ladder)
@@ -106,15 +105,14 @@ def prepare(job: Job, report_progress: ProgressCallback, ladder: dict[str, float
 
 def attest(job: Job, pipeline: Pipeline, report_progress: ProgressCallback) -> CellFields:
     """What each slot can show for having taken effect, watched on a warm call; raises where it did not."""
-    from ttsbench.instruments.attest import watch
+    from ttsbench.instruments.attest import record_warm_call
 
     report_progress("attesting")
-    pipeline.seen = watch(pipeline, 0, utterance_seed(job, 0, 0))
-    return common.attest(pipeline, pipeline.slots) | {"activity": pipeline.seen.evidence()}
+    pipeline.warm_call = record_warm_call(pipeline, 0, utterance_seed(job, 0, 0))
+    return common.attest(pipeline, pipeline.slots) | {"activity": pipeline.warm_call.evidence()}
 
 
 def describe(pipeline: Pipeline) -> CellFields:
-    """Which model this was, as loaded."""
     t3, s3gen = pipeline.tts.t3, pipeline.tts.s3gen
     return {
         "class": type(pipeline.tts).__name__,
@@ -188,7 +186,6 @@ def stream_of(
 
 
 def memory_pass(job: Job, pipeline: Pipeline) -> measurements.Memory:
-    """Peaks over every text once."""
     from ttsbench.instruments import memory
 
     settle(pipeline)
