@@ -144,16 +144,16 @@ def test_all_mistakes_are_told_each_on_its_line(ttsbench: Ttsbench, tmp_path: Pa
         (("run", "."), "is a folder, not a file to read"),
         (("run",), "give a SCENARIO, or --resume RUN"),
         (("run", "quickstart", "--resume", "runs/x"), "give a SCENARIO, or --resume RUN"),
-        (("run", "--resume", "runs/none"), "runs/none holds no journal.jsonl"),
+        (("run", "--resume", "runs/none"), "there is no file runs/none"),
         (("run", "--resume", "."), "holds no journal.jsonl"),
-        (("run", "--resume", "good.yaml"), "cannot be read: Not a directory"),
+        (("run", "--resume", "good.yaml"), "good.yaml:1 is not JSON"),
         (("run", "good.yaml", "--output", "good.yaml"), "good.yaml is a file, not a folder for runs"),
         (("run", "good.yaml", "--output", "good.yaml/runs"), "cannot be made: Not a directory"),
         (("run", "good.yaml", "--only", "upsteam"), "did you mean 'upstream'?"),
         (("run", "good.yaml", "--set", "measure.repeats"), "is not key=value"),
         (("run", "good.yaml", "--set", "measure.repeats=-1"), "--set measure.repeats"),
         (("validate", "none.yaml"), "there is no scenario"),
-        (("show", "none"), "none holds no run.json"),
+        (("show", "none"), "there is no file none"),
         (("show", "."), "holds no run.json"),
         (("show", "good.yaml"), "good.yaml is not JSON"),
         (("show", "x" * 300), "cannot be read: File name too long"),
@@ -166,7 +166,7 @@ def test_all_mistakes_are_told_each_on_its_line(ttsbench: Ttsbench, tmp_path: Pa
         (("overhead", "--size", "big"), "there is no size 'big'"),
         (("profile",), "give a SCENARIO, or --diff A B"),
         (("profile", "quickstart", "--diff", "a", "b"), "give a SCENARIO, or --diff A B"),
-        (("profile", "--diff", "a", "b"), "a holds no profile.json"),
+        (("profile", "--diff", "a", "b"), "there is no file a"),
         (("profile", "good.yaml", "--stack", "upsteam"), "did you mean 'upstream'?"),
         (("profile", "good.yaml", "--steps", "0"), "a window of 0 decode steps cannot be profiled; 1 to 1000"),
         (("profile", "good.yaml", "--steps", "1001"), "1 to 1000 are allowed"),
@@ -390,7 +390,7 @@ def test_a_plan_starts_and_writes_nothing(
     monkeypatch.setattr("ttsbench.running.runner.run_job", lambda *_: pytest.fail("a job was started"))
     ended = ttsbench("run", "quickstart", "--plan", "--set", "device=cpu", "--set", "workload.sampling.cfg_weight=0")
     assert (ended.code, ended.err) == (0, "")
-    assert ended.out.startswith("quickstart: 4 processes\n")
+    assert ended.out.startswith("quickstart: 10 processes\n")
     assert "upstream  cannot run: " in ended.out
     assert ended.out.splitlines()[-1].startswith("about ")
     assert not files_below(tmp_path)

@@ -116,7 +116,7 @@ def test_a_cell_that_fails_says_why_in_a_line(folder: Path, tmp_path: Path, caps
 
 @pytest.mark.parametrize(
     ("text", "told"),
-    [(None, "holds no profile.json"), ("{", "is not JSON"), ("[]", "schema version None"),
+    [(None, "holds no profile.json"), ("{", "is not JSON"), ("[]", "is no record but a list"),
      ('{"schema_version": 99}', "has schema version 99; this ttsbench reads 1"),
      ('{"schema_version": 1}', "lacks header")],
 )  # fmt: skip
