@@ -24,6 +24,8 @@ from ttsbench.records.runs import Cell
 from ttsbench.reports.decide.decision import Verdict
 from ttsbench.running import fake_engine
 
+V1 = Path(__file__).parents[1] / "data" / "v1"
+
 
 def test_the_same_code_passes_and_leaves_its_records_and_nothing_else(bench: Any) -> None:
     ended = bench.gate("--base", "HEAD")
@@ -95,6 +97,12 @@ def test_a_base_whose_side_server_lies_where_it_lay_before_is_measured(bench: An
     ended = bench.gate("--base", old, "--quiet", "--fail-on", "slower")
     assert ended.returncode == ExitCode.OK, ended.stdout + ended.stderr
     assert len(runs.read_run(bench.folder() / "series-1" / "base").cells) >= 5
+
+
+def test_a_stored_baseline_in_an_old_format_is_read(bench: Any) -> None:
+    ended = bench.gate("--base-run", V1, "--quiet")
+    assert ended.returncode == ExitCode.NOT_COMPARABLE, ended.stderr
+    assert "is not comparable with what is measured here; " in ended.stderr
 
 
 class TestWhatCannotBeHad:
