@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from ttsbench.cli.arguments import OptionalScenario, Overrides, Quiet
+from ttsbench.cli.profile_printing import show_difference, show_finished
 from ttsbench.errors import ExitCode, UsageError
 
-if TYPE_CHECKING:
-    from ttsbench.records.profiles import Profile
-    from ttsbench.running.profile_run import ProfileRun
-
 STEPS = 32
-DIFFERENCES_MAX = 12
 
 
 def profile(
@@ -51,48 +47,3 @@ def profile(
         return show_finished(
             profile_run.profile(scenario, stack, overrides, window, output=output, observe=observers(quiet))
         )
-
-
-def show_finished(done: ProfileRun) -> ExitCode:
-    from ttsbench.cli.console import print_lines
-    from ttsbench.reports.pages import profile_page
-
-    if done.profile is None:
-        print_lines([f"{done.cell.status}: {done.cell.reason}", f"{done.folder}/run.json"])
-    else:
-        show_profile(done.profile)
-        print_lines([*(f"not written: {file}" for file in done.not_written), f"{done.folder}/{profile_page.FILE}"])
-    return done.exit_code
-
-
-def show_profile(profile: Profile) -> None:
-    from ttsbench.cli import console
-    from ttsbench.reports.tables import profile_summary
-
-    console.print_lines(profile_summary.lede(profile))
-    for table in profile_summary.tables(profile):
-        console.show_table(table)
-    console.print_lines(profile_summary.findings(profile))
-    for caution in profile_summary.cautions(profile):
-        console.print_note(caution)
-
-
-def show_difference(before: Path, after: Path) -> ExitCode:
-    """What changes from one profile to another, also written beside the second."""
-    from ttsbench.cli import console
-    from ttsbench.records import profiles
-    from ttsbench.reports.tables import profile_diff
-    from ttsbench.running.profile_run import problem_of
-
-    difference = profile_diff.difference(profiles.read(before), profiles.read(after))
-    console.print_lines([f"{difference.before} → {difference.after}", profile_diff.explanation(difference)])
-    for table in profile_diff.tables(difference):
-        console.show_table(table.first(DIFFERENCES_MAX))
-    console.print_lines([f"no longer found: {headline}" for _, headline in difference.gone])
-    console.print_lines([f"found anew: {headline}" for _, headline in difference.new])
-    for note in difference.notes:
-        console.print_note(note)
-    folder = after if after.is_dir() else after.parent
-    problem = problem_of(lambda: profile_diff.write(difference, folder))
-    console.print_lines([f"not written: {problem}" if problem else f"{folder}/{profile_diff.FILE}"])
-    return ExitCode.INTERNAL if problem else ExitCode.OK

@@ -24,7 +24,7 @@ def show(
     Example: ttsbench show runs/quickstart-20261120T180000Z --evidence
     """
     from ttsbench.cli.console import print_lines
-    from ttsbench.cli.profile import show_profile
+    from ttsbench.cli.profile_printing import show_profile
     from ttsbench.records import journal, profiles
     from ttsbench.running import run as engine
 

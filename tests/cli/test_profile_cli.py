@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from ttsbench.cli import app
-from ttsbench.cli import profile as command
+from ttsbench.cli.profile_printing import show_finished
 from ttsbench.errors import ExitCode, RecordError
 from ttsbench.records import files, profiles, runs
 from ttsbench.records.jobs import Job, Window
@@ -89,7 +89,7 @@ def test_without_room_for_a_table_the_others_and_the_summary_are_there(
         return write(folder, name, content)
 
     monkeypatch.setattr(files, "write_below", without_room)
-    assert command.show_finished(profile_run.write_results(tmp_path, run, run.cells[0])) == ExitCode.INTERNAL
+    assert show_finished(profile_run.write_results(tmp_path, run, run.cells[0])) == ExitCode.INTERNAL
     printed = capsys.readouterr().out
     assert "Stages" in printed
     assert "modules.csv: No space left on device" in printed
@@ -109,7 +109,7 @@ def test_a_cell_that_fails_says_why_in_a_line(folder: Path, tmp_path: Path, caps
     run = runs.read_run(folder)
     failed = replace(run.cells[0], status="failed", reason="the profiler saw no kernel on the GPU", profile={})
     written = profile_run.write_results(tmp_path, replace(run, cells=(failed,)), failed)
-    assert command.show_finished(written) == ExitCode.CELL_FAILED
+    assert show_finished(written) == ExitCode.CELL_FAILED
     assert capsys.readouterr().out.splitlines()[0] == "failed: the profiler saw no kernel on the GPU"
     assert runs.read_run(tmp_path).cells[0].status == "failed"
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ttsbench.cli.profile import show_difference
+from ttsbench.cli.profile_printing import show_difference
 from ttsbench.errors import ExitCode
 from ttsbench.records import profile_rows, profiles, runs
 from ttsbench.records.profile_rows import MemoryPoint, Reconciliation, Stage
