@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import IO, TYPE_CHECKING, Any, cast
 
-from rich.console import Console, JustifyMethod
+from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
@@ -50,22 +50,22 @@ def show_table(table: Table) -> None:
     """With its notes below it, dimmed. Figures stand right; of prose, the last column wraps."""
     if table.title:
         OUT.print(plain(one_line(table.title)))
-    for part in [table] if table.is_prose else table_splitting.parts(table, OUT.width):
-        width = max(OUT.width, table_splitting.width_needed(part))
-        console = OUT if table.is_prose else OutputConsole(highlight=False, width=width)
-        console.print(_drawn(part))
+    if table.is_prose:
+        OUT.print(_prose(table))
+    else:
+        for part in table_splitting.parts(table, OUT.width):
+            lines = table_splitting.lines(part, OUT.width)
+            OUT.print(Text("\n").join(Text(line, "bold" if bold else "") for line, bold in lines), soft_wrap=True)
     for note in table.notes:
         OUT.print(plain(one_line(note), "dim"))
 
 
-def _drawn(table: Table) -> RichTable:
+def _prose(table: Table) -> RichTable:
     rich = RichTable(pad_edge=False, box=None, padding=(0, 1, 0, 0))
-    wrapping = len(table.columns) - 1 if table.is_prose else 0
-    for number, column in enumerate(table.columns):
-        side: JustifyMethod = "left" if column.is_text else "right"
-        rich.add_column(plain(column.name), justify=side, overflow="fold", no_wrap=number != wrapping)
-    for texts, emphasized in zip(table.texts, (*map(table.emphasized, table.rows), False), strict=False):
-        rich.add_row(*map(plain, texts), style="bold" if emphasized else None)
+    for column in table.columns:
+        rich.add_column(plain(column.name), overflow="fold", no_wrap=column is not table.columns[-1])
+    for texts in table.texts:
+        rich.add_row(*(plain(one_line(text)) for text in texts))
     return rich
 
 

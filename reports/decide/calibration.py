@@ -128,7 +128,7 @@ def identity(run: sides.Measured) -> dict[str, Any]:
 def begun(run: Run) -> Calibration:
     """Nothing yet, of this machine and this work."""
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    understood = {name: run.scenario_understood.get(name) for name in ("model", "workload", "measure")}
+    understood = {name: run.scenario_understood.get(name) for name in ("model", "fake", "workload", "measure")}
     return Calibration(SCHEMA_VERSION, run.ttsbench_version, run.scenario, now, run.environment, understood)
 
 

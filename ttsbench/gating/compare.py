@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ttsbench.errors import ExitCode, NotComparableError, RecordError, UsageError
 from ttsbench.gating.calibrations import FindFloors, floors_from
-from ttsbench.gating.side_profiles import between_profiles
+from ttsbench.gating.side_profiles import SideProfiles, between_profiles
 from ttsbench.records import files, journal
 from ttsbench.records.bulk_reading import paused_garbage_collection
 from ttsbench.records.runs import Run
@@ -44,18 +44,19 @@ def decided(compared: Sequence[Side], mismatches: Sequence[str], find_floors: Fi
     floors = find_floors(baseline.runs[0])
     remarks = dict.fromkeys(remark for side in compared for run in side.runs for remark in sides.remarks(run))
     unpaired = [note for candidate in candidates for note in sides.unpaired(candidate, baseline)]
-    results = [
+    profiles = {id(side): SideProfiles(side) for side in compared}
+    reports = tuple(
         CandidateReport(
             match,
             comparison.judge_recorded(match.pairing, floors=floors.of(match.pairing.pairs)),
-            between_profiles(match, candidate, baseline),
+            between_profiles(match, profiles[id(candidate)], profiles[id(baseline)]),
         )
         for match, candidate in matches(baseline, candidates, one_device=not mismatches)
-    ]
+    )
     calibrated = [floors.note] if floors.calibrated else []
     environments = sides.environments(run for side in compared for run in side.runs)
     names = tuple(f"{side.label}:{side.stack}" if side.stack else side.label for side in compared)
-    return Report(tuple(results), (*unpaired, *remarks, *calibrated), tuple(mismatches), tuple(environments), names)
+    return Report(reports, (*unpaired, *remarks, *calibrated), tuple(mismatches), tuple(environments), names)
 
 
 def matches(baseline: Side, candidates: Sequence[Side], *, one_device: bool) -> list[tuple[Match, Side]]:

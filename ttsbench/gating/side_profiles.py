@@ -1,10 +1,11 @@
-"""Profiles that explain a comparison: in the rows of its runs, or in folders next to them."""
+"""Profiles that explain a comparison: among the rows of its runs, or in folders beside them."""
 
 from __future__ import annotations
 
 import glob
-from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from ttsbench.errors import RecordError
@@ -16,55 +17,68 @@ from ttsbench.reports.decide.sides import Match, Side, at
 from ttsbench.reports.tables import profile_diff
 from ttsbench.reports.tables.profile_diff import Difference
 
-# A profile in another folder is of a run's code if these agree.
+# What a profile in another folder has to share with a run, to be of what ran there.
 SAME_CODE = ("ttsbench.sha256", "sources_sha256", "packages", "gpu.name", "cpu.model")
 SUFFIX = "-profile-"
 
 
-def between_profiles(match: Match, candidate: Side, baseline: Side) -> Difference | None:
-    """From the baseline's profile to the candidate's; None if one has none, or both have the same."""
+@dataclass(frozen=True)
+class SideProfiles:
+    """The profiles of one side's stacks, looked up once: a side may have thousands of cells."""
+
+    side: Side
+
+    @cached_property
+    def _rows(self) -> dict[str, list[tuple[Run, Cell]]]:
+        """By their keys, rows of its runs; in a folder of runs, of the folders that `profile` made."""
+        rows: dict[str, list[tuple[Run, Cell]]] = {}
+        for run in self.side.runs:
+            for row in run.cells:
+                if row.kind == PROFILE and row.profile:
+                    rows.setdefault(row.key, []).append((run, row))
+        return rows
+
+    @cached_property
+    def _beside(self) -> list[Profile]:
+        """In folders that `profile` made beside a run's, of the same code on the same machine."""
+        if len(self.side.runs) != 1:
+            return []
+        [run] = self.side.runs
+        folder = self.side.path if self.side.path.is_dir() else self.side.path.parent
+        files = sorted(folder.absolute().parent.glob(f"{glob.escape(run.scenario)}-*{SUFFIX}*/{profiles.FILE}"))
+        return [profile for file in files if (profile := _readable(file)) is not None and _is_of(profile, run)]
+
+    def newest(self, cell: Cell) -> Profile | None:
+        """The last one made of this stack at this point."""
+        among = (
+            profiles.decoded(row.profile, f"{run.run_id}: {row.key}: profile")
+            for run, row in self._rows.get(cell.key, ())
+            if row.slots == cell.slots
+        )
+        headers = ((profile, profile.header) for profile in self._beside)
+        beside = (profile for profile, header in headers if (header.stack, header.slots) == (cell.stack, cell.slots))
+        return max((*among, *beside), key=lambda profile: profile.header.started_utc, default=None)
+
+
+def between_profiles(match: Match, candidate: SideProfiles, baseline: SideProfiles) -> Difference | None:
+    """From the baseline's profile to the candidate's; nothing where one of them has none, or both have the same."""
     first = next(iter(match.pairing.pairs), None)
     if first is None:
         return None
-    before, after = newest(baseline, first.baseline[0]), newest(candidate, first.candidate[0])
+    before, after = baseline.newest(first.baseline[0]), candidate.newest(first.candidate[0])
     if before is None or after is None or before == after:
         return None
     return profile_diff.difference(before, after)
 
 
-def newest(side: Side, cell: Cell) -> Profile | None:
-    """The last one made of this stack at this point."""
-    profiles_of_cell = [*_in_runs(side, cell), *_in_neighbours(side, cell)]
-    return max(profiles_of_cell, key=lambda profile: profile.header.started_utc, default=None)
-
-
-def _in_runs(side: Side, cell: Cell) -> Iterator[Profile]:
-    """Rows of its runs; `profile` makes folders of runs too."""
-    for run in side.runs:
-        for row in run.cells:
-            if row.kind == PROFILE and row.profile and (row.key, row.slots) == (cell.key, cell.slots):
-                yield profiles.decoded(row.profile, f"{run.run_id}: {row.key}: profile")
-
-
-def _in_neighbours(side: Side, cell: Cell) -> Iterator[Profile]:
-    """In folders that `profile` made next to a run's, of the same code on the same machine."""
-    if len(side.runs) != 1:
-        return
-    [run] = side.runs
-    folder = side.path if side.path.is_dir() else side.path.parent
-    for file in sorted(folder.absolute().parent.glob(f"{glob.escape(run.scenario)}-*{SUFFIX}*/{profiles.FILE}")):
-        if (profile := _readable(file)) is not None and _is_of(profile, run, cell):
-            yield profile
-
-
 def _readable(file: Path) -> Profile | None:
-    """A folder that happens to be there and holds no profile does not concern this comparison."""
+    """A folder that happens to lie there and holds no profile does not concern this comparison."""
     with suppress(RecordError):
         return profiles.read(file)
     return None
 
 
-def _is_of(profile: Profile, run: Run, cell: Cell) -> bool:
+def _is_of(profile: Profile, run: Run) -> bool:
     header = profile.header
-    same = (header.scenario, header.stack, header.slots) == (run.scenario, cell.stack, cell.slots)
-    return same and all(at(header.environment, name) == at(run.environment, name) for name in SAME_CODE)
+    same = (at(header.environment, name) == at(run.environment, name) for name in SAME_CODE)
+    return header.scenario == run.scenario and all(same)
