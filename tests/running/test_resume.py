@@ -45,8 +45,8 @@ JOBS = {f"{stack}#timed{process}" for stack in ("lean", "bare") for process in r
 DRIVER = """
 import multiprocessing, os, sys, time
 from pathlib import Path
-from ttsbench import runner, worker
 from ttsbench.cli import app
+from ttsbench.running import runner, worker
 
 def measure(job, folder, tell, ladder):
     Path(folder, "begun").write_text(str(os.getpid()))
@@ -493,6 +493,107 @@ def test_a_run_that_was_begun_cannot_be_changed(
     told = f"ttsbench: {option[0]} cannot change a run that was begun. Start a new run.\n"
     assert capsys.readouterr().err == told
     assert contents(killed) == before
+
+
+def test_a_corrupt_line_costs_its_row_alone(
+    killed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = killed / journal.FILE
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([*lines[:2], b"{" + lines[2][5:], *lines[3:]]))
+    assert main(monkeypatch, "show", str(killed)) == 0
+    assert f"note: a row is lost: {journal.FILE}:3 is not JSON" in capsys.readouterr().out
+    assert len(in_journal(killed)) == 2
+    assert resume(tmp_path, killed)[0] == 0
+    assert_complete(killed)
+
+
+def test_a_record_that_cannot_be_read_is_replaced_by_the_journal(
+    killed: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (killed / runs.FILE).write_text("{")
+    assert main(monkeypatch, "show", str(killed)) == 0
+    assert "note: read from the journal, because " in capsys.readouterr().out
+
+
+def test_a_row_of_a_job_that_is_not_planned_does_not_count(killed: Path, tmp_path: Path) -> None:
+    path = killed / journal.FILE
+    foreign = json.loads(path.read_text().splitlines()[-1])
+    foreign["cell"].update(key="foreign", stack="foreign")
+    path.write_text(path.read_text() + json.dumps(foreign) + "\n")
+    assert resume(tmp_path, killed)[0] == 0
+    assert_complete(killed)
+    [note] = runs.read_run(killed).warnings
+    assert re.fullmatch(r"the journal's row of foreign#timed\d does not count: it is not in the plan", note)
+
+
+def test_a_record_of_a_newer_schema_is_not_written_over(
+    killed: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (killed / runs.FILE).write_text('{"schema_version": 99}')
+    before = contents(killed)
+    assert main(monkeypatch, "run", "--resume", str(killed)) == ExitCode.USAGE
+    assert "was written in schema version 99" in capsys.readouterr().err
+    assert contents(killed) == before
+
+
+def test_a_note_is_not_repeated_for_each_try(make_cell: Callable[..., runs.Cell]) -> None:
+    tries = [make_cell(status="oom", reason="full")] * 3 + [make_cell(status="failed", reason="other"), make_cell()]
+    assert list(runner.second_tries(tries)) == [
+        "upstream (timed 1) was tried again after: oom: full (3 times)",
+        "upstream (timed 1) was tried again after: failed: other",
+    ]
+
+
+def test_no_link_below_logs_is_written_through(killed: Path, tmp_path: Path) -> None:
+    target = tmp_path / "target"
+    target.write_text("kept")
+    for process in range(4):
+        log = killed / "logs" / f"bare.timed{process}.log"
+        log.unlink(missing_ok=True)
+        log.symlink_to(target)
+    assert resume(tmp_path, killed)[0] == 0
+    assert_complete(killed)
+    assert target.read_text() == "kept"
+    notes = {note for cell in runs.read_run(killed).cells for note in cell.warnings}
+    assert [note for note in notes if note.startswith("its log was not kept: ")]
+
+
+def test_a_journal_that_is_a_link_is_refused(
+    killed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target = (killed / journal.FILE).rename(tmp_path / "target")
+    (killed / journal.FILE).symlink_to(target)
+    before = target.read_bytes()
+    assert main(monkeypatch, "run", "--resume", str(killed)) == ExitCode.USAGE
+    assert "journal.jsonl is a link, and nothing is written there" in capsys.readouterr().err
+    assert target.read_bytes() == before
+
+
+def test_a_folder_that_is_moved_keeps_its_cells(tmp_path: Path) -> None:
+    driver = run_new(tmp_path, job_seconds=0.3)
+    wait_until(lambda: len(finished(driver.told)) == 2)
+    run_folder = driver.run_folder()
+    assert run_folder is not None
+    moved = run_folder.rename(tmp_path / "moved")
+    driver.process.communicate(timeout=60)
+    assert driver.wait() == ExitCode.USAGE
+    last = driver.told.splitlines()[-1]
+    assert f"was moved or removed during the run. Go on with: ttsbench run --resume {moved}." in last
+    assert not run_folder.exists()
+    assert finished(driver.told) <= in_journal(moved)
+    assert resume(tmp_path, moved)[0] == 0
+    assert_complete(moved)
+
+
+def test_what_nohup_ignores_stays_ignored() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with runner.at_work():
+            os.kill(os.getpid(), signal.SIGHUP)
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 class StopsWhenTold:

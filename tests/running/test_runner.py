@@ -193,7 +193,7 @@ def test_stopping_leaves_a_row_and_no_process(
     book = Journal(tmp_path)
     with runner.at_work(), pytest.raises(runner.Interrupted):
         runner.execute([make_job(), make_job(process=1)], tmp_path, book, Recorder())
-    assert '"status": "interrupted", "reason": "stopped by the user"' in (tmp_path / journal.FILE).read_text()
+    assert '"status":"interrupted","reason":"stopped by the user"' in (tmp_path / journal.FILE).read_text()
     assert_gone(int((tmp_path / "pid").read_text()))
 
 
@@ -237,12 +237,14 @@ def test_preparation_makes_each_checkpoint_in_another_process(
     program = f"""
 import json, os, sys
 from pathlib import Path
-from ttsbench import checkpoint, records, runner
-from ttsbench.jobs import Job
+from ttsbench.model import checkpoint
+from ttsbench.records import runs
+from ttsbench.records.jobs import Job
+from ttsbench.running import runner
 if __name__ == "__main__":
     os.environ.update(runner.WORKER_ENVIRONMENT)
     data = json.loads(sys.argv[1])
-    jobs = [records.from_json(Job, data | {{"model_seed": seed}}) for seed in (0, 1, 1)]
+    jobs = [runs.from_json(Job, data | {{"model_seed": seed}}) for seed in (0, 1, 1)]
     told = []
     runner.prepare(jobs, Path({str(tmp_path)!r}), told.append)
     print(json.dumps([told, [checkpoint.is_cached(*job.checkpoint[1:]) for job in jobs], "torch" in sys.modules]))

@@ -98,10 +98,11 @@ def _object_of(decode: Decoder) -> Decoder:
 def _record_of(kind: Any, decoders: Mapping[str, Decoder]) -> Decoder:
     # It is made without its constructor, so that there must be nothing else for it to do.
     assert not hasattr(kind, "__post_init__"), kind
-    assert not hasattr(kind, "__slots__"), kind
     fields = dataclasses.fields(kind)
     defaults = {field.name: field.default for field in fields if field.default is not dataclasses.MISSING}
     factories = {f.name: f.default_factory for f in fields if f.default_factory is not dataclasses.MISSING}
+
+    make = _slotted(kind) if hasattr(kind, "__slots__") else functools.partial(_with_dict, kind)
 
     # Called half a million times for a thousand runs: it looks for what is wrong only once something is.
     def decode_record(data: Any) -> Any:
@@ -122,12 +123,28 @@ def _record_of(kind: Any, decoders: Mapping[str, Decoder]) -> Decoder:
                 found[name] = factory()
         if len(found) < len(decoders):
             raise _Misfit(f"lacks {', '.join(name for name in decoders if name not in found)}")
-        # Its own constructor would set them one by one past its guard, which is a third of reading a record.
-        record = object.__new__(kind)
-        record.__dict__.update(found)
-        return record
+        return make(found)
 
     return decode_record
+
+
+def _with_dict(kind: type, fields: dict[str, Any]) -> Any:
+    # Its own constructor would set them one by one past its guard, which is a third of reading a record.
+    record: Any = object.__new__(kind)
+    record.__dict__.update(fields)
+    return record
+
+
+def _slotted(kind: Any) -> Callable[[dict[str, Any]], Any]:
+    setters = [(name, getattr(kind, name).__set__) for name in kind.__slots__]
+
+    def make(fields: dict[str, Any]) -> Any:
+        record = object.__new__(kind)
+        for name, set_field in setters:
+            set_field(record, fields[name])
+        return record
+
+    return make
 
 
 def _float(data: Any) -> float:

@@ -137,6 +137,11 @@ class Job:
         return self.weights, self.family, self.size, self.dtype, self.model_seed
 
     @property
+    def log(self) -> str:
+        """Below the run's folder."""
+        return f"logs/{self.file_stem}.{self.kind}{self.process}.log"
+
+    @property
     def file_stem(self) -> str:
         """Names the job's files: letters and a length that every file system takes, and no other cell's."""
         return file_stem(self.key)

@@ -58,8 +58,7 @@ class Journal:
 
     def append(self, kind: str, record: Any) -> None:
         """One line, whole and on the disk when this returns."""
-        line = runs.dump({kind: runs.to_json(record)}) + "\n"
-        data = line.encode()
+        data = files.json_line({kind: record}) + b"\n"
         try:
             while data:
                 data = data[os.write(self._descriptor, data) :]

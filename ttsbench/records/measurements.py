@@ -10,7 +10,7 @@ STAGES = ("text", "voice", "prefill", "decode", "flow_encoder", "cfm", "vocoder"
 RESIDUAL = "residual"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class StageTime:
     """One stage of one utterance. `device_seconds` spans two events on the stream, waiting included."""
 
@@ -18,7 +18,7 @@ class StageTime:
     device_seconds: float | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Chunk:
     """One chunk of a stream: what it brought, what was worked through for it, when work on it began, when it was held.
 
@@ -33,7 +33,7 @@ class Chunk:
     arrived_seconds: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Streamed:
     """How an utterance reached its listener."""
 
@@ -56,7 +56,7 @@ class Streamed:
     rest_ended_seconds: float = 0.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Utterance:
     """One timed utterance, raw. The three first-audio times are taken when the consumer holds the samples."""
 
@@ -88,7 +88,7 @@ class Utterance:
         return self.wall_seconds / self.audio_seconds if self.audio_seconds else math.nan
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Forward:
     """One timed forward of the backbone alone, or so many steps after a prompt.
 
@@ -111,7 +111,7 @@ class Forward:
         return self.rows * (self.steps or self.positions) / self.wall_seconds if self.wall_seconds else math.nan
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Audio:
     """One wav kept for listening, and what can be said of it without a reference."""
 
@@ -126,7 +126,7 @@ class Audio:
     clipped_share: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Memory:
     """Peaks over one utterance, in a pass of its own. On a CPU only the host's figures exist."""
 
@@ -139,7 +139,7 @@ class Memory:
     device_bytes: int | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Energy:
     """From the board's own counter, the idle draw measured just before and subtracted."""
 
@@ -155,7 +155,7 @@ class Energy:
         return net / self.audio_seconds if self.audio_seconds else math.nan
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Quality:
     """How one text fared against the reference; errors are relative, divergence is in nats, the mel's unit is log."""
 
@@ -175,7 +175,7 @@ class Quality:
     clipped_growth: float = 0.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Seams:
     """How far a stream is from the same tokens and noise at once, in log mel: at its seams, and away from all of them.
 
@@ -196,7 +196,7 @@ class Seams:
         return self.at_seams / self.beside if self.seams and self.beside else 1.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Voice:
     """A reference and what its preparation takes, warm: afresh, and from the cache."""
 
@@ -207,7 +207,7 @@ class Voice:
     cached_seconds: tuple[float, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ForwardQuality:
     """How far a forward's last hidden states are from fp32 with upstream's options."""
 
@@ -216,7 +216,7 @@ class ForwardQuality:
     finite: bool
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Call:
     """One request under load. Seconds count from the beginning of its level, on one clock.
 
@@ -244,7 +244,7 @@ class Call:
         return tuple(zip(self.arrived_seconds, self.audio_seconds, strict=True))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Level:
     """One load: so many listeners who ask again and again (closed), or requests that come at a rate (open)."""
 
@@ -257,7 +257,7 @@ class Level:
     reason: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Load:
     """All levels of one process, and what a request should reach."""
 
@@ -269,7 +269,7 @@ class Load:
     streams: bool = False
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Guard:
     """What could have spoiled the timing, read between utterances."""
 

@@ -221,7 +221,7 @@ def _lines(run: Run) -> Iterator[bytes]:
     head = dump(to_json(dataclasses.replace(run, cells=())), indent=1)
     yield head.replace(' "cells": [],\n', "").removesuffix("\n}").encode() + b",\n" + CELLS
     for number, cell in enumerate(run.cells, start=1):
-        yield dump(to_json(cell)).encode() + (b",\n" if number < len(run.cells) else b"\n")
+        yield files.json_line(cell) + (b",\n" if number < len(run.cells) else b"\n")
     yield END
 
 

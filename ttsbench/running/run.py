@@ -215,13 +215,17 @@ def exit_code(run: runs.Run) -> ExitCode:
 
 
 def read_run(path: Path) -> runs.Run:
-    """From its record, or from its journal if a kill left nothing else."""
+    """The record; where there is none, or none that can be read, what the journal holds."""
+    folder = path if path.is_dir() else path.parent
     try:
         return runs.read_run(path)
-    except NoRecordError:
-        if not (path / journal.FILE).exists():
+    except RecordError as error:
+        if not (folder / journal.FILE).exists():
             raise
-        return runner.assemble(journal.read(path), "unfinished")
+        entries = journal.read(folder)
+        if not isinstance(error, NoRecordError):
+            entries = entries._replace(warnings=(*entries.warnings, f"read from the journal, because {error}"))
+        return runner.assemble(entries, "unfinished")
 
 
 def write_page(folder: Path, run: runs.Run, file: Path) -> None:

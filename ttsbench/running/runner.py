@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ttsbench.errors import UsageError
-from ttsbench.records import runs
+from ttsbench.records import files, runs
 from ttsbench.records.jobs import Job
 from ttsbench.records.journal import Entries, Journal
 from ttsbench.running import worker
@@ -34,6 +34,7 @@ WORKER_ENVIRONMENT = {
 }
 POLL_SECONDS = 0.5
 EXIT_SECONDS = 10.0
+LOG_TAIL_BYTES = 64 * 1024
 
 
 class Observer(Protocol):
@@ -81,7 +82,8 @@ def at_work() -> Iterator[None]:
         raise KeyboardInterrupt
 
     os.environ.update(WORKER_ENVIRONMENT)
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
+    ends = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, interrupt) for number in ends}  # nohup ignores SIGHUP, and so do we then
     try:
         yield
     finally:
@@ -97,8 +99,8 @@ def prepare(jobs: Sequence[Job], folder: Path, report_progress: ProgressCallback
     forks = any(job.start_method == FORKSERVER for job in jobs)
     report_progress("importing torch and chatterbox" if forks else "starting")
     with (
+        contextlib.suppress(EOFError, ConnectionError),
         process(FORKSERVER if forks else BARE, worker.make_ready, models, str(folder)) as (_, receiver),
-        contextlib.suppress(EOFError, ConnectionResetError),
     ):
         while True:
             report_progress(json.loads(receiver.recv())["stage"])
@@ -115,6 +117,8 @@ def run_job(job: Job, folder: Path, report_progress: ProgressCallback) -> runs.C
                 cell = failed_cell(job, "crashed", death(started.exitcode, folder, job))
     except TimeoutError:
         cell = failed_cell(job, "timeout", f"not done after {job.timeout_seconds:g} s (measure.timeout_seconds)")
+    except (EOFError, ConnectionError):
+        cell = failed_cell(job, "crashed", "the fork server ended before the process began; memory may have run out")
     return with_elapsed(cell, time.monotonic() - began)
 
 
@@ -189,7 +193,7 @@ def end(process: Any) -> None:
 
 def death(exitcode: int | None, folder: Path, job: Job) -> str:
     """Why a process ended without a word."""
-    last_words = log_tail(folder / "logs" / f"{job.file_stem}.{job.kind}{job.process}.log")
+    last_words = log_tail(folder, job.log)
     if exitcode is not None and exitcode < 0:
         name = signal.Signals(-exitcode).name
         hint = ", as the kernel does when memory runs out" if name == "SIGKILL" else ""
@@ -197,11 +201,13 @@ def death(exitcode: int | None, folder: Path, job: Job) -> str:
     return f"the process ended with exit code {exitcode}{last_words}"
 
 
-def log_tail(log: Path) -> str:
+def log_tail(folder: Path, log: str) -> str:
     """The last line that a process wrote, for the reason of its row."""
     try:
-        lines = log.read_text(errors="replace").strip().splitlines()
-    except OSError:
+        with open(files.open_below(folder, log, os.O_RDONLY), "rb") as file:  # noqa: PTH123  (a descriptor)
+            file.seek(max(0, os.fstat(file.fileno()).st_size - LOG_TAIL_BYTES))
+            lines = file.read().decode(errors="replace").strip().splitlines()
+    except (OSError, UsageError):
         return ""
     return f"; its last words: {lines[-1].strip()[:200]}" if lines else ""
 

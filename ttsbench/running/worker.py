@@ -15,14 +15,15 @@ import time
 import traceback
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from ttsbench.errors import TtsbenchError, first_line
+from ttsbench.errors import TtsbenchError, UsageError, first_line
 from ttsbench.optimizations.stacks import changes_output
-from ttsbench.records import runs
+from ttsbench.records import files, runs
 from ttsbench.records.jobs import COLD, PROFILE, TIMED, Job
 from ttsbench.running import fake_engine
 from ttsbench.running.cells import forward, load, profile, utterance
@@ -33,22 +34,24 @@ from ttsbench.running.progress import ProgressCallback
 def main(connection: Connection, job_json: str, folder: str, asked_at: float) -> None:
     """The process's entry: runs the job, sends its record and nothing else, and never raises."""
     job = runs.from_json(Job, json.loads(job_json))
-    isolate(Path(folder) / "logs" / f"{job.file_stem}.{job.kind}{job.process}.log")
+    no_log = isolate(Path(folder), job.log)
     ladder = {"interpreter": time.time() - asked_at}
     if job.kind == COLD:
-        give_compilers_a_cache(Path(folder) / "compiled" / job.file_stem)
+        give_compilers_a_cache(Path(folder), job.file_stem)
 
     def report_progress(stage: str) -> None:
         connection.send(json.dumps({"stage": stage}))
 
     cell = run(job, Path(folder), report_progress, ladder)
-    connection.send(json.dumps({"cell": json.loads(runs.dump(runs.to_json(cell)))}))
+    if no_log:
+        cell = replace(cell, warnings=(*cell.warnings, f"its log was not kept: {no_log}"))
+    connection.send(files.json_line({"cell": cell}))
     connection.close()
 
 
 def make_ready(connection: Connection, models: Sequence[tuple[str, str, str, str, int]], folder: str) -> None:
     """The entry of a process before any cell: makes or fetches checkpoints; one that fails fails again in a cell."""
-    isolate(Path(folder) / "logs" / "preparation.log")
+    isolate(Path(folder), "logs/preparation.log")
     from ttsbench.model import checkpoint
 
     for model in models:
@@ -57,29 +60,33 @@ def make_ready(connection: Connection, models: Sequence[tuple[str, str, str, str
             checkpoint.locate(*model)
 
 
-def give_compilers_a_cache(folder: Path) -> None:
+def give_compilers_a_cache(folder: Path, stem: str) -> None:
     """Empty at a stack's first cold start and full at its second; set before anything that compiles is imported."""
     for variable, name in (("TORCHINDUCTOR_CACHE_DIR", "inductor"), ("TRITON_CACHE_DIR", "triton")):
-        (folder / name).mkdir(parents=True, exist_ok=True)
-        os.environ[variable] = str(folder / name)
+        os.environ[variable] = str(files.folder_below(folder, f"compiled/{stem}/{name}"))
 
 
-def isolate(log: Path) -> None:
-    """A process group of its own that dies with its parent, leaves Ctrl-C to it, and writes to a log."""
+def isolate(folder: Path, log: str) -> str:
+    """A process group of its own that dies with its parent, leaves Ctrl-C to it, and writes to a log.
+
+    Returns why there is no log; the cell can do without.
+    """
     os.setsid()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if sys.platform == "linux":
         die_with_parent(signal.SIGKILL)
         if (parent := multiprocessing.parent_process()) is not None and not parent.is_alive():
             os._exit(1)  # it died before the line above
+    problem = ""
     try:
-        log.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
-    except OSError:  # a full disk: the cell can do without a log
+        descriptor = files.open_below(folder, log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    except (OSError, UsageError) as error:
+        problem = str(error)
         descriptor = os.open(os.devnull, os.O_WRONLY)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
     os.close(descriptor)
+    return problem
 
 
 def die_with_parent(number: signal.Signals) -> None:
