@@ -112,7 +112,7 @@ def speak(model: Any, family: str) -> torch.Tensor:
     name, limit = ("inference_turbo", "max_gen_len") if family in SILENT_TOKENS else ("inference", "max_new_tokens")
     upstream = getattr(model.t3, name)
     count = TOKENS - 1 if family in SILENT_TOKENS else TOKENS  # turbo draws one before its loop
-    setattr(model.t3, name, lambda **given: upstream(**{**given, limit: count}))
+    setattr(model.t3, name, lambda **arguments: upstream(**{**arguments, limit: count}))
     torch.manual_seed(0)
     language = {"language_id": "zh"} if family == "multilingual" else {}
     wave: torch.Tensor = model.generate("Hello there, 你好.", **language)
@@ -242,20 +242,20 @@ def test_a_hub_checkpoint_takes_the_same_path(
 
 
 @pytest.mark.parametrize(
-    ("name", "tensor", "said"),
+    ("name", "tensor", "message"),
     [
         ("t3_cfg.safetensors", "speech_emb.weight", r"does not fit upstream's ChatterboxTTS.*speech_emb\.weight"),
         ("s3gen.safetensors", "flow.encoder_proj.weight", r"lacks flow\.encoder_proj\.weight"),
     ],
 )
 def test_a_tensor_that_lacks_is_named(
-    name: str, tensor: str, said: str, written: Callable[..., Path], tmp_path: Path
+    name: str, tensor: str, message: str, written: Callable[..., Path], tmp_path: Path
 ) -> None:
     folder = copied(written("chatterbox"), tmp_path / "copy")
     without_tensor(folder / name, tensor)
     (folder / files.MANIFEST).unlink()
     files.write_manifest(folder, "chatterbox", "tiny", "fp32", 0, "")
-    with pytest.raises(CheckpointError, match=said):
+    with pytest.raises(CheckpointError, match=message):
         checkpoint.load(folder, "chatterbox", "cpu")
 
 

@@ -240,7 +240,7 @@ def test_nothing_is_overwritten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.parametrize(
-    ("family", "size", "dtype", "seed", "said"),
+    ("family", "size", "dtype", "seed", "reason"),
     [
         ("turob", "tiny", "fp32", 0, "did you mean 'turbo'"),
         ("turbo", "huge", "fp32", 0, "allowed: full, tiny"),
@@ -248,8 +248,8 @@ def test_nothing_is_overwritten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         ("turbo", "tiny", "fp32", -1, "not -1"),
     ],
 )
-def test_a_wrong_argument_is_told(family: str, size: str, dtype: str, seed: int, said: str, tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=said):
+def test_a_wrong_argument_is_told(family: str, size: str, dtype: str, seed: int, reason: str, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=reason):
         checkpoint.write(tmp_path / "new", family, size, dtype, seed)
     assert list(tmp_path.iterdir()) == []
 
@@ -279,5 +279,5 @@ def test_looking_at_a_folder_imports_no_torch(tmp_path: Path) -> None:
         "checkpoint.recipe(); print({'torch', 'numpy', 'chatterbox', 'transformers'} & set(sys.modules))"
     )
     command = [sys.executable, "-c", code, str(tmp_path)]
-    told = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2])
-    assert told.stdout == "set()\n"
+    ended = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2])
+    assert ended.stdout == "set()\n"

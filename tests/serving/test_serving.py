@@ -78,11 +78,11 @@ class Party:
         self.ended: list[ActiveUtterance] = []
 
     def request(self, text: int, limit: int, **sampling: float) -> tuple[Request, Prompt]:
-        asked = self.pipeline.t3_arguments(text)
-        asked |= {"max_gen_len": limit - 1} if self.pipeline.tts.t3.is_gpt else {"max_new_tokens": limit}
-        request = self.decoder.model.request(asked | sampling)
+        arguments = self.pipeline.t3_arguments(text)
+        arguments |= {"max_gen_len": limit - 1} if self.pipeline.tts.t3.is_gpt else {"max_new_tokens": limit}
+        request = self.decoder.model.request(arguments | sampling)
         with torch.inference_mode():
-            prompt = self.decoder.model.prompt(asked["t3_cond"], asked["text_tokens"], request.cfg_weight)
+            prompt = self.decoder.model.prompt(arguments["t3_cond"], arguments["text_tokens"], request.cfg_weight)
         return request, prompt
 
     def join(self, text: int, seed: int, limit: int, **sampling: float) -> ActiveUtterance:
@@ -128,21 +128,21 @@ def test_everybody_draws_what_they_draw_alone(
     while len(guests) < 10 or party.decoder.active:
         may_join = len(guests) < 10 and len(party.decoder.active) < 5
         if may_join and chance.random() < 0.4:
-            told = chance.randrange(len(TEXTS)), chance.randrange(1000), chance.randrange(1, 30)
-            guests.append((party.join(*told), *told))
+            drawn_guest = chance.randrange(len(TEXTS)), chance.randrange(1000), chance.randrange(1, 30)
+            guests.append((party.join(*drawn_guest), *drawn_guest))
         else:
             party.go_on()
     party.go_on()
-    assert sorted(map(id, party.ended)) == sorted(id(speaking) for speaking, *_ in guests)
+    assert sorted(map(id, party.ended)) == sorted(id(utterance) for utterance, *_ in guests)
     assert party.decoder.idle
     assert party.decoder.most_at_once > 2
-    for speaking, text, seed, limit in guests:
-        wanted = tokens_of(single, text, seed, limit)
+    for utterance, text, seed, limit in guests:
+        expected = tokens_of(single, text, seed, limit)
         after = torch.rand(3, device=DEVICE)
-        spoken = single.loop.model.returned(torch.tensor([speaking.drawn]), speaking.stopped)
-        assert spoken.flatten().tolist() == wanted
-        assert torch.equal(torch.rand(3, generator=speaking.random.device, device=DEVICE), after)
-    assert stops == any(speaking.stopped for speaking, *_ in guests)
+        uttered = single.loop.model.returned(torch.tensor([utterance.drawn]), utterance.stopped)
+        assert uttered.flatten().tolist() == expected
+        assert torch.equal(torch.rand(3, generator=utterance.random.device, device=DEVICE), after)
+    assert stops == any(utterance.stopped for utterance, *_ in guests)
 
 
 @pytest.mark.usefixtures("late")
@@ -214,9 +214,9 @@ def test_a_party_that_is_given_up_leaves_nothing_behind(make: Make, tokens_of: T
 
 
 def test_given_tokens_are_spoken_in_the_place_of_drawn_ones(make: Make) -> None:
-    given = tuple(range(100, 124))
-    batched = make(length=Length(replay=(given,) * 4), **BATCHED)
-    assert batched.speak(2, 1).tokens.flatten().tolist() == list(given)
+    speech_ids = tuple(range(100, 124))
+    batched = make(length=Length(replay=(speech_ids,) * 4), **BATCHED)
+    assert batched.speak(2, 1).tokens.flatten().tolist() == list(speech_ids)
 
 
 def speech(tokens: int, seed: int) -> torch.Tensor:
@@ -240,11 +240,11 @@ class TestSound:
         batched = BatchedS3Gen(pipeline)
         streams = [RandomStream.seeded(seed, pipeline.device) for seed in range(len(tokens))]
         mels = batched.mels(tokens, streams, pipeline.tts.conds.gen)
-        for seed, (given, mel, stream) in enumerate(zip(tokens, mels, streams, strict=True)):
+        for seed, (speech_ids, mel, stream) in enumerate(zip(tokens, mels, streams, strict=True)):
             torch.manual_seed(seed)
-            alone = s3gen.flow_inference(given.to(DEVICE), ref_dict=voice, finalize=True, **steps)
+            alone = s3gen.flow_inference(speech_ids.to(DEVICE), ref_dict=voice, finalize=True, **steps)
             torch.manual_seed(seed)
-            wave, _ = s3gen.inference(speech_tokens=given.to(DEVICE), ref_dict=voice, **steps)
+            wave, _ = s3gen.inference(speech_tokens=speech_ids.to(DEVICE), ref_dict=voice, **steps)
             assert mel.shape == alone.shape
             assert off_by(mel, alone) < 1e-5
             assert off_by(batched.wave(mel, stream), wave[0]) < 1e-4
@@ -267,29 +267,29 @@ class TestWindows:
         pipeline = make(family, **STREAMED)
         streamer = streamer_of(pipeline)
         assert streamer is not None
-        spoken = [speech(length, length).tolist() for length in (40, 23, 75)]
+        uttered = [speech(length, length).tolist() for length in (40, 23, 75)]
 
         def streams() -> tuple[list[Listener], list[Stream]]:
-            listeners = [Listener() for _ in spoken]
+            listeners = [Listener() for _ in uttered]
             voice, t3 = pipeline.tts.conds.gen, pipeline.tts.t3
             return listeners, [
                 Stream(streamer.new_design(voice, seed), pipeline.streaming, own, lambda wave: wave, t3)
                 for seed, own in enumerate(listeners)
             ]
 
-        heard, together = streams()
+        arrived, together = streams()
         windows, sizes = WindowBatch(pipeline, streamer.synthesis), []
-        for stream, tokens in zip(together, spoken, strict=True):
+        for stream, tokens in zip(together, uttered, strict=True):
             stream.end(tokens)
         while due_chunks := {stream: due for stream in together if (due := stream.due())}:
             windows.speak(due_chunks)
             sizes.append(len(due_chunks))
         assert sizes[0] == 3
         assert sizes[-1] == 1
-        wanted, alone = streams()
-        for stream, tokens in zip(alone, spoken, strict=True):
+        expected, alone = streams()
+        for stream, tokens in zip(alone, uttered, strict=True):
             stream.finish(tokens)
-        for one, other in zip(heard, wanted, strict=True):
+        for one, other in zip(arrived, expected, strict=True):
             assert [piece.samples.numel() for piece in one.deliveries] == [
                 piece.samples.numel() for piece in other.deliveries
             ]
@@ -358,26 +358,26 @@ class TestEngine:
                 return super().apply_watermark(wav, sample_rate)
 
         pipeline.tts.watermarker = Keeping()
-        found, answering = served(pipeline, 3)
+        measured, answering = served(pipeline, 3)
         assert answering.evidence()["slots"] == 3
         assert pipeline.loop.decoder.most_at_once == 3
-        calls = [call for call in found.calls if call.counted]
+        calls = [call for call in measured.calls if call.counted]
         assert len(calls) == 4
         single = make(family, length=Length(fixed=12), decode="lean", watermark="off")
         for call in calls:
-            spoken = single.speak(call.text_index, call.seed)
-            assert call.tokens_sha256 == spoken.tokens_sha256()
-            assert call.audio_seconds == (spoken.audio_seconds,)
-            as_long = [torch.from_numpy(wav) for wav in kept.values() if len(wav) == spoken.wave.numel()]
-            assert min(off_by(wave, spoken.wave[0]) for wave in as_long) < 1e-4
+            uttered = single.speak(call.text_index, call.seed)
+            assert call.tokens_sha256 == uttered.tokens_sha256()
+            assert call.audio_seconds == (uttered.audio_seconds,)
+            as_long = [torch.from_numpy(wav) for wav in kept.values() if len(wav) == uttered.wave.numel()]
+            assert min(off_by(wave, uttered.wave[0]) for wave in as_long) < 1e-4
             times = (call.scheduled_seconds, call.started_seconds, *call.arrived_seconds, call.finished_seconds)
             assert list(times) == sorted(times, key=lambda at: at or 0.0)
 
     def test_a_stack_that_streams_is_heard_before_it_has_ended(self, make: Make) -> None:
         pipeline = make(length=Length(fixed=40), **STREAMED)
-        found, answering = served(pipeline, 3)
+        measured, answering = served(pipeline, 3)
         assert answering.streams
-        for call in (call for call in found.calls if call.counted):
+        for call in (call for call in measured.calls if call.counted):
             assert len(call.arrived_seconds) > 2
             assert call.arrived_seconds[0] < call.arrived_seconds[-1] == call.finished_seconds
             assert sum(call.audio_seconds) == pytest.approx(40 / 25, abs=0.05)
@@ -385,10 +385,10 @@ class TestEngine:
 
     def test_without_a_batch_they_wait_for_each_other(self, make: Make) -> None:
         pipeline = make(length=Length(fixed=6), decode="lean", watermark="off")
-        found, answering = served(pipeline, 2)
+        measured, answering = served(pipeline, 2)
         assert answering.slots is None
-        ends = [call.finished_seconds or 0.0 for call in found.calls if call.finished_seconds]
-        starts = [call.started_seconds for call in found.calls if call.finished_seconds]
+        ends = [call.finished_seconds or 0.0 for call in measured.calls if call.finished_seconds]
+        starts = [call.started_seconds for call in measured.calls if call.finished_seconds]
         assert all((start or 0.0) >= end for start, end in zip(starts[1:], ends, strict=False))
 
     @pytest.mark.parametrize("slots", [BATCHED, STREAMED], ids=["whole", "streamed"])
@@ -397,10 +397,10 @@ class TestEngine:
     ) -> None:
         special, speech_tokens = (6600,) * 12, tuple(range(12))
         pipeline = make(length=Length(replay=(special, speech_tokens, special, speech_tokens)), **slots)
-        found, _ = served(pipeline, 2)
-        heard = [(call.text_index, bool(call.audio_seconds)) for call in found.calls if call.counted]
-        assert sorted(heard) == [(0, False), (1, True), (2, False), (3, True)]
-        silent = next(call for call in found.calls if call.text_index == 0)
+        measured, _ = served(pipeline, 2)
+        arrived = [(call.text_index, bool(call.audio_seconds)) for call in measured.calls if call.counted]
+        assert sorted(arrived) == [(0, False), (1, True), (2, False), (3, True)]
+        silent = next(call for call in measured.calls if call.text_index == 0)
         assert silent.finished_seconds is not None
         assert ttfa(silent) == math.inf
 
@@ -416,9 +416,9 @@ class TestEngine:
     def test_memory_decides_how_many_there_may_be(self, make: Make) -> None:
         pipeline = make(length=Length(fixed=6), **BATCHED)
         one = pipeline.loop.decoder.bytes_of(1, 512) / 2**30
-        found, answering = served(pipeline, 3, memory_gib=2.5 * one)
+        measured, answering = served(pipeline, 3, memory_gib=2.5 * one)
         assert answering.slots == 2
-        assert "3 listeners need as many slots for keys and values, and memory holds 2" in found.reason
+        assert "3 listeners need as many slots for keys and values, and memory holds 2" in measured.reason
         with pytest.raises(CellError, match="one utterance needs"):
             served(pipeline, 1, memory_gib=0.5 * one)
 
@@ -482,10 +482,10 @@ def test_a_captured_prompt_and_the_batchs_own_sampler_are_seen(make: Make) -> No
     pipeline.speak(0, 1)
     served(pipeline, 3)
     pipeline.warm_call = attest.record_warm_call(pipeline, 0, 3)
-    found = common.attest(pipeline, pipeline.slots)
-    assert found["sampler"]["draws"] > 0
-    assert found["prompt"]["replays"] > 0
-    assert found["serve"]["slots"] == 3
+    measured = common.attest(pipeline, pipeline.slots)
+    assert measured["sampler"]["draws"] > 0
+    assert measured["prompt"]["replays"] > 0
+    assert measured["serve"]["slots"] == 3
 
 
 def make_streams_tokens(pipeline: Pipeline, call: measurements.Call) -> str:
@@ -552,9 +552,9 @@ class TestOnGpu:
         pipeline = make(length=Length(fixed=50), **GRAPHS)
         answering = engine(pipeline, plan)
         answering.warm_up()
-        told = measurements.Load(60.0, 0.0, ())
+        load = measurements.Load(60.0, 0.0, ())
         throughput = [
-            LevelFigures(told, level(answering, plan, CLOSED, listeners, 0, asking)).throughput or 0.0
+            LevelFigures(load, level(answering, plan, CLOSED, listeners, 0, asking)).throughput or 0.0
             for listeners in plan.listeners
         ]
         assert throughput[1] > 1.5 * throughput[0]

@@ -80,8 +80,8 @@ def at_once(model: Any, tokens: list[int], seed: int = 1) -> torch.Tensor:
 
 def test_one_window_over_everything_is_the_whole(model: Any) -> None:
     tokens = random_tokens(20)
-    wave, found = windowed(model, tokens, first_tokens=20)
-    assert found == []
+    wave, seam_places = windowed(model, tokens, first_tokens=20)
+    assert seam_places == []
     assert torch.equal(wave, at_once(model, tokens))
 
 
@@ -93,20 +93,20 @@ def test_from_given_noise_s3gen_makes_what_upstream_makes_of_the_same(model: Any
     state, source, starts = noise.mel(-prompt, frames), noise.source(0, frames), noise.phases()
 
     def randn_like(like: torch.Tensor, **_: Any) -> torch.Tensor:
-        given: dict[int, torch.Tensor] = {80: state, source.size(1): source}
-        return given.get(like.size(1), torch.zeros_like(like)).clone()
+        replacements: dict[int, torch.Tensor] = {80: state, source.size(1): source}
+        return replacements.get(like.size(1), torch.zeros_like(like)).clone()
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch, "randn_like", randn_like)
         patch.setattr(torch, "randn", lambda *_, **__: state[:, :, prompt:])
         patch.setattr(torch.distributions.uniform.Uniform, "sample", lambda *_, **__: starts.clone())
-        wanted, _ = model.s3gen.inference(
+        expected, _ = model.s3gen.inference(
             speech_tokens=torch.tensor(tokens), ref_dict=dict(model.conds.gen), n_cfm_timesteps=model.synthesis.steps
         )
     made = at_once(model, tokens, 3)
     assert made.abs().max() > 0.01
-    assert torch.allclose(made, wanted[0], atol=2e-3)
-    assert float((made - wanted[0]).norm() / wanted.norm()) < 2e-3
+    assert torch.allclose(made, expected[0], atol=2e-3)
+    assert float((made - expected[0]).norm() / expected.norm()) < 2e-3
 
 
 @pytest.mark.parametrize(
@@ -116,8 +116,8 @@ def test_from_given_noise_s3gen_makes_what_upstream_makes_of_the_same(model: Any
 )
 def test_windows_are_no_further_from_the_whole_at_seams_than_elsewhere(model: Any, changes: dict[str, Any]) -> None:
     tokens = random_tokens(90)
-    wave, found = windowed(model, tokens, **changes)
-    judged = seams.compare(0, wave, at_once(model, tokens), found, model.s3gen.mel_extractor)
+    wave, seam_places = windowed(model, tokens, **changes)
+    judged = seams.compare(0, wave, at_once(model, tokens), seam_places, model.s3gen.mel_extractor)
     assert wave.numel() == 90 * 960
     assert judged.seams >= 4
     assert judged.seam_ratio <= 1.2
@@ -127,10 +127,10 @@ def test_windows_are_no_further_from_the_whole_at_seams_than_elsewhere(model: An
 def test_windows_come_nearer_to_the_whole_than_what_forks_do(model: Any) -> None:
     tokens = random_tokens(90)
     whole = at_once(model, tokens)
-    wave, found = windowed(model, tokens)
+    wave, seam_places = windowed(model, tokens)
     anew, _ = seams.chunked(Revocode(model.synthesis, model.conds.gen, 1, EQUAL), tokens, EQUAL)
-    near = seams.compare(0, wave, whole, found, model.s3gen.mel_extractor)
-    far = seams.compare(0, anew, whole, found, model.s3gen.mel_extractor)
+    near = seams.compare(0, wave, whole, seam_places, model.s3gen.mel_extractor)
+    far = seams.compare(0, anew, whole, seam_places, model.s3gen.mel_extractor)
     assert near.away < 0.8 * far.away
     assert near.wave_snr_db > far.wave_snr_db + 2
 
@@ -138,8 +138,8 @@ def test_windows_come_nearer_to_the_whole_than_what_forks_do(model: Any) -> None
 def test_without_one_noise_for_all_windows_seams_would_stand_out(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the measure is for: it tells windows that disagree."""
     tokens = random_tokens(90)
-    wave, found = windowed(model, tokens)
-    fixed = seams.compare(0, wave, at_once(model, tokens), found, model.s3gen.mel_extractor)
+    wave, seam_places = windowed(model, tokens)
+    fixed = seams.compare(0, wave, at_once(model, tokens), seam_places, model.s3gen.mel_extractor)
     mel, calls = FrameNoise.mel, iter(range(1000))
 
     def fresh(self: FrameNoise, first: int, last: int) -> torch.Tensor:
@@ -148,8 +148,8 @@ def test_without_one_noise_for_all_windows_seams_would_stand_out(model: Any, mon
 
     whole = at_once(model, tokens)
     monkeypatch.setattr(FrameNoise, "mel", fresh)
-    wave, found = windowed(model, tokens)
-    judged = seams.compare(0, wave, whole, found, model.s3gen.mel_extractor)
+    wave, seam_places = windowed(model, tokens)
+    judged = seams.compare(0, wave, whole, seam_places, model.s3gen.mel_extractor)
     assert judged.at_seams > 1.3 * fixed.at_seams
 
 
@@ -166,14 +166,14 @@ def test_the_vocoder_in_windows_is_the_vocoder_at_once(model: Any) -> None:
         return frames
 
     with swapped(design, "extend", noting):
-        wave, found = seams.chunked(design, tokens, EQUAL)
+        wave, seam_places = seams.chunked(design, tokens, EQUAL)
     frames = torch.zeros(1, 80, 2 * len(tokens))
     for first, mel in mels.items():
         frames[:, :, first : first + mel.size(2)] = mel
     source = model.synthesis.source(model.synthesis.noise(1)).window(0, 120, 120)
     with torch.inference_mode():
         whole = model.synthesis.faded_in(model.synthesis.wave(frames, source))
-    judged = seams.compare(0, wave, whole, found, model.s3gen.mel_extractor)
+    judged = seams.compare(0, wave, whole, seam_places, model.s3gen.mel_extractor)
     assert judged.wave_snr_db > 35
     assert judged.at_seams < 0.01
 
@@ -246,15 +246,15 @@ def test_a_window_costs_what_it_holds(model: Any) -> None:
 def test_a_stream_speaks_the_tokens_that_one_shot_speaks(
     make: Make, family: str, slots: dict[str, str], design: str
 ) -> None:
-    wanted = make(family, **slots).speak(0, 3)
+    expected = make(family, **slots).speak(0, 3)
     pipeline = beside(make(family, stream=design, **slots))
-    spoken = pipeline.speak(0, 3)
-    assert torch.equal(spoken.tokens, wanted.tokens)
-    assert spoken.streamed is not None
-    assert sum(chunk.samples for chunk in spoken.streamed.chunks) == spoken.wave.size(1)
-    assert abs(spoken.wave.size(1) - wanted.wave.size(1)) < 960
-    assert spoken.audible
-    assert len(spoken.streamed.chunks) >= TOKENS // 8 - 2
+    streamed = pipeline.speak(0, 3)
+    assert torch.equal(streamed.tokens, expected.tokens)
+    assert streamed.streamed is not None
+    assert sum(chunk.samples for chunk in streamed.streamed.chunks) == streamed.wave.size(1)
+    assert abs(streamed.wave.size(1) - expected.wave.size(1)) < 960
+    assert streamed.audible
+    assert len(streamed.streamed.chunks) >= TOKENS // 8 - 2
     assert common.slot_module("stream").attest(pipeline, design)["design"] == design
 
 
@@ -276,16 +276,16 @@ def test_in_turn_or_at_once_the_sound_is_the_same(make: Make) -> None:
 
 
 @pytest.mark.parametrize(
-    ("slots", "told"),
+    ("slots", "reason"),
     [
         ({"dtype": "tf32"}, "TF32"), ({"s3gen_dtype": "tf32"}, "TF32"), ({"attention": "sdpa_math"}, "backends"),
         ({"s3gen_compile": "reduce-overhead"}, "Inductor"), ({}, "share the cores"),
     ],
 )  # fmt: skip
-def test_what_is_set_for_the_whole_process_makes_them_take_turns(make: Make, slots: dict[str, str], told: str) -> None:
+def test_settings_of_the_whole_process_make_them_take_turns(make: Make, slots: dict[str, str], reason: str) -> None:
     pipeline = make()
     pipeline.slots = {**pipeline.slots, **slots}
-    assert told in why_in_turn(pipeline)
+    assert reason in why_in_turn(pipeline)
 
 
 def test_in_turn_s3gen_runs_outside_of_t3s_autocast(make: Make) -> None:
@@ -297,18 +297,18 @@ def test_sound_comes_long_before_the_end(make: Make) -> None:
     pipeline = make(stream="windowed", streaming=Streaming(first_tokens=4))
     pipeline.speak(0, 1)
     timeline = Timeline(pipeline.device)
-    spoken, wall_seconds = pipeline.speak_timed(0, 3, timeline)
-    first_sample, playable, audible = pipeline.first_audio(spoken, wall_seconds)
-    assert spoken.streamed is not None
-    assert first_sample == spoken.streamed.chunks[0].arrived_seconds < 0.6 * wall_seconds
+    streamed, wall_seconds = pipeline.speak_timed(0, 3, timeline)
+    first_sample, playable, audible = pipeline.first_audio(streamed, wall_seconds)
+    assert streamed.streamed is not None
+    assert first_sample == streamed.streamed.chunks[0].arrived_seconds < 0.6 * wall_seconds
     assert first_sample <= playable <= wall_seconds
     assert audible is not None
-    arrivals = [chunk.arrived_seconds for chunk in spoken.streamed.chunks]
+    arrivals = [chunk.arrived_seconds for chunk in streamed.streamed.chunks]
     assert arrivals == sorted(arrivals)
     assert arrivals[-1] == wall_seconds
-    assert spoken.streamed.token_counts[-1] <= TOKENS
-    assert list(spoken.streamed.token_counts) == sorted(spoken.streamed.token_counts)
-    assert spoken.streamed.token_seconds[-1] <= spoken.streamed.decode_ended_seconds
+    assert streamed.streamed.token_counts[-1] <= TOKENS
+    assert list(streamed.streamed.token_counts) == sorted(streamed.streamed.token_counts)
+    assert streamed.streamed.token_seconds[-1] <= streamed.streamed.decode_ended_seconds
 
 
 @pytest.mark.parametrize("at_once_", [True, False])
@@ -343,10 +343,10 @@ def test_a_natural_end_is_heard_as_one_shot_has_it(make: Make, make_stop_likely:
     pipelines = [make(length=Length(), stream=stream, decode="lean") for stream in ("oneshot", "windowed")]
     for pipeline in pipelines:
         make_stop_likely(pipeline.tts.t3)
-    wanted, spoken = (pipeline.speak(0, 2) for pipeline in pipelines)
-    assert torch.equal(wanted.tokens, spoken.tokens)
-    assert wanted.tokens.numel() < 900
-    assert spoken.wave.size(1) == wanted.wave.size(1)
+    expected, streamed = (pipeline.speak(0, 2) for pipeline in pipelines)
+    assert torch.equal(expected.tokens, streamed.tokens)
+    assert expected.tokens.numel() < 900
+    assert streamed.wave.size(1) == expected.wave.size(1)
 
 
 def test_an_error_in_the_other_thread_reaches_the_caller(make: Make) -> None:
@@ -437,13 +437,15 @@ def test_a_sliced_wave_is_shown_for_what_it_is(
 
     monkeypatch.setattr(Listener, "take", in_slices)
     with swapped(streamer, "_make", Sliced):
-        spoken, wall_seconds = pipeline.speak_timed(0, 3, Timeline(pipeline.device))
-    assert spoken.streamed is not None
-    first = pipeline.first_audio(spoken, wall_seconds)
+        streamed, wall_seconds = pipeline.speak_timed(0, 3, Timeline(pipeline.device))
+    assert streamed.streamed is not None
+    first = pipeline.first_audio(streamed, wall_seconds)
     assert first[0] > 0.95 * wall_seconds
-    chunks = tuple(replace(spoken.streamed.chunks[0], samples=4800) for _ in range(12))
+    chunks = tuple(replace(streamed.streamed.chunks[0], samples=4800) for _ in range(12))
     utterance = make_utterance(
-        wall_seconds=wall_seconds, first_sample_seconds=first[0], stream=replace(spoken.streamed, chunks=chunks)
+        wall_seconds=wall_seconds,
+        first_sample_seconds=first[0],
+        stream=replace(streamed.streamed, chunks=chunks),
     )
     assert continuity.waits_for_the_whole(utterance)
 
@@ -480,11 +482,11 @@ def test_two_listeners_at_once_hear_what_each_hears_alone(make: Make) -> None:
     other.gen["embedding"] = -other.gen["embedding"]
     requests: tuple[tuple[int, int, Any], ...] = ((0, 3, own), (1, 4, other))
     alone = [streamer.speak(text, seed, 40, voice=v) for text, seed, v in requests]
-    heard: dict[int, Speech] = {}
+    speeches: dict[int, Speech] = {}
 
     def listen(number: int) -> None:
         text, seed, v = requests[number]
-        heard[number] = streamer.speak(text, seed, 40, voice=v)
+        speeches[number] = streamer.speak(text, seed, 40, voice=v)
 
     threads = [threading.Thread(target=listen, args=(number,)) for number in (0, 1)]
     for thread in threads:
@@ -492,8 +494,8 @@ def test_two_listeners_at_once_hear_what_each_hears_alone(make: Make) -> None:
     for thread in threads:
         thread.join()
     for number in (0, 1):
-        assert torch.equal(heard[number].tokens, alone[number].tokens)
-        assert torch.equal(heard[number].wave, alone[number].wave)
+        assert torch.equal(speeches[number].tokens, alone[number].tokens)
+        assert torch.equal(speeches[number].wave, alone[number].wave)
     assert pipeline.tts.conds is own
 
 

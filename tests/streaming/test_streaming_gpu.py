@@ -40,14 +40,14 @@ def make(make_pipeline: Make) -> Make:
     return functools.partial(make_pipeline, device="cuda", texts=texts, length=Length(TOKENS))
 
 
-def heard(pipeline: Pipeline, seed: int) -> Utterance:
+def timed(pipeline: Pipeline, seed: int) -> Utterance:
     timeline = Timeline(pipeline.device)
     common.settle(pipeline)
-    spoken, wall_seconds = pipeline.speak_timed(0, seed, timeline)
-    first_sample, playable, audible = pipeline.first_audio(spoken, wall_seconds)
+    speech, wall_seconds = pipeline.speak_timed(0, seed, timeline)
+    first_sample, playable, audible = pipeline.first_audio(speech, wall_seconds)
     return Utterance(
-        0, 0, seed, wall_seconds, spoken.audio_seconds, spoken.tokens.numel(), spoken.tokens_sha256(), first_sample,
-        playable, audible, timeline.stages(), stream=spoken.streamed,
+        0, 0, seed, wall_seconds, speech.audio_seconds, speech.tokens.numel(), speech.tokens_sha256(), first_sample,
+        playable, audible, timeline.stages(), stream=speech.streamed,
     )  # fmt: skip
 
 
@@ -61,12 +61,12 @@ def warm(make: Make) -> Pipeline:
 
 
 def test_gpu_the_first_playable_chunk_comes_soon(warm: Pipeline) -> None:
-    seconds = [heard(warm, seed).first_playable_seconds for seed in range(10, 15)]
+    seconds = [timed(warm, seed).first_playable_seconds for seed in range(10, 15)]
     assert statistics.median(seconds) <= FIRST_PLAYABLE_SECONDS_MAX
 
 
 def test_gpu_t3_decodes_on_while_s3gen_works(warm: Pipeline) -> None:
-    utterance = heard(warm, 20)
+    utterance = timed(warm, 20)
     assert utterance.stream is not None
     assert utterance.stream.at_once
     assert (continuity.overlap_share(utterance.stream) or 0) > 0.1
@@ -74,7 +74,7 @@ def test_gpu_t3_decodes_on_while_s3gen_works(warm: Pipeline) -> None:
 
 def test_gpu_one_listener_never_waits(warm: Pipeline) -> None:
     for seed in range(30, 33):
-        playback = continuity.played(heard(warm, seed))
+        playback = continuity.played(timed(warm, seed))
         assert playback is not None
         assert (playback.underrun_seconds, playback.late_chunks) == (0, 0)
 
@@ -106,12 +106,12 @@ def test_gpu_windows_are_no_further_from_the_whole_at_seams_than_elsewhere(warm:
     ids=str,
 )
 def test_gpu_a_stream_speaks_the_tokens_that_one_shot_speaks(make: Make, family: str, slots: dict[str, Any]) -> None:
-    wanted = make(family, **slots).speak(0, 3)
+    expected = make(family, **slots).speak(0, 3)
     pipeline = make(family, stream="windowed", **slots)
     for _ in range(2):  # the first captures, the second replays
-        spoken = pipeline.speak(0, 3)
-        assert torch.equal(spoken.tokens, wanted.tokens)
-        assert spoken.audible
+        speech = pipeline.speak(0, 3)
+        assert torch.equal(speech.tokens, expected.tokens)
+        assert speech.audible
 
 
 def test_gpu_in_turn_or_beside_the_sound_is_the_same(make: Make) -> None:
