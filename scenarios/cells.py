@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import itertools
-import json
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,11 +21,10 @@ from ttsbench.scenarios.models import (
     Voice,
     Workload,
 )
+from ttsbench.scenarios.points import Point, value_text
 
 CELLS_MAX = 10_000
 SLOTS = "slots."
-
-Point = dict[str, Any]
 
 # What a matrix may vary beside slots: everything that says which model says what, and where.
 POINT_AXES = (
@@ -132,20 +129,6 @@ class Matrix:
         variants = self.variants()
         rows = [(point, [v for v in variants if self.kept(point, v)]) for point in self.all_points()]
         return [(point, kept) for point, kept in rows if kept]
-
-
-def value_text(value: Any) -> str:
-    """A value of the matrix as it stands in names; two different ones never look alike."""
-    if isinstance(value, str):
-        return value if re.fullmatch(r"[\w./+-]+", value) else json.dumps(value, ensure_ascii=False)
-    if isinstance(value, Mapping):
-        return "{" + ",".join(f"{key}:{value_text(item)}" for key, item in value.items()) + "}"
-    return json.dumps(value)
-
-
-def holds_at(coordinates: Mapping[str, Any], point: Mapping[str, Any]) -> bool:
-    """Whether a point has these coordinates."""
-    return all(axis in point and value_text(point[axis]) == value_text(value) for axis, value in coordinates.items())
 
 
 def substitute(

@@ -22,9 +22,6 @@ from ttsbench.scenarios.cells import (
     SLOT_AXES,
     SLOTS,
     Matrix,
-    Point,
-    holds_at,
-    value_text,
 )
 from ttsbench.scenarios.expectations import FORWARD_METRICS, UTTERANCE_METRICS
 from ttsbench.scenarios.mistakes import MistakeCollector, describe_error, shown
@@ -38,6 +35,7 @@ from ttsbench.scenarios.models import (
     UTTERANCE_PASSES,
     ScenarioFile,
 )
+from ttsbench.scenarios.points import Point, holds_at, value_text
 from ttsbench.scenarios.settings import check_points
 from ttsbench.scenarios.yaml_source import Keys
 

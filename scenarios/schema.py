@@ -13,13 +13,14 @@ from ttsbench.errors import ScenarioError, UsageError, suggest
 from ttsbench.model.families import FAMILIES
 from ttsbench.optimizations.stacks import complete, precision
 from ttsbench.scenarios import checks, files, yaml_source
-from ttsbench.scenarios.cells import SLOTS, CellPlan, Matrix, Point, Variant, at_point
+from ttsbench.scenarios.cells import SLOTS, CellPlan, Matrix, Variant, at_point
 from ttsbench.scenarios.expectations import Limits
 from ttsbench.scenarios.fakes import FakeEngine, moved_from_model
 from ttsbench.scenarios.json_schema import json_schema
 from ttsbench.scenarios.mistakes import MistakeCollector
 from ttsbench.scenarios.models import Length, Measure, Model, Sampling, ScenarioFile, Voice, Workload
 from ttsbench.scenarios.overrides import apply_overrides
+from ttsbench.scenarios.points import Point
 from ttsbench.scenarios.shipped import shipped
 from ttsbench.scenarios.texts import DEFAULT_LANGUAGE
 

@@ -14,7 +14,7 @@ from ttsbench.reports.metrics import Metric
 from ttsbench.reports.tables import run_tables
 from ttsbench.reports.tables.run_tables import StackResult
 from ttsbench.reports.tables.table import Table
-from ttsbench.scenarios.cells import holds_at
+from ttsbench.scenarios.points import holds_at
 
 HOLDS, DOES_NOT_HOLD, NOT_SHOWN, NOT_MEASURABLE = "holds", "does not hold", "not shown", "not measurable here"
 METRICS: Mapping[str, Metric] = {
