@@ -12,8 +12,12 @@ from typing import Any
 # What moves a terminal's cursor, colours it, rings its bell or turns the direction of reading; we end lines ourselves.
 CONTROLS = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
 # What a CI runner takes for a command: GitHub's at the start of a line, which wrapping can make of any word, and an
-# older form anywhere.
-WORKFLOW_COMMAND = re.compile(r"::(?=[a-z]+(-[a-z]+)*(\s[^:]*)?::)|#(?=#(\[|vso\[))", re.IGNORECASE)
+# older form anywhere. By name: `at::native::` in the name of a kernel is none.
+COMMANDS = (
+    "add-mask", "add-matcher", "add-path", "debug", "echo", "endgroup", "error", "group", "internal-set-repo-path",
+    "notice", "remove-matcher", "save-state", "set-env", "set-output", "stop-commands", "warning",
+)  # fmt: skip
+WORKFLOW_COMMAND = re.compile(rf"::(?=({'|'.join(COMMANDS)})(\s[^:]*)?::)|#(?=#(\[|vso\[))", re.IGNORECASE)
 NOT_IN_XML = re.compile(r"[^\x20-\uD7FF\uE000-\uFFFD\U00010000-\U0010FFFF]")
 MARKUP = re.compile(r"[\\`*_|\[\]<>#~$&]")
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")

@@ -12,7 +12,7 @@ import pytest
 
 from recorded_traces import ADD, GEMM, Event, Recorded, built, eager
 from ttsbench.profiling import attribution, chrome, flames, memory, tables, timeline, trace
-from ttsbench.profiling.attribution import Attributed, attribute
+from ttsbench.profiling.attribution import AttributedTrace, attribute
 from ttsbench.profiling.trace import MARK
 from ttsbench.records import profile_rows, profiles
 from ttsbench.records.profile_rows import UNATTRIBUTED
@@ -26,8 +26,8 @@ def replayed() -> Recorded:
     return recorded
 
 
-def by_name(found: Attributed) -> dict[str, attribution.Ran]:
-    return {ran.event.name: ran for ran in found.ran}
+def by_name(found: AttributedTrace) -> dict[str, attribution.AttributedKernel]:
+    return {kernel.event.name: kernel for kernel in found.kernels}
 
 
 def test_a_kernel_belongs_to_the_stage_that_launched_it_however_late_it_runs() -> None:
@@ -38,11 +38,13 @@ def test_a_kernel_belongs_to_the_stage_that_launched_it_however_late_it_runs() -
 
 def test_replayed_kernels_have_the_stage_of_the_replay_and_no_op_of_their_own() -> None:
     found = attribute(replayed().parsed())
-    assert {(ran.stage, ran.op, ran.module, ran.replayed) for ran in found.ran} == {("decode", None, None, True)}
-    level = {row.level: row for row in tables.coverage(found.ran)}
+    assert {(kernel.stage, kernel.op, kernel.module, kernel.replayed) for kernel in found.kernels} == {
+        ("decode", None, None, True)
+    }
+    level = {row.level: row for row in tables.coverage(found.kernels)}
     assert level["stage"].share == 1.0
     assert level["op"].share == level["module"].share == 0.0
-    stage = tables.stages(found, timeline.waits(found), {}, {}, {})[0]
+    stage = tables.stages(found, timeline.find_waits(found), {}, {}, {})[0]
     assert stage.busy_seconds == pytest.approx(29e-6)
     assert stage.idle_seconds == pytest.approx(1e-6)
     assert {row.op for row in tables.kernels(found)} == {UNATTRIBUTED}
@@ -58,7 +60,7 @@ def test_the_eager_twin_says_what_replayed_kernels_are() -> None:
     assert (add.op, add.module) == ("aten::add", "t3.tfmr"), "not the one of the stage cfm"
     assert gemm.cost is not None
     assert gemm.cost.operations == 2 * 2 * 64 * 32
-    assert next(row for row in tables.coverage(found.ran) if row.level == "op").twin_seconds == pytest.approx(29e-6)
+    assert next(row for row in tables.coverage(found.kernels) if row.level == "op").twin_seconds == pytest.approx(29e-6)
 
 
 @pytest.mark.parametrize(
@@ -77,7 +79,7 @@ def test_kernels_of_one_name_are_laid_beside_those_as_far_along(launched: int, m
         for number in range(launched):
             graph.kernel(GEMM, 50 * step + 10 * (number + 1), 5, step + 1)
     found = attribute(graph.parsed(), attribute(twin.parsed()))
-    assert [ran.module for ran in found.ran] == modules
+    assert [kernel.module for kernel in found.kernels] == modules
 
 
 def test_what_was_recorded_and_left_out_shows_in_the_reconciliation() -> None:
@@ -88,7 +90,7 @@ def test_what_was_recorded_and_left_out_shows_in_the_reconciliation() -> None:
 def test_a_kernel_whose_launch_is_unknown_counts_against_the_coverage() -> None:
     recorded = eager().kernel("mystery", 170, 30, 999)
     found = attribute(recorded.parsed())
-    assert next(row for row in tables.coverage(found.ran) if row.level == "stage").share == pytest.approx(0.7)
+    assert next(row for row in tables.coverage(found.kernels) if row.level == "stage").share == pytest.approx(0.7)
     assert tables.stages(found, [], {}, {}, {})[-1].name == UNATTRIBUTED
 
 
@@ -107,15 +109,15 @@ def test_what_runs_between_two_kernels_of_a_stage_is_of_that_stage() -> None:
     recorded.launch(1, 1).launch(50, 2).launch(110, 3)
     recorded.kernel("a", 5, 5, 1).kernel("between", 20, 5, 901).kernel("b", 60, 5, 2)
     recorded.kernel("at the border", 80, 5, 902).kernel("c", 120, 5, 3)
-    stages = {name: ran.stage for name, ran in by_name(attribute(recorded.parsed())).items()}
+    stages = {name: kernel.stage for name, kernel in by_name(attribute(recorded.parsed())).items()}
     assert stages == {"a": "decode", "between": "decode", "b": "decode", "at the border": None, "c": "cfm"}
 
 
 def test_a_triton_kernel_that_python_launches_has_its_module_and_no_op() -> None:
     recorded = Recorded().mark("decode", 0).mark("end", 90).module("t3.tfmr.norm", 5, 50)
     recorded.launch(10, 1, "cuLaunchKernelEx").kernel("_rms_norm_forward_kernel", 20, 5, 1)
-    (ran,) = attribute(recorded.parsed()).ran
-    assert (ran.op, ran.module) == (attribution.DIRECT, "t3.tfmr.norm")
+    (kernel,) = attribute(recorded.parsed()).kernels
+    assert (kernel.op, kernel.module) == (attribution.DIRECT, "t3.tfmr.norm")
 
 
 def test_a_call_of_the_driver_within_one_of_the_runtime_is_no_second_launch() -> None:
@@ -125,15 +127,15 @@ def test_a_call_of_the_driver_within_one_of_the_runtime_is_no_second_launch() ->
 
 def test_gaps_belong_to_the_kernel_that_ends_them_and_are_host_bound_until_it_is_launched() -> None:
     found = attribute(eager().parsed())
-    (wait,) = timeline.waits(found)
+    (wait,) = timeline.find_waits(found)
     assert wait.seconds == pytest.approx(30e-6)
     assert wait.after.stage == "cfm"
-    assert wait.host_bound_seconds == 0.0, "launched at 115, while the kernel before ran until 120"
+    assert wait.host_bound_seconds == 0.0, "launched at 115, while the kernel before kernel until 120"
     late = Recorded().mark("decode", 0).mark("end", 200).launch(1, 1).kernel("a", 5, 10, 1)
     late.op("aten::item", 20, 60, 5).launch(100, 2, length=5.0).kernel("b", 120, 10, 2)
-    waited = timeline.waits(attribute(late.parsed()))
-    assert waited[0].host_bound_seconds == pytest.approx(90e-6), "from 15 until the launch returned at 105"
-    (gap,) = timeline.largest_gaps(attribute(late.parsed()), waited)
+    waits = timeline.find_waits(attribute(late.parsed()))
+    assert waits[0].host_bound_seconds == pytest.approx(90e-6), "from 15 until the launch returned at 105"
+    (gap,) = timeline.largest_gaps(attribute(late.parsed()), waits)
     assert (gap.before, gap.after, gap.host) == ("a", "b", "aten::item")
 
 
@@ -141,8 +143,8 @@ def test_overlapping_streams_are_busy_once() -> None:
     recorded = Recorded().mark("decode", 0).mark("end", 90).launch(1, 1).launch(4, 2)
     recorded.kernel("a", 10, 40, 1).kernel("b", 20, 10, 2, stream=8)
     found = attribute(recorded.parsed())
-    assert timeline.union_seconds(found.ran) == pytest.approx(40e-6)
-    assert timeline.waits(found) == []
+    assert timeline.union_seconds(found.kernels) == pytest.approx(40e-6)
+    assert timeline.find_waits(found) == []
 
 
 def test_a_modules_forward_is_cut_where_a_stage_begins_and_counts_once() -> None:

@@ -23,7 +23,7 @@ from ttsbench.errors import ExitCode, RecordError, UsageError
 from ttsbench.gating.compare import exit_code
 from ttsbench.records import runs
 from ttsbench.records.runs import Cell
-from ttsbench.reports import metrics
+from ttsbench.reports import escaping, metrics
 from ttsbench.reports.decide import comparison
 from ttsbench.reports.decide.decision import Judgement, Verdict
 from ttsbench.reports.decide.pairing import Pairing, pair_up
@@ -414,3 +414,9 @@ def test_nothing_to_judge_is_no_crash(make: Make) -> None:
     for name in registry.COMPARISON:
         files(Report((empty,)), name)
     assert "::error title=ttsbench%3A inconclusive::lean: " in files(Report((empty,)), "github")[1].decode()
+
+
+def test_a_name_of_c_plus_plus_is_no_command_of_a_ci_runner() -> None:
+    kernel = "void at::native::vectorized_elementwise_kernel<4, at::native::CUDAFunctor_add<float>>"
+    assert escaping.in_cell(kernel) == escaping.printable(kernel) == kernel
+    assert escaping.printable("::stop-commands::x") == "\\::stop-commands::x"

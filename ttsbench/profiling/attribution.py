@@ -17,7 +17,7 @@ from ttsbench.profiling import costs
 from ttsbench.profiling.costs import Cost
 from ttsbench.profiling.trace import CALL, COPY, MODULE_KIND, OP, Device, Host, Trace
 
-NOBODY = -1
+ABSENT = -1
 # The op of kernels that Python launches by itself, as Triton's are.
 DIRECT = "launched by Python"
 
@@ -26,7 +26,7 @@ Places = dict[int | None, int]
 
 @dataclass(slots=True)
 class Nesting:
-    """For each host event, by its place in the trace: who encloses it, and how long it ran itself."""
+    """For each host event, by its place in the trace: who encloses it, and how long it kernel itself."""
 
     parents: list[int]
     self_seconds: list[float]
@@ -34,7 +34,7 @@ class Nesting:
 
 def nest(host: Sequence[Host]) -> Nesting:
     """Thread by thread; events that overlap without one enclosing the other are taken to end with the outer one."""
-    parents, seconds = [NOBODY] * len(host), [event.seconds for event in host]
+    parents, seconds = [ABSENT] * len(host), [event.seconds for event in host]
     open_on: dict[object, list[int]] = defaultdict(list)
     for place, event in enumerate(host):
         stack = open_on[event.thread]
@@ -48,14 +48,14 @@ def nest(host: Sequence[Host]) -> Nesting:
 
 
 @dataclass(slots=True)
-class Ran:
+class AttributedKernel:
     """One kernel or copy with all that is known of where it came from."""
 
     event: Device
     stage: str | None
-    launch: int = NOBODY
+    launch: int = ABSENT
     op: str | None = None
-    op_place: int = NOBODY
+    op_place: int = ABSENT
     module: str | None = None
     replayed: bool = False
     by_twin: frozenset[str] = frozenset()  # which of op and module
@@ -63,28 +63,28 @@ class Ran:
 
 
 @dataclass(slots=True)
-class Attributed:
+class AttributedTrace:
     trace: Trace
     nesting: Nesting
     stages: list[str | None]  # of each host event
     modules: list[int]  # of each host event: the innermost module that encloses it, or itself
-    ran: list[Ran] = field(default_factory=list)
+    kernels: list[AttributedKernel] = field(default_factory=list)
 
 
-def attribute(trace: Trace, twin: Attributed | None = None) -> Attributed:
+def attribute(trace: Trace, twin: AttributedTrace | None = None) -> AttributedTrace:
     """Everything of one window; `twin` is the same window of a stack without graphs and compilers."""
     nesting = nest(trace.host)
-    found = Attributed(
+    attributed = AttributedTrace(
         trace, nesting, [trace.stage_at(event.start) for event in trace.host], _modules(trace.host, nesting)
     )
     launches: Places = {event.correlation: place for place, event in enumerate(trace.host) if _launches(event)}
     numbered: Places = {event.external: place for place, event in enumerate(trace.host) if event.external is not None}
-    found.ran = [_ran(event, found, launches, numbered) for event in trace.device]
-    _place_between(found.ran)
-    _share_costs(found)
+    attributed.kernels = [_attribute(event, attributed, launches, numbered) for event in trace.device]
+    _fill_stages_between(attributed.kernels)
+    _share_costs(attributed)
     if twin is not None:
-        lay_beside(found.ran, twin.ran)
-    return found
+        fill_from_twin(attributed.kernels, twin.kernels)
+    return attributed
 
 
 def _launches(event: Host) -> bool:
@@ -96,65 +96,70 @@ def _modules(host: Sequence[Host], nesting: Nesting) -> list[int]:
     modules: list[int] = []
     for place, event in enumerate(host):
         parent = nesting.parents[place]
-        modules.append(place if event.kind == MODULE_KIND else modules[parent] if parent != NOBODY else NOBODY)
+        modules.append(place if event.kind == MODULE_KIND else modules[parent] if parent != ABSENT else ABSENT)
     return modules
 
 
-def _ran(event: Device, found: Attributed, launches: Places, numbered: Places) -> Ran:
-    host, parents = found.trace.host, found.nesting.parents
-    launch = launches.get(event.correlation, NOBODY)
+def _attribute(event: Device, attributed: AttributedTrace, launches: Places, numbered: Places) -> AttributedKernel:
+    host, parents = attributed.trace.host, attributed.nesting.parents
+    launch = launches.get(event.correlation, ABSENT)
     # A launch that was not recorded may still have left its op's number in the kernel.
-    place = launch if launch != NOBODY else numbered.get(event.external, NOBODY)
-    if place == NOBODY:
-        return Ran(event, None)
-    module = found.modules[place]
-    ran = Ran(event, found.stages[place], launch, module=host[module].name if module != NOBODY else None)
+    place = launch if launch != ABSENT else numbered.get(event.external, ABSENT)
+    if place == ABSENT:
+        return AttributedKernel(event, None)
+    module = attributed.modules[place]
+    kernel = AttributedKernel(
+        event, attributed.stages[place], launch, module=host[module].name if module != ABSENT else None
+    )
     if is_graph_launch(host[place].name):
-        ran.replayed, ran.module = True, None  # its module is the one that replays; those inside are the twin's to tell
-        return ran
-    while place != NOBODY and host[place].kind != OP:
-        place = parents[place] if host[place].kind != MODULE_KIND else NOBODY
-    ran.op, ran.op_place = (host[place].name, place) if place != NOBODY else (DIRECT, NOBODY)
-    return ran
+        kernel.replayed, kernel.module = (
+            True,
+            None,
+        )  # its module is the one that replays; those inside are the twin's to tell
+        return kernel
+    while place != ABSENT and host[place].kind != OP:
+        place = parents[place] if host[place].kind != MODULE_KIND else ABSENT
+    kernel.op, kernel.op_place = (host[place].name, place) if place != ABSENT else (DIRECT, ABSENT)
+    return kernel
 
 
-def _place_between(ran: Sequence[Ran]) -> None:
+def _fill_stages_between(kernels: Sequence[AttributedKernel]) -> None:
     """A stream runs in order: what runs between two kernels of one stage was launched in that stage."""
-    streams: dict[object, list[Ran]] = defaultdict(list)
-    for kernel in ran:
+    streams: dict[object, list[AttributedKernel]] = defaultdict(list)
+    for kernel in kernels:
         streams[kernel.event.stream].append(kernel)
-    for kernels in streams.values():
-        known = [place for place, kernel in enumerate(kernels) if kernel.stage is not None]
+    for in_order in streams.values():
+        known = [place for place, kernel in enumerate(in_order) if kernel.stage is not None]
         for first, last in pairwise(known):
-            if kernels[first].stage == kernels[last].stage:
-                for kernel in kernels[first + 1 : last]:
-                    kernel.stage = kernels[first].stage
+            if in_order[first].stage == in_order[last].stage:
+                for kernel in in_order[first + 1 : last]:
+                    kernel.stage = in_order[first].stage
 
 
-def _share_costs(found: Attributed) -> None:
+def _share_costs(attributed: AttributedTrace) -> None:
     """An op's bytes and operations go to its kernels by the time they took."""
-    kernels_of: dict[int, list[Ran]] = defaultdict(list)
-    for ran in found.ran:
-        if ran.event.kind == COPY:
-            ran.cost = costs.of_copy(ran.event.name, ran.event.bytes)
-        elif ran.op_place != NOBODY:
-            kernels_of[ran.op_place].append(ran)
+    kernels_of: dict[int, list[AttributedKernel]] = defaultdict(list)
+    for kernel in attributed.kernels:
+        if kernel.event.kind == COPY:
+            kernel.cost = costs.of_copy(kernel.event.name, kernel.event.bytes)
+        elif kernel.op_place != ABSENT:
+            kernels_of[kernel.op_place].append(kernel)
     for place, kernels in kernels_of.items():
-        whole = costs.of_op(found.trace.host[place])
-        seconds = sum(ran.event.seconds for ran in kernels)
-        for ran in kernels:
-            share = ran.event.seconds / seconds if seconds else 1 / len(kernels)
-            ran.cost = whole and whole.times(share).in_precision_of(ran.event.name)
+        whole = costs.of_op(attributed.trace.host[place])
+        seconds = sum(kernel.event.seconds for kernel in kernels)
+        for kernel in kernels:
+            share = kernel.event.seconds / seconds if seconds else 1 / len(kernels)
+            kernel.cost = whole and whole.times(share).in_precision_of(kernel.event.name)
 
 
-def lay_beside(ran: Sequence[Ran], twin: Sequence[Ran]) -> None:
+def fill_from_twin(kernels: Sequence[AttributedKernel], twin: Sequence[AttributedKernel]) -> None:
     """Gives each kernel that has no op or no module what its counterpart has, where there are as many of its name."""
-    ours, theirs = _by_stage_and_name(ran), _by_stage_and_name(twin)
-    for key, kernels in ours.items():
+    ours, theirs = _by_stage_and_name(kernels), _by_stage_and_name(twin)
+    for key, group in ours.items():
         counterparts = theirs.get(key, [])
-        if len(counterparts) != len(kernels):
+        if len(counterparts) != len(group):
             continue
-        for kernel, other in zip(kernels, counterparts, strict=True):
+        for kernel, other in zip(group, counterparts, strict=True):
             if kernel.op is None and other.op is not None:
                 kernel.op, kernel.by_twin = other.op, kernel.by_twin | {"op"}
                 kernel.cost = kernel.cost or other.cost
@@ -162,8 +167,8 @@ def lay_beside(ran: Sequence[Ran], twin: Sequence[Ran]) -> None:
                 kernel.module, kernel.by_twin = other.module, kernel.by_twin | {"module"}
 
 
-def _by_stage_and_name(ran: Sequence[Ran]) -> dict[tuple[str | None, str], list[Ran]]:
-    groups: dict[tuple[str | None, str], list[Ran]] = defaultdict(list)
-    for kernel in ran:
+def _by_stage_and_name(kernels: Sequence[AttributedKernel]) -> dict[tuple[str | None, str], list[AttributedKernel]]:
+    groups: dict[tuple[str | None, str], list[AttributedKernel]] = defaultdict(list)
+    for kernel in kernels:
         groups[kernel.stage, kernel.event.name].append(kernel)
     return groups

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from ttsbench.profiling import findings, flames, roofline, tables, timeline
-from ttsbench.profiling.attribution import Ran, attribute
+from ttsbench.profiling.attribution import AttributedKernel, attribute
 from ttsbench.profiling.trace import Trace
 from ttsbench.records.profile_rows import Ceilings, Memory
 from ttsbench.records.profiles import SCHEMA_VERSION, Header, Profile
@@ -28,19 +28,19 @@ class Recording:
     notes: tuple[str, ...] = field(default=())
 
 
-def _untold(ran: Sequence[Ran]) -> Iterator[str]:
-    for stage, share in roofline.without_costs(ran).items():
-        yield f"no floor for {stage}: products that tell no shapes take {share:.0%} of its kernels' time"
+def _floor_notes(kernels: Sequence[AttributedKernel]) -> Iterator[str]:
+    for stage, share in roofline.uncounted_shares(kernels).items():
+        yield f"no floor for {stage}: products without known shapes take {share:.0%} of its kernels' time"
 
 
 def build(recording: Recording) -> Profile:
     twin = attribute(recording.twin) if recording.twin is not None else None
-    found = attribute(recording.trace, twin)
-    waited = timeline.waits(found)
+    attributed = attribute(recording.trace, twin)
+    waits = timeline.find_waits(attributed)
     peaks = recording.memory.stage_peaks if recording.memory else {}
-    stages = tables.stages(found, waited, recording.unprofiled_stages, peaks, recording.unprofiled_device)
-    ops, modules = tables.ops(found), tables.modules(found, recording.classes)
-    kernels, ceilings, by_eager = tables.kernels(found), recording.ceilings, twin.ran if twin else ()
+    stages = tables.stages(attributed, waits, recording.unprofiled_stages, peaks, recording.unprofiled_device)
+    ops, modules = tables.ops(attributed), tables.modules(attributed, recording.classes)
+    kernels, ceilings, by_eager = tables.kernels(attributed), recording.ceilings, twin.kernels if twin else ()
     profile = Profile(
         schema_version=SCHEMA_VERSION,
         header=recording.header,
@@ -49,16 +49,16 @@ def build(recording: Recording) -> Profile:
         modules=modules,
         kernels=kernels,
         families=tables.in_families(kernels),
-        decode=tables.decode(found, stages, waited, recording.header.window.decode_steps),
-        reconciliation=tables.reconcile(found, stages, ops, modules, kernels),
-        coverage=tables.coverage(found.ran),
-        roofline=roofline.roofline(ceilings, found.ran, stages, kernels, by_eager),
+        decode=tables.decode(attributed, stages, waits, recording.header.window.decode_steps),
+        reconciliation=tables.reconcile(attributed, stages, ops, modules, kernels),
+        coverage=tables.coverage(attributed.kernels),
+        roofline=roofline.roofline(ceilings, attributed.kernels, stages, kernels, by_eager),
         memory=recording.memory,
-        flames=flames.flames(found),
-        gaps=timeline.largest_gaps(found, waited),
+        flames=flames.flames(attributed),
+        gaps=timeline.largest_gaps(attributed, waits),
         findings=(),
         files=recording.files,
-        notes=(*recording.notes, *(_untold(by_eager or found.ran) if ceilings else ())),
+        notes=(*recording.notes, *(_floor_notes(by_eager or attributed.kernels) if ceilings else ())),
     )
     answers, looked_for = findings.find(profile)
     return replace(profile, findings=answers, looked_for=looked_for)

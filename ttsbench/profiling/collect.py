@@ -58,15 +58,15 @@ class Marks(Timeline):
 
 def record(pipeline: Pipeline, seed: int, *, stacks: bool = False) -> tuple[Chrome, float, Speech, dict[str, str]]:
     """The exported trace of one utterance, its wall seconds, what was spoken, and the class of each labelled module."""
-    marks, brought = Marks(pipeline.device), dict[str, Any]()
+    marks, result = Marks(pipeline.device), dict[str, Any]()
 
-    def utter() -> None:
-        brought["spoken"], brought["wall"] = pipeline.speak_timed(0, seed, marks)
+    def speak() -> None:
+        result["spoken"], result["wall"] = pipeline.speak_timed(0, seed, marks)
 
     with labelled(pipeline) as classes:
-        chrome = profiled(pipeline.device, utter, with_stack=stacks, record_shapes=True)
-    pipeline.note_cache(marks.prompt_rows, marks.prompt_length + brought["spoken"].tokens.numel())
-    return chrome, brought["wall"], brought["spoken"], classes
+        chrome = profiled(pipeline.device, speak, with_stack=stacks, record_shapes=True)
+    pipeline.note_cache(marks.prompt_rows, marks.prompt_length + result["spoken"].tokens.numel())
+    return chrome, result["wall"], result["spoken"], classes
 
 
 def profiled(device: torch.device, call: Callable[[], None], **options: Any) -> Chrome:
@@ -107,14 +107,14 @@ def roomiest() -> Path:
 
 def window(chrome: Chrome, device: torch.device) -> Trace:
     """The trace's events; refused where a GPU was to be seen and was not."""
-    found = trace.parse(chrome)
-    if device.type == "cuda" and not found.device:
+    parsed = trace.parse(chrome)
+    if device.type == "cuda" and not parsed.device:
         raise CellError(
             "the profiler saw no kernel on the GPU: another profiler (Nsight Systems, Nsight Compute, a debugger) "
             "holds CUPTI",
             mend="End it, and profile again",
         )
-    return found
+    return parsed
 
 
 @contextmanager
@@ -164,21 +164,21 @@ def memory_of(pipeline: Pipeline, seed: int) -> profile_rows.Memory:
     """What one more utterance allocates, by the allocator's own history, or by the profiler's events on a CPU."""
     marks = Marks(pipeline.device)
 
-    def utter() -> None:
+    def speak() -> None:
         pipeline.speak_timed(0, seed, marks)
 
     known: dict[str, Any] = {"weights_bytes": pipeline.weights_bytes(), "kv_cache_bytes": pipeline.kv_cache_bytes()}
     if pipeline.device.type != "cuda":
-        found = trace.parse(profiled(pipeline.device, utter, profile_memory=True))
-        return memory.from_changes(found.allocations, found.marks, **known)
+        parsed = trace.parse(profiled(pipeline.device, speak, profile_memory=True))
+        return memory.from_changes(parsed.allocations, parsed.marks, **known)
     torch.cuda.synchronize()
     torch.cuda.empty_cache()
-    held = torch.cuda.memory_allocated()
+    allocated = torch.cuda.memory_allocated()
     torch.cuda.memory._record_memory_history(context=None, max_entries=HISTORY_MAX)
     try:
-        utter()
+        speak()
         torch.cuda.synchronize()
         snapshot = torch.cuda.memory._snapshot()
     finally:
         torch.cuda.memory._record_memory_history(enabled=None)
-    return memory.from_snapshot(snapshot, marks.moments, allocated_bytes=held, **known)
+    return memory.from_snapshot(snapshot, marks.moments, allocated_bytes=allocated, **known)

@@ -79,13 +79,13 @@ def of_op(op: Host) -> Cost | None:
 
 def tensors_of(op: Host) -> list[Tensor]:
     """The arguments that are tensors; of a list of tensors, each."""
-    found = []
+    tensors = []
     for shape, dtype in zip(op.shapes, op.dtypes, strict=False):
         if dtype == "TensorList" or (shape and isinstance(shape[0], list)):
-            found += [Tensor(tuple(one), "float") for one in shape]
+            tensors += [Tensor(tuple(inner), "float") for inner in shape]
         elif dtype in BYTES and dtype not in ("Scalar", "ScalarList"):
-            found.append(Tensor(tuple(shape), dtype))
-    return found
+            tensors.append(Tensor(tuple(shape), dtype))
+    return tensors
 
 
 def elementwise(op: Host, tensors: Sequence[Tensor]) -> Cost:
@@ -114,9 +114,9 @@ def _broadcast(tensors: Sequence[Tensor]) -> int:
     for tensor in tensors:
         padded = [1] * (len(shape) - len(tensor.shape)) + list(tensor.shape)
         shape = [1] * (len(padded) - len(shape)) + shape
-        if any(one != other and 1 not in (one, other) for one, other in zip(shape, padded, strict=True)):
+        if any(size != other and 1 not in (size, other) for size, other in zip(shape, padded, strict=True)):
             return 0
-        shape = [max(one, other) for one, other in zip(shape, padded, strict=True)]
+        shape = [max(size, other) for size, other in zip(shape, padded, strict=True)]
     return math.prod(shape)
 
 
@@ -176,10 +176,10 @@ _PLACES = {
 
 def _values(op: Host, place: int, axes: int, default: int) -> list[int]:
     try:
-        found = json.loads(op.values[place]) if 0 <= place < len(op.values) else []
+        values = json.loads(op.values[place]) if 0 <= place < len(op.values) else []
     except ValueError:
-        found = []
-    return [int(n) for n in found] if isinstance(found, list) and len(found) == axes else [default] * axes
+        values = []
+    return [int(n) for n in values] if isinstance(values, list) and len(values) == axes else [default] * axes
 
 
 def _attention(op: Host, tensors: Sequence[Tensor]) -> Cost | None:

@@ -7,7 +7,7 @@ import re
 
 from ttsbench.optimizations.kernels import catalog
 
-# The first pattern that is found in the kernel's name decides. Convolutions are products by name too, and attention
+# The first pattern that is match in the kernel's name decides. Convolutions are products by name too, and attention
 # kernels come out of the same libraries, so the special ones stand before the general ones.
 PATTERNS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("copy", (r"^mem(cpy|set)\b", "copy_kernel", "copy_device", "CatArrayBatchedCopy", r"fused_cat_\d", "nchwToNhwc",
@@ -91,15 +91,15 @@ def is_our_product(name: str) -> bool:
 @functools.cache
 def readable(name: str) -> str:
     """A few words. Inductor's and our own say what they fuse; a library's keep their name without the templates."""
-    if (found := _INDUCTOR.match(name)) is not None:
-        kind, fused = found.groups()
+    if (match := _INDUCTOR.match(name)) is not None:
+        kind, fused = match.groups()
         return f"{_parts(fused)} ({_KIND_OF_INDUCTOR[kind]}, Inductor)"
     if family(name) == "triton":
         words = re.sub(r"_?(forward_)?kernel(_tiled)?$", "", name.strip("_").removeprefix("triton_")).strip("_")
         return f"{words.replace('_', ' ')} (Triton)"
     plain = _without_templates(name)
     if _GENERAL.search(plain):
-        applied = next((found[1] for pattern in _FUNCTOR if (found := pattern.search(name)) is not None), "")
+        applied = next((match[1] for pattern in _FUNCTOR if (match := pattern.search(name)) is not None), "")
         kind = "reduce" if "reduce" in plain else "elementwise"
         return _short(f"{applied.strip('_').lower()} ({kind})" if applied else plain)
     return _short(plain)

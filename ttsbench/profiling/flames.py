@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
-from ttsbench.profiling.attribution import NOBODY, Attributed, Ran
+from ttsbench.profiling.attribution import ABSENT, AttributedKernel, AttributedTrace
 from ttsbench.profiling.families import readable
 from ttsbench.profiling.tables import any_layer
 from ttsbench.profiling.trace import MODULE_KIND, Host
@@ -17,37 +17,37 @@ OUTSIDE = "(outside of modules)"
 Path = tuple[str, ...]
 
 
-def flames(found: Attributed) -> tuple[Flame, ...]:
+def flames(attributed: AttributedTrace) -> tuple[Flame, ...]:
     """Of the host and of the device, layers of one kind taken together; the smallest are left to their callers."""
-    return (*_kept("host", of_host(found)), *_kept("device", of_device(found)))
+    return (*_kept("host", of_host(attributed)), *_kept("device", of_device(attributed)))
 
 
-def of_host(found: Attributed) -> dict[Path, float]:
+def of_host(attributed: AttributedTrace) -> dict[Path, float]:
     """Self seconds; what no event covers stands at the stage itself."""
     seconds: dict[Path, float] = defaultdict(float)
     paths: list[Path] = []
-    uncovered = found.trace.stage_walls()
-    for place, event in enumerate(found.trace.host):
-        parent, stage = found.nesting.parents[place], found.stages[place] or UNATTRIBUTED
-        above = paths[parent] if parent != NOBODY else (stage,)
+    uncovered = attributed.trace.stage_walls()
+    for place, event in enumerate(attributed.trace.host):
+        parent, stage = attributed.nesting.parents[place], attributed.stages[place] or UNATTRIBUTED
+        above = paths[parent] if parent != ABSENT else (stage,)
         paths.append((*above, _label(event, above)))
-        seconds[paths[place]] += found.nesting.self_seconds[place]
-        if parent == NOBODY:
+        seconds[paths[place]] += attributed.nesting.self_seconds[place]
+        if parent == ABSENT:
             uncovered[stage] = uncovered.get(stage, 0.0) - event.seconds
     for stage, left in uncovered.items():
         seconds[stage,] += max(0.0, left)
     return seconds
 
 
-def of_device(found: Attributed) -> dict[Path, float]:
+def of_device(attributed: AttributedTrace) -> dict[Path, float]:
     """Every kernel below its module and op."""
     seconds: dict[Path, float] = defaultdict(float)
-    for kernel in found.ran:
+    for kernel in attributed.kernels:
         seconds[_path(kernel)] += kernel.event.seconds
     return seconds
 
 
-def _path(kernel: Ran) -> Path:
+def _path(kernel: AttributedKernel) -> Path:
     modules = tuple(any_layer(kernel.module).split(".")) if kernel.module else (OUTSIDE,)
     return (kernel.stage or UNATTRIBUTED, *_joined(modules), kernel.op or UNATTRIBUTED, readable(kernel.event.name))
 

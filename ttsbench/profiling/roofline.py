@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 from ttsbench.profiling import families
-from ttsbench.profiling.attribution import Ran
+from ttsbench.profiling.attribution import AttributedKernel
 from ttsbench.profiling.costs import Cost
 from ttsbench.profiling.tables import by_stage
 from ttsbench.records.profile_rows import Ceilings, Kernel, Roofline, RooflinePoint, Stage
@@ -18,53 +18,53 @@ from ttsbench.records.profile_rows import Ceilings, Kernel, Roofline, RooflinePo
 KERNELS_MAX = 25
 LAUNCH_SECONDS = 5e-6
 FALL_BACK = "fp32"
-UNTOLD_SHARE_MAX = 0.02
+UNCOUNTED_SHARE_MAX = 0.02
 PRODUCTS = ("gemm", "attention", "convolution")
 HOST_BOUND_SHARE_MIN = BUSY_SHARE_MAX = 0.5
 
 
 def roofline(
-    ceilings: Ceilings | None, ran: Sequence[Ran], stages: Sequence[Stage], kernels: Sequence[Kernel],
-    twin: Sequence[Ran],
+    ceilings: Ceilings | None, executed: Sequence[AttributedKernel], stages: Sequence[Stage], kernels: Sequence[Kernel],
+    twin: Sequence[AttributedKernel],
 ) -> Roofline | None:  # fmt: skip
     """Points for every stage that has products, and for the dearest kernels whose cost is known."""
     if ceilings is None:
         return None
-    untold = without_costs(twin or ran)
-    costs = {stage: of_stage for stage, of_stage in products(twin or ran).items() if stage not in untold}
+    uncounted = uncounted_shares(twin or executed)
+    costs = {stage: of_stage for stage, of_stage in products(twin or executed).items() if stage not in uncounted}
     points = [
         point
         for stage in stages
         if (of_stage := costs.get(stage.name)) and (point := stage_point(ceilings, stage, of_stage))
     ]
-    dtypes = {(kernel.event.name, kernel.stage): kernel.cost.dtype for kernel in ran if kernel.cost is not None}
+    dtypes = {(kernel.event.name, kernel.stage): kernel.cost.dtype for kernel in executed if kernel.cost is not None}
     points += [
         kernel_point(ceilings, kernel, dtypes.get((kernel.name, kernel.stage), FALL_BACK))
         for kernel in kernels[:KERNELS_MAX]
         if kernel.bytes and kernel.operations is not None and kernel.seconds
     ]
-    seconds = sum(kernel.event.seconds for kernel in ran)
-    counted = sum(kernel.event.seconds for kernel in ran if kernel.cost is not None)
+    seconds = sum(kernel.event.seconds for kernel in executed)
+    counted = sum(kernel.event.seconds for kernel in executed if kernel.cost is not None)
     return Roofline(ceilings, tuple(points), main_dtype(costs), counted / seconds if seconds else 0.0)
 
 
-def products(ran: Sequence[Ran]) -> dict[str, list[Cost]]:
+def products(executed: Sequence[AttributedKernel]) -> dict[str, list[Cost]]:
     return {
         stage: [kernel.cost for kernel in kernels if kernel.cost is not None and kernel.cost.product]
-        for stage, kernels in by_stage(ran).items()
+        for stage, kernels in by_stage(executed).items()
     }
 
 
-def without_costs(ran: Sequence[Ran]) -> dict[str, float]:
+def uncounted_shares(executed: Sequence[AttributedKernel]) -> dict[str, float]:
     """Stages whose products tell no shapes, as replayed ones do and those of Triton or another package: what share of
     their time those take. Their floor would be one of half the work."""
     shares = {}
-    for stage, kernels in by_stage(ran).items():
+    for stage, kernels in by_stage(executed).items():
         whole = sum(kernel.event.seconds for kernel in kernels)
         costless = (kernel.event for kernel in kernels if kernel.cost is None)
-        untold = sum(event.seconds for event in costless if is_product(event.name))
-        if whole and untold / whole > UNTOLD_SHARE_MAX:
-            shares[stage] = untold / whole
+        uncounted = sum(event.seconds for event in costless if is_product(event.name))
+        if whole and uncounted / whole > UNCOUNTED_SHARE_MAX:
+            shares[stage] = uncounted / whole
     return shares
 
 

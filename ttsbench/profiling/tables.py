@@ -10,7 +10,7 @@ from itertools import groupby
 
 from ttsbench.instruments.driver import is_graph_launch, is_launch, is_wait
 from ttsbench.profiling import families, timeline
-from ttsbench.profiling.attribution import NOBODY, Attributed, Ran
+from ttsbench.profiling.attribution import ABSENT, AttributedKernel, AttributedTrace
 from ttsbench.profiling.timeline import GAP_SECONDS_MIN, Wait
 from ttsbench.profiling.trace import CALL, COPY, MODULE_KIND, OP, Host
 from ttsbench.records.profile_rows import (
@@ -32,31 +32,31 @@ SHAPE_TEXT_MAX = 200
 
 
 def stages(
-    found: Attributed,
-    waited: Sequence[Wait],
+    attributed: AttributedTrace,
+    waits: Sequence[Wait],
     unprofiled: Mapping[str, float],
     peaks: Mapping[str, int],
     device: Mapping[str, float],
 ) -> tuple[Stage, ...]:
     """In the order in which the host came to them; last, and without a wall, what belongs to none."""
-    walls, seconds = found.trace.stage_walls(), {**unprofiled, **device}
+    walls, seconds = attributed.trace.stage_walls(), {**unprofiled, **device}
     whole = sum(seconds.values())
-    ran, calls, idle = by_stage(found.ran), driver_calls(found), idle_by_stage(waited)
-    walls |= {name: 0.0 for name in ran if name not in walls}
+    of_stage, calls, idle = by_stage(attributed.kernels), driver_calls(attributed), idle_by_stage(waits)
+    walls |= {name: 0.0 for name in of_stage if name not in walls}
     return tuple(
         Stage(
             name=name,
             wall_seconds=wall,
             unprofiled_wall_seconds=unprofiled.get(name, 0.0),
             share=seconds.get(name, 0.0) / whole if whole else 0.0,
-            busy_seconds=timeline.union_seconds(ran[name]),
+            busy_seconds=timeline.union_seconds(of_stage[name]),
             idle_seconds=idle[name][0],
             host_bound_seconds=idle[name][1],
             launches=calls[name]["launches"],
             graph_launches=calls[name]["graph_launches"],
             syncs=calls[name]["syncs"],
-            copies=sum(kernel.event.kind == COPY for kernel in ran[name]),
-            kernels=len(ran[name]),
+            copies=sum(kernel.event.kind == COPY for kernel in of_stage[name]),
+            kernels=len(of_stage[name]),
             peak_memory_bytes=peaks.get(name),
             unprofiled_device_seconds=device.get(name),
         )
@@ -64,29 +64,29 @@ def stages(
     )
 
 
-def by_stage(ran: Iterable[Ran]) -> dict[str, list[Ran]]:
+def by_stage(kernels: Iterable[AttributedKernel]) -> dict[str, list[AttributedKernel]]:
     """Kernels and copies of each stage, by their start."""
-    groups: dict[str, list[Ran]] = defaultdict(list)
-    for kernel in ran:
+    groups: dict[str, list[AttributedKernel]] = defaultdict(list)
+    for kernel in kernels:
         groups[kernel.stage or UNATTRIBUTED].append(kernel)
     return groups
 
 
-def idle_by_stage(waited: Iterable[Wait]) -> dict[str, tuple[float, float]]:
+def idle_by_stage(waits: Iterable[Wait]) -> dict[str, tuple[float, float]]:
     """Seconds of waiting before the kernels of each stage, and how much of them for the host."""
     idle: dict[str, tuple[float, float]] = defaultdict(lambda: (0.0, 0.0))
-    for wait in waited:
+    for wait in waits:
         name = wait.after.stage or UNATTRIBUTED
         idle[name] = (idle[name][0] + wait.seconds, idle[name][1] + wait.host_bound_seconds)
     return idle
 
 
-def driver_calls(found: Attributed) -> dict[str, Counter[str]]:
+def driver_calls(attributed: AttributedTrace) -> dict[str, Counter[str]]:
     """Launches, graph launches and waits of the host, by stage."""
     calls: dict[str, Counter[str]] = defaultdict(Counter)
-    host, parents = found.trace.host, found.nesting.parents
-    for event, stage, parent in zip(host, found.stages, parents, strict=True):
-        inner = parent != NOBODY and host[parent].kind == CALL  # the runtime calls the driver
+    host, parents = attributed.trace.host, attributed.nesting.parents
+    for event, stage, parent in zip(host, attributed.stages, parents, strict=True):
+        inner = parent != ABSENT and host[parent].kind == CALL  # the runtime calls the driver
         if event.kind == CALL and stage is not None and not inner:
             calls[stage]["graph_launches"] += is_graph_launch(event.name)
             calls[stage]["launches"] += is_launch(event.name)
@@ -105,17 +105,17 @@ class _OpSums:
     shapes: dict[tuple[str, str], list[float]] = field(default_factory=lambda: defaultdict(lambda: [0, 0.0, 0.0]))
 
 
-def ops(found: Attributed) -> tuple[Op, ...]:
+def ops(attributed: AttributedTrace) -> tuple[Op, ...]:
     """Operators and calls of the driver by name, as `key_averages` sums them."""
-    host, nesting = found.trace.host, found.nesting
-    self_device, total_device = _device_seconds_of_ops(found)
+    host, nesting = attributed.trace.host, attributed.nesting
+    self_device, total_device = _device_seconds_of_ops(attributed)
     sums: dict[str, _OpSums] = defaultdict(_OpSums)
     for place, event in enumerate(host):
         if event.kind not in (OP, CALL):
             continue
-        row, stage = sums[event.name], found.stages[place] or UNATTRIBUTED
+        row, stage = sums[event.name], attributed.stages[place] or UNATTRIBUTED
         parent = nesting.parents[place]
-        once = parent == NOBODY or host[parent].name != event.name  # an op that calls itself is one
+        once = parent == ABSENT or host[parent].name != event.name  # an op that calls itself is one
         row.calls += once
         row.stages[stage] += once
         row.self_host += nesting.self_seconds[place]
@@ -126,25 +126,25 @@ def ops(found: Attributed) -> tuple[Op, ...]:
         cost[0] += once
         cost[1] += nesting.self_seconds[place]
         cost[2] += self_device.get(place, 0.0)
-    for kernel in found.ran:  # known from the twin, without a call in this trace, or not known at all
-        if kernel.op_place == NOBODY:
+    for kernel in attributed.kernels:  # known from the twin, without a call in this trace, or not known at all
+        if kernel.op_place == ABSENT:
             sums[kernel.op or UNATTRIBUTED].self_device += kernel.event.seconds
             sums[kernel.op or UNATTRIBUTED].total_device += kernel.event.seconds
     rows = (_op(name, row) for name, row in sums.items())
     return tuple(sorted(rows, key=lambda op: (-op.self_device_seconds, -op.self_host_seconds)))
 
 
-def _device_seconds_of_ops(found: Attributed) -> tuple[dict[int, float], dict[int, float]]:
+def _device_seconds_of_ops(attributed: AttributedTrace) -> tuple[dict[int, float], dict[int, float]]:
     own: dict[int, float] = defaultdict(float)
     total: dict[int, float] = defaultdict(float)
-    for kernel in found.ran:
-        if kernel.op_place == NOBODY:
+    for kernel in attributed.kernels:
+        if kernel.op_place == ABSENT:
             continue
         own[kernel.op_place] += kernel.event.seconds
         place = kernel.op_place
-        while place != NOBODY:
+        while place != ABSENT:
             total[place] += kernel.event.seconds
-            place = found.nesting.parents[place]
+            place = attributed.nesting.parents[place]
     return own, total
 
 
@@ -172,19 +172,21 @@ def shapes_text(shapes: Sequence[object]) -> str:
     return " ".join(parts)[:SHAPE_TEXT_MAX]
 
 
-def modules(found: Attributed, classes: Mapping[str, str]) -> tuple[Module, ...]:
+def modules(attributed: AttributedTrace, classes: Mapping[str, str]) -> tuple[Module, ...]:
     """Per module and stage; a module that only an eager twin called has its device seconds alone."""
-    host = found.trace.host
+    host = attributed.trace.host
     sums: dict[tuple[str, str], list[float]] = defaultdict(lambda: [0, 0.0, 0.0, 0.0, 0.0])
     for place, event in enumerate(host):
         if event.kind == MODULE_KIND:
-            row = sums[event.name, found.stages[place] or UNATTRIBUTED]
+            row = sums[event.name, attributed.stages[place] or UNATTRIBUTED]
             row[0] += not event.part
             row[2] += event.seconds
-        if (module := found.modules[place]) != NOBODY:
+        if (module := attributed.modules[place]) != ABSENT:
             # An op's own time is its module's too, unless a module below it has it.
-            sums[host[module].name, found.stages[module] or UNATTRIBUTED][1] += found.nesting.self_seconds[place]
-    for kernel in found.ran:
+            sums[host[module].name, attributed.stages[module] or UNATTRIBUTED][1] += attributed.nesting.self_seconds[
+                place
+            ]
+    for kernel in attributed.kernels:
         within, path = kernel.stage or UNATTRIBUTED, kernel.module or UNATTRIBUTED
         sums[path, within][3] += kernel.event.seconds
         for above in ancestors(path):
@@ -203,17 +205,17 @@ def ancestors(path: str) -> Iterable[str]:
     return (".".join(parts[:length]) for length in range(len(parts), 0, -1))
 
 
-def kernels(found: Attributed) -> tuple[Kernel, ...]:
+def kernels(attributed: AttributedTrace) -> tuple[Kernel, ...]:
     """Per name and stage; op and module are those that most of its time went to, layers of one kind taken together."""
-    groups: dict[tuple[str, str], list[Ran]] = defaultdict(list)
-    for kernel in found.ran:
+    groups: dict[tuple[str, str], list[AttributedKernel]] = defaultdict(list)
+    for kernel in attributed.kernels:
         groups[kernel.event.name, kernel.stage or UNATTRIBUTED].append(kernel)
-    rows = (_kernel(name, stage, ran) for (name, stage), ran in groups.items())
+    rows = (_kernel(name, stage, group) for (name, stage), group in groups.items())
     return tuple(sorted(rows, key=lambda row: -row.seconds))
 
 
-def _kernel(name: str, stage: str, ran: Sequence[Ran]) -> Kernel:
-    costs = [kernel.cost for kernel in ran]
+def _kernel(name: str, stage: str, kernels: Sequence[AttributedKernel]) -> Kernel:
+    costs = [kernel.cost for kernel in kernels]
     known = [cost for cost in costs if cost is not None]
     whole = len(known) == len(costs)
     return Kernel(
@@ -221,13 +223,13 @@ def _kernel(name: str, stage: str, ran: Sequence[Ran]) -> Kernel:
         readable=families.readable(name),
         family=families.family(name),
         stage=stage,
-        calls=len(ran),
-        seconds=sum(kernel.event.seconds for kernel in ran),
-        replayed=sum(kernel.replayed for kernel in ran),
+        calls=len(kernels),
+        seconds=sum(kernel.event.seconds for kernel in kernels),
+        replayed=sum(kernel.replayed for kernel in kernels),
         bytes=round(sum(cost.bytes for cost in known)) if whole else None,
         operations=round(sum(cost.operations for cost in known)) if whole else None,
-        op=_mostly((kernel.op, kernel.event.seconds) for kernel in ran),
-        module=_mostly((kernel.module and any_layer(kernel.module), kernel.event.seconds) for kernel in ran),
+        op=_mostly((kernel.op, kernel.event.seconds) for kernel in kernels),
+        module=_mostly((kernel.module and any_layer(kernel.module), kernel.event.seconds) for kernel in kernels),
     )
 
 
@@ -247,23 +249,25 @@ def in_families(rows: Sequence[Kernel]) -> tuple[Family, ...]:
     whole = sum(row.seconds for row in rows)
     ordered = sorted(rows, key=lambda row: FAMILIES.index(row.family))
     groups = [(name, list(group)) for name, group in groupby(ordered, key=lambda row: row.family)]
-    found = (
+    families_by_name = (
         Family(name, sum(row.calls for row in group), seconds, seconds / whole if whole else 0.0)
         for name, group in groups
         for seconds in [sum(row.seconds for row in group)]
     )
-    return tuple(sorted(found, key=lambda row: -row.seconds))
+    return tuple(sorted(families_by_name, key=lambda row: -row.seconds))
 
 
-def decode(found: Attributed, table: Sequence[Stage], waited: Sequence[Wait], steps: int) -> DecodeSteps | None:
+def decode(
+    attributed: AttributedTrace, table: Sequence[Stage], waits: Sequence[Wait], steps: int
+) -> DecodeSteps | None:
     stage = next((row for row in table if row.name == "decode"), None)
     if stage is None or not steps:
         return None
     operators = sum(
         event.kind == OP and event.name.startswith("aten::") and at == "decode"
-        for event, at in zip(found.trace.host, found.stages, strict=True)
+        for event, at in zip(attributed.trace.host, attributed.stages, strict=True)
     )
-    gaps = sum(wait.after.stage == "decode" and wait.seconds >= GAP_SECONDS_MIN for wait in waited)
+    gaps = sum(wait.after.stage == "decode" and wait.seconds >= GAP_SECONDS_MIN for wait in waits)
     return DecodeSteps(
         steps=steps,
         wall_seconds=stage.wall_seconds / steps,
@@ -282,16 +286,16 @@ def decode(found: Attributed, table: Sequence[Stage], waited: Sequence[Wait], st
 
 
 def reconcile(
-    found: Attributed, table: Sequence[Stage], op_rows: Sequence[Op], module_rows: Sequence[Module],
+    attributed: AttributedTrace, table: Sequence[Stage], op_rows: Sequence[Op], module_rows: Sequence[Module],
     kernel_rows: Sequence[Kernel],
 ) -> tuple[Reconciliation, ...]:  # fmt: skip
     """Each table's sum against the raw intervals: what it leaves out or counts twice shows. Of stages the busy time."""
-    raw = found.trace.recorded_device_seconds
-    if not found.trace.device:
-        covered = covered_seconds(found.trace.host)
+    raw = attributed.trace.recorded_device_seconds
+    if not attributed.trace.device:
+        covered = covered_seconds(attributed.trace.host)
         return (Reconciliation("ops", sum(row.self_host_seconds for row in op_rows), covered),)
     return (
-        Reconciliation("stages", sum(row.busy_seconds for row in table), timeline.union_seconds(found.ran)),
+        Reconciliation("stages", sum(row.busy_seconds for row in table), timeline.union_seconds(attributed.kernels)),
         Reconciliation("kernels", sum(row.seconds for row in kernel_rows), raw),
         Reconciliation("ops", sum(row.self_device_seconds for row in op_rows), raw),
         Reconciliation("modules", sum(row.self_device_seconds for row in module_rows), raw),
@@ -308,16 +312,16 @@ def covered_seconds(host: Iterable[Host]) -> float:
     return seconds
 
 
-def coverage(ran: Sequence[Ran]) -> tuple[Coverage, ...]:
-    total = sum(kernel.event.seconds for kernel in ran)
+def coverage(kernels: Sequence[AttributedKernel]) -> tuple[Coverage, ...]:
+    total = sum(kernel.event.seconds for kernel in kernels)
 
     def row(level: str, has: Sequence[bool]) -> Coverage:
-        known = [kernel for kernel, it_has in zip(ran, has, strict=True) if it_has]
+        known = [kernel for kernel, it_has in zip(kernels, has, strict=True) if it_has]
         twin = sum(kernel.event.seconds for kernel in known if level in kernel.by_twin)
         return Coverage(level, sum(kernel.event.seconds for kernel in known), total, twin)
 
     return (
-        row("stage", [kernel.stage is not None for kernel in ran]),
-        row("op", [kernel.op is not None for kernel in ran]),
-        row("module", [kernel.module is not None for kernel in ran]),
+        row("stage", [kernel.stage is not None for kernel in kernels]),
+        row("op", [kernel.op is not None for kernel in kernels]),
+        row("module", [kernel.module is not None for kernel in kernels]),
     )

@@ -1,4 +1,4 @@
-"""When the device worked and when it waited, and for what."""
+"""When the device worked and when it waits, and for what."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from ttsbench.instruments.driver import is_wait
-from ttsbench.profiling.attribution import NOBODY, Attributed, Ran
+from ttsbench.profiling.attribution import ABSENT, AttributedKernel, AttributedTrace
 from ttsbench.profiling.families import readable
 from ttsbench.profiling.trace import CALL, OP, Host
 from ttsbench.records.profile_rows import UNATTRIBUTED, Gap
@@ -23,44 +23,44 @@ class Wait:
     start: float
     end: float
     host_bound_seconds: float
-    before: Ran
-    after: Ran
+    before: AttributedKernel
+    after: AttributedKernel
 
     @property
     def seconds(self) -> float:
         return (self.end - self.start) * 1e-6
 
 
-def union_seconds(ran: Iterable[Ran]) -> float:
+def union_seconds(kernels: Iterable[AttributedKernel]) -> float:
     """Time in which any of them ran, counted once; they come by their start."""
     seconds, until = 0.0, float("-inf")
-    for kernel in ran:
+    for kernel in kernels:
         if kernel.event.end > until:
             seconds += kernel.event.end - max(kernel.event.start, until)
             until = kernel.event.end
     return seconds * 1e-6
 
 
-def waits(found: Attributed) -> list[Wait]:
+def find_waits(attributed: AttributedTrace) -> list[Wait]:
     """All of them. Host-bound is the part before the launch of the kernel that ends it had returned."""
-    host, waited = found.trace.host, []
-    before: Ran | None = None
-    for kernel in found.ran:
+    host, waits = attributed.trace.host, list[Wait]()
+    before: AttributedKernel | None = None
+    for kernel in attributed.kernels:
         if before is not None and kernel.event.start > before.event.end:
             start, end = before.event.end, kernel.event.start
-            launched = host[kernel.launch].end if kernel.launch != NOBODY else start
-            waited.append(Wait(start, end, max(0.0, min(launched, end) - start) * 1e-6, before, kernel))
+            launched = host[kernel.launch].end if kernel.launch != ABSENT else start
+            waits.append(Wait(start, end, max(0.0, min(launched, end) - start) * 1e-6, before, kernel))
         if before is None or kernel.event.end > before.event.end:
             before = kernel
-    return waited
+    return waits
 
 
-def largest_gaps(found: Attributed, waited: Sequence[Wait]) -> tuple[Gap, ...]:
-    if not waited:
+def largest_gaps(attributed: AttributedTrace, waits: Sequence[Wait]) -> tuple[Gap, ...]:
+    if not waits:
         return ()
-    first = found.ran[0].event.start
-    chosen = sorted(waited, key=lambda wait: -wait.seconds)[:GAPS_MAX]
-    busy = _Activity(found.trace.host)
+    first = attributed.kernels[0].event.start
+    chosen = sorted(waits, key=lambda wait: -wait.seconds)[:GAPS_MAX]
+    host = _HostActivity(attributed.trace.host)
     return tuple(
         Gap(
             start_seconds=(wait.start - first) * 1e-6,
@@ -69,13 +69,13 @@ def largest_gaps(found: Attributed, waited: Sequence[Wait]) -> tuple[Gap, ...]:
             stage=wait.after.stage or UNATTRIBUTED,
             before=readable(wait.before.event.name),
             after=readable(wait.after.event.name),
-            host=busy.during(wait.start, wait.end),
+            host=host.during(wait.start, wait.end),
         )
         for wait in chosen
     )
 
 
-class _Activity:
+class _HostActivity:
     """What the host did: the ops and waits that nothing else of the kind encloses."""
 
     def __init__(self, host: Sequence[Host]) -> None:

@@ -187,4 +187,4 @@ def _launched_elsewhere(events: Iterable[Mapping[str, Any]], first: float, last:
     """Correlations of the calls outside the window. What is known of no call at all stays in, and counts as such."""
     calls = (event for event in events if event.get("cat") in ("cuda_runtime", "cuda_driver") and "ts" in event)
     outside = (event for event in calls if not first <= event["ts"] < last)
-    return {found for event in outside if (found := event.get("args", {}).get("correlation")) is not None}
+    return {number for event in outside if (number := event.get("args", {}).get("correlation")) is not None}
