@@ -57,14 +57,14 @@ def test_lean_keeps_in_step_over_200_tokens(make: Make, family: str) -> None:
 @pytest.mark.parametrize("family", ["chatterbox", "turbo", "multilingual"])
 def test_lean_stops_where_upstream_stops(make: Make, make_stop_likely: Callable[[Any], None], family: str) -> None:
     """With the stop token made likely, both end at the same place, long before the limit."""
-    spoken = []
+    uttered = []
     for slots in ({}, {"decode": "lean"}):
         pipeline = make(family, length=Length(), **slots)
         make_stop_likely(pipeline.tts.t3)
         pipeline.tts.s3gen.inference = lambda **_: (torch.zeros(1, 960), None)
-        spoken.append(pipeline.speak(0, 5).tokens.flatten())
-    assert torch.equal(*spoken)
-    assert 1 <= spoken[0].numel() < 1000
+        uttered.append(pipeline.speak(0, 5).tokens.flatten())
+    assert torch.equal(*uttered)
+    assert 1 <= uttered[0].numel() < 1000
 
 
 @pytest.mark.parametrize(
@@ -80,9 +80,9 @@ def test_sampling_takes_effect(make: Make) -> None:
 
 
 def test_lean_runs_without_guidance(make: Make) -> None:
-    spoken = make(decode="lean", sampling={"cfg_weight": 0.0}).speak(0, 0)
-    assert spoken.tokens.numel() == 8
-    assert torch.isfinite(spoken.wave).all()
+    uttered = make(decode="lean", sampling={"cfg_weight": 0.0}).speak(0, 0)
+    assert uttered.tokens.numel() == 8
+    assert torch.isfinite(uttered.wave).all()
 
 
 def test_without_guidance_one_row_gives_what_two_rows_give_at_weight_zero(make: Make) -> None:
@@ -95,20 +95,20 @@ def test_without_guidance_one_row_gives_what_two_rows_give_at_weight_zero(make: 
 @pytest.mark.parametrize("slots", [{}, {"decode": "lean"}])
 def test_a_fixed_length_is_kept_by_every_stack(make: Make, family: str, slots: dict[str, str]) -> None:
     pipeline = make(family, length=Length(fixed=11), **slots)
-    spoken = pipeline.speak(0, 0)
+    uttered = pipeline.speak(0, 0)
     silence = 3 if family in ("turbo", "nano") else 0
-    assert spoken.tokens.numel() == 11
-    assert int(spoken.tokens.max()) < SPEECH_TOKENS
-    assert spoken.audio_seconds == pytest.approx((11 + silence) / 25)
+    assert uttered.tokens.numel() == 11
+    assert int(uttered.tokens.max()) < SPEECH_TOKENS
+    assert uttered.audio_seconds == pytest.approx((11 + silence) / 25)
 
 
 @pytest.mark.parametrize("family", ["chatterbox", "turbo"])
 @pytest.mark.parametrize("slots", [{}, {"decode": "lean"}])
 def test_replay_speaks_the_given_tokens(make: Make, family: str, slots: dict[str, str]) -> None:
-    given = (5, 900, 6560, 0, 5, 5)
-    pipeline = make(family, length=Length(replay=(given,)), **slots)
-    assert pipeline.speak(0, 0).tokens.flatten().tolist() == list(given)
-    assert pipeline.speak(0, 1).tokens.flatten().tolist() == list(given)
+    forced = (5, 900, 6560, 0, 5, 5)
+    pipeline = make(family, length=Length(replay=(forced,)), **slots)
+    assert pipeline.speak(0, 0).tokens.flatten().tolist() == list(forced)
+    assert pipeline.speak(0, 1).tokens.flatten().tolist() == list(forced)
 
 
 def test_drawing_is_upstreams_again_after_a_replay(make: Make) -> None:
@@ -134,8 +134,8 @@ def test_the_devices_pace_is_read_before_and_after_each_utterance(
             return next(self._readings)
 
     monkeypatch.setattr("ttsbench.instruments.pace.Pace", Counting)
-    found = utterance.time_pass(make_job(texts=(TEXT,), repeats=3), make(), lambda stage: None, {})
-    assert [u.paces_ns for u in found["utterances"]] == [(1.0, 2.0), (2.0, 3.0), (3.0, 4.0)]
+    fields = utterance.time_pass(make_job(texts=(TEXT,), repeats=3), make(), lambda stage: None, {})
+    assert [u.paces_ns for u in fields["utterances"]] == [(1.0, 2.0), (2.0, 3.0), (3.0, 4.0)]
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -255,7 +255,7 @@ def test_no_watermark_means_none(make: Make) -> None:
 
 
 @pytest.mark.parametrize(
-    ("module", "slots", "asked"),
+    ("module", "slots", "option"),
     [
         (decode, {}, "lean"),
         (decode, {"decode": "lean"}, "upstream"),
@@ -263,11 +263,11 @@ def test_no_watermark_means_none(make: Make) -> None:
         (watermark, {"watermark": "off"}, "on"),
     ],
 )
-def test_an_option_that_did_not_run_is_refused(make: Make, module: Any, slots: dict[str, str], asked: str) -> None:
+def test_an_option_that_did_not_run_is_refused(make: Make, module: Any, slots: dict[str, str], option: str) -> None:
     pipeline = make(**slots)
     pipeline.speak(0, 0)
     with pytest.raises(CellError, match="is what ran"):
-        module.attest(pipeline, asked)
+        module.attest(pipeline, option)
 
 
 def test_an_option_that_was_never_called_is_refused(make: Make) -> None:

@@ -32,14 +32,14 @@ def make(make_pipeline: Make) -> Make:
 
 def test_quality_tells_a_wrong_stack_from_a_right_one(make: Make) -> None:
     reference, wrong = make(), make(decode="lean")
-    given = reference.speak(0, 3).tokens.flatten()
-    wanted = {name: t.cpu() for name, t in quality.outputs(reference, 0, 3, given).items()}
+    forced = reference.speak(0, 3).tokens.flatten()
+    expected = {name: t.cpu() for name, t in quality.outputs(reference, 0, 3, forced).items()}
     limits = {"logits_relative_error_max": 1e-3, "kl_mean_max": 1e-6, "mel_distance_max": 1e-3}
 
     def judged() -> Any:
         wrong.speak(0, 3)
         return quality.judge(
-            0, wanted, {n: t.cpu() for n, t in quality.outputs(wrong, 0, 3, given).items()}, given.cpu()
+            0, expected, {n: t.cpu() for n, t in quality.outputs(wrong, 0, 3, forced).items()}, forced.cpu()
         )
 
     assert quality.faults((judged(),), limits) == ()
@@ -54,11 +54,11 @@ def test_quality_tells_a_wrong_stack_from_a_right_one(make: Make) -> None:
 
 def test_a_wave_that_is_too_loud_clips_more_than_the_references(make: Make) -> None:
     reference = make()
-    given = reference.speak(0, 3).tokens.flatten()
-    wanted = {name: t.cpu() for name, t in quality.outputs(reference, 0, 3, given).items()}
-    loud = {**wanted, "wave": (wanted["wave"] * 1e4).clamp(-0.99, 0.99)}
-    assert quality.judge(0, wanted, wanted, given.cpu()).clipped_growth == 0
-    assert quality.judge(0, wanted, loud, given.cpu()).clipped_growth > 0.1
+    forced = reference.speak(0, 3).tokens.flatten()
+    expected = {name: t.cpu() for name, t in quality.outputs(reference, 0, 3, forced).items()}
+    loud = {**expected, "wave": (expected["wave"] * 1e4).clamp(-0.99, 0.99)}
+    assert quality.judge(0, expected, expected, forced.cpu()).clipped_growth == 0
+    assert quality.judge(0, expected, loud, forced.cpu()).clipped_growth > 0.1
 
 
 def test_silence_and_nan_are_faults() -> None:
