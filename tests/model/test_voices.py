@@ -31,15 +31,15 @@ def wav(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def prepared(tts: Any, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Which files were prepared."""
-    found: list[str] = []
+    loaded_paths: list[str] = []
     prepare = tts.prepare_conditionals
 
     def noting(path: str, **kwargs: Any) -> None:
-        found.append(path)
+        loaded_paths.append(path)
         prepare(path, **kwargs)
 
     monkeypatch.setattr(tts, "prepare_conditionals", noting)
-    return found
+    return loaded_paths
 
 
 def test_a_voice_is_known_by_its_content(tts: Any, wav: Path, tmp_path: Path, prepared: list[str]) -> None:
@@ -108,11 +108,11 @@ def test_of_a_long_reference_no_more_is_read_than_is_kept(tts: Any, tmp_path: Pa
 
 
 def test_a_reference_says_what_its_preparation_takes(tts: Any, wav: Path) -> None:
-    told = voice.Reference(Voices(tts), wav, clipped=False).describe(repeats=2)
-    assert told.reference_seconds == pytest.approx(2.0)
-    assert len(told.prepare_seconds) == len(told.cached_seconds) == 2
-    assert max(told.cached_seconds) < min(told.prepare_seconds) / 5
-    assert len(told.sha256) == 64
+    described = voice.Reference(Voices(tts), wav, clipped=False).describe(repeats=2)
+    assert described.reference_seconds == pytest.approx(2.0)
+    assert len(described.prepare_seconds) == len(described.cached_seconds) == 2
+    assert max(described.cached_seconds) < min(described.prepare_seconds) / 5
+    assert len(described.sha256) == 64
 
 
 @pytest.mark.parametrize("afresh", [False, True])
