@@ -23,10 +23,10 @@ def export(
     """
     from ttsbench.cli.console import print_lines
     from ttsbench.records import files
+    from ttsbench.records.assembly import read_run
     from ttsbench.records.folders import make_folder
     from ttsbench.reports.figures import figures
     from ttsbench.reports.formats import registry
-    from ttsbench.running.run import read_run
 
     folder = output or (run if run.is_dir() else run.parent)
     check_formats(formats, registry.RUN, folder)

@@ -26,18 +26,20 @@ def show(
     from ttsbench.cli.console import print_lines
     from ttsbench.cli.profile_printing import show_profile
     from ttsbench.records import journal, profiles
-    from ttsbench.running import run as engine
+    from ttsbench.records.assembly import read_run
 
-    record = engine.read_run(run)
+    record = read_run(run)
     folder = run if run.is_dir() else run.parent
     if html is not None:
-        engine.write_page(folder, record, html)
+        from ttsbench.running.run import write_page
+
+        write_page(folder, record, html)
         print_lines([str(html)])
         return ExitCode.OK
     for cell in record.cells:
         if cell.profile:
             show_profile(profiles.of_cell(cell))
-    if engine.holds_profiles_only(record):
+    if profiles.are_all(record):
         return ExitCode.OK
     show_run(record, details=evidence)
     if record.status != "complete" and (folder / journal.FILE).exists():

@@ -24,7 +24,7 @@ import pytest
 
 from ttsbench.cli import app
 from ttsbench.errors import ExitCode, RecordError
-from ttsbench.records import jobs, journal, runs
+from ttsbench.records import assembly, jobs, journal, runs
 from ttsbench.records.jobs import Job
 from ttsbench.records.journal import Journal
 from ttsbench.running import runner, worker
@@ -539,7 +539,7 @@ def test_a_record_of_a_newer_schema_is_not_written_over(
 
 def test_a_note_is_not_repeated_for_each_try(make_cell: Callable[..., runs.Cell]) -> None:
     tries = [make_cell(status="oom", reason="full")] * 3 + [make_cell(status="failed", reason="other"), make_cell()]
-    assert list(runner.second_tries(tries)) == [
+    assert list(assembly.second_tries(tries)) == [
         "upstream (timed 1) was tried again after: oom: full (3 times)",
         "upstream (timed 1) was tried again after: failed: other",
     ]
@@ -624,5 +624,5 @@ def test_ctrl_c_between_cells_keeps_the_one_before(
     book.append("header", header)
     with pytest.raises(runner.Interrupted):
         runner.execute([make_job(), make_job(process=1)], tmp_path, book, StopsWhenTold())
-    run = runner.assemble(journal.read(tmp_path), "interrupted")
+    run = assembly.assemble(journal.read(tmp_path), "interrupted")
     assert [(cell.process, cell.status) for cell in run.cells] == [(0, "ok")]

@@ -16,7 +16,7 @@ from ttsbench.gating.remote import ScenarioSelection
 from ttsbench.gating.series import ComparisonSetup, GateRequest, Series, up_to_a_void_pair
 from ttsbench.gating.workspace import open_workspace
 from ttsbench.gating.worktrees import Checkout
-from ttsbench.records import files, runs
+from ttsbench.records import assembly, files, runs
 from ttsbench.records.folders import make_folder
 from ttsbench.records.jobs import TIMED
 from ttsbench.records.journal import Entries
@@ -25,7 +25,7 @@ from ttsbench.reports.decide import calibration as calibrations
 from ttsbench.reports.decide import decision
 from ttsbench.reports.decide.calibration import Calibration
 from ttsbench.reports.decide.pairing import Pair, pairs_needed
-from ttsbench.running import host, plan, run, runner
+from ttsbench.running import host, plan, run
 from ttsbench.running.plan import Plan
 from ttsbench.running.progress import ProgressCallback, duration
 from ttsbench.scenarios import schema
@@ -88,7 +88,7 @@ def planned_run(selection: ScenarioSelection) -> tuple[Plan, Run]:
     scenario = schema.load(selection.scenario, selection.overrides)
     planned = plan.make(scenario, host.machine(), selection.only)
     header = run.header_of(scenario, selection.scenario, planned, overrides=selection.overrides, only=selection.only)
-    return planned, runner.assemble(Entries(header, list(planned.refused)), "unfinished")
+    return planned, assembly.assemble(Entries(header, list(planned.refused)), "unfinished")
 
 
 def stored_calibrations(request: GateRequest) -> list[StoredCalibration]:

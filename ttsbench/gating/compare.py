@@ -9,6 +9,7 @@ from ttsbench.errors import ExitCode, NotComparableError, RecordError, UsageErro
 from ttsbench.gating.calibrations import FindFloors, floors_from
 from ttsbench.gating.side_profiles import SideProfiles, between_profiles
 from ttsbench.records import files, journal
+from ttsbench.records.assembly import read_run
 from ttsbench.records.bulk_reading import paused_garbage_collection
 from ttsbench.records.runs import Run
 from ttsbench.reports.decide import comparison, sides
@@ -17,7 +18,6 @@ from ttsbench.reports.decide.sides import Match, Side
 from ttsbench.reports.formats import registry
 from ttsbench.reports.tables import verdicts
 from ttsbench.reports.tables.verdicts import CandidateReport, Report
-from ttsbench.running.run import read_run
 
 EXIT_CODES = {
     Verdict.SLOWER: ExitCode.SLOWER,

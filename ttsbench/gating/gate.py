@@ -14,6 +14,7 @@ from ttsbench.gating.remote import ScenarioSelection, StoredSide
 from ttsbench.gating.series import ComparisonSetup, Floors, GateRequest, Series, until_decided
 from ttsbench.gating.workspace import Workspace, open_workspace
 from ttsbench.gating.worktrees import Checkout, Repository
+from ttsbench.records.assembly import read_run
 from ttsbench.records.folders import make_folder
 from ttsbench.records.runs import Run
 from ttsbench.reports import metrics
@@ -27,7 +28,6 @@ from ttsbench.reports.tables.run_tables import point_name
 from ttsbench.reports.tables.verdicts import CandidateReport, Report
 from ttsbench.running import runner
 from ttsbench.running.progress import ProgressCallback
-from ttsbench.running.run import read_run
 from ttsbench.scenarios import schema
 
 STORED = "a stored baseline: what happened to the machine since then is in the difference, and not in the interval"

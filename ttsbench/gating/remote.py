@@ -16,10 +16,9 @@ from typing import IO, Any, Protocol
 from ttsbench.errors import SideError
 from ttsbench.gating.workspace import Workspace
 from ttsbench.gating.worktrees import Checkout, last_line
-from ttsbench.records import runs
+from ttsbench.records import assembly, runs
 from ttsbench.records.jobs import TIMED
 from ttsbench.records.runs import Cell, Run
-from ttsbench.running import runner
 from ttsbench.running.progress import ProgressCallback
 
 # Where versions have their side server, the newest first: the base of a gate may be older than this code.
@@ -124,7 +123,7 @@ class ServedSide:
 
     def finish(self) -> None:
         if self.run is not None:
-            self._keep(replace(self.run, status="complete", finished_utc=runner.now_utc()))
+            self._keep(replace(self.run, status="complete", finished_utc=assembly.now_utc()))
 
     def _keep(self, run: Run) -> None:
         self.run = run

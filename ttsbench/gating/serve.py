@@ -17,7 +17,7 @@ from typing import Any
 
 import ttsbench
 from ttsbench.errors import ExitCode, TtsbenchError
-from ttsbench.records import runs
+from ttsbench.records import assembly, runs
 from ttsbench.records.jobs import REFERENCE, TIMED, Job
 from ttsbench.records.journal import Entries
 from ttsbench.running import host, plan, run, runner, worker
@@ -60,7 +60,7 @@ def serve(selection: Message, requests: Iterator[Message], send: Callable[[Messa
 
     runner.prepare(planned.jobs, folder, report_progress)
     references = [runner.run_job(job, folder, report_progress) for job in planned.jobs if job.kind == REFERENCE]
-    record = runner.assemble(
+    record = assembly.assemble(
         Entries(replace(header, run_id=folder.name), [*planned.refused, *references]), "unfinished"
     )
     jobs = first_processes(planned)

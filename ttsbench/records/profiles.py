@@ -161,3 +161,8 @@ def decoded(data: Any, where: str) -> Profile:
 
 def of_cell(cell: runs.Cell) -> Profile:
     return decoded(cell.profile, f"{cell.key}: profile")
+
+
+def are_all(run: runs.Run) -> bool:
+    """Whether a run holds nothing else."""
+    return bool(run.cells) and all(cell.profile for cell in run.cells)

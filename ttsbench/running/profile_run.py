@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ttsbench.errors import ExitCode, UsageError, suggest
-from ttsbench.records import files, profiles, runs
+from ttsbench.records import assembly, files, profiles, runs
 from ttsbench.records.jobs import PROFILE, TIMED, Job, Window
 from ttsbench.records.journal import Entries
 from ttsbench.records.profiles import Profile
@@ -66,7 +66,7 @@ def profile(
         cell = runner.run_job(job, folder, lambda stage: observer.stage(job, stage))
         observer.cell_finished(cell)
     return write_results(
-        folder, runner.assemble(Entries(replace(header, run_id=folder.name), [cell]), "complete"), cell
+        folder, assembly.assemble(Entries(replace(header, run_id=folder.name), [cell]), "complete"), cell
     )
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from ttsbench import __version__
 from ttsbench.errors import ExitCode, NoRecordError, NotComparableError, RecordError, UsageError
-from ttsbench.records import files, jobs, journal, profiles, runs
+from ttsbench.records import assembly, files, jobs, journal, profiles, runs
 from ttsbench.records.journal import Header, Journal
 from ttsbench.reports import run_documents
 from ttsbench.reports.pages import profile_page, report_page
@@ -106,7 +106,7 @@ def header_of(
         run_id="",
         scenario=scenario.name,
         baseline=scenario.baseline,
-        started_utc=runner.now_utc(),
+        started_utc=assembly.now_utc(),
         environment=fingerprint(planned),
         scenario_given=scenario.text,
         scenario_base=str(path.parent.resolve()),
@@ -123,7 +123,7 @@ def with_ablation(scenario: Scenario, stack: str) -> Scenario:
 
 
 def what_is_left(planned: Plan, cells: Sequence[runs.Cell]) -> Plan:
-    done = {job_id for job_id, cell in runner.latest(cells).items() if cell.done}
+    done = {job_id for job_id, cell in assembly.latest(cells).items() if cell.done}
     jobs = tuple(job for job in planned.jobs if job.id not in done)
     return Plan(jobs, planned.refused, plan.estimate(jobs))
 
@@ -193,7 +193,7 @@ def carry_out(folder: Path, book: Journal, planned: Plan, left: Plan, observe: O
 
 def write_results(folder: Path, planned: Plan, status: str) -> runs.Run:
     """Everything that is derived from the journal."""
-    run = runner.assemble(journal.read(folder), status, planned.job_ids)
+    run = assembly.assemble(journal.read(folder), status, planned.job_ids)
     try:
         runs.write_run(folder, run)
         for name, text in run_documents.documents(folder, run):
@@ -214,23 +214,9 @@ def exit_code(run: runs.Run) -> ExitCode:
     return ExitCode.QUALITY if any(cell.faults for cell in run.cells) else ExitCode.OK
 
 
-def read_run(path: Path) -> runs.Run:
-    """The record; where there is none, or none that can be read, what the journal holds."""
-    folder = path if path.is_dir() else path.parent
-    try:
-        return runs.read_run(path)
-    except RecordError as error:
-        if not (folder / journal.FILE).exists():
-            raise
-        entries = journal.read(folder)
-        if not isinstance(error, NoRecordError):
-            entries = entries._replace(warnings=(*entries.warnings, f"read from the journal, because {error}"))
-        return runner.assemble(entries, "unfinished")
-
-
 def write_page(folder: Path, run: runs.Run, file: Path) -> None:
     """The page of a run, or of the profile that is all it holds, made again."""
-    if holds_profiles_only(run):
+    if profiles.are_all(run):
         text = profile_page.page(profiles.of_cell(run.cells[0]))
     else:
         text = report_page.page(run, folder.absolute(), file.absolute().parent)
@@ -238,7 +224,3 @@ def write_page(folder: Path, run: runs.Run, file: Path) -> None:
         files.write(file, text)
     except OSError as error:
         raise UsageError(f"{file} cannot be written: {error.strerror}") from None
-
-
-def holds_profiles_only(run: runs.Run) -> bool:
-    return bool(run.cells) and all(cell.profile for cell in run.cells)

@@ -9,8 +9,7 @@ import multiprocessing
 import os
 import signal
 import time
-from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection
@@ -18,9 +17,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ttsbench.errors import UsageError
-from ttsbench.records import files, runs
+from ttsbench.records import assembly, files, runs
 from ttsbench.records.jobs import Job
-from ttsbench.records.journal import Entries, Journal
+from ttsbench.records.journal import Journal
 from ttsbench.running import worker
 from ttsbench.running.progress import ProgressCallback
 
@@ -214,17 +213,12 @@ def log_tail(folder: Path, log: str) -> str:
 
 def failed_cell(job: Job, status: str, reason: str) -> runs.Cell:
     """The row of a job that brought no record of its own."""
-    return worker.row(job, status=status, reason=reason, started_utc=now_utc())
+    return worker.row(job, status=status, reason=reason, started_utc=assembly.now_utc())
 
 
 def with_elapsed(cell: runs.Cell, seconds: float) -> runs.Cell:
     """The whole time from asking for the process to its record."""
     return dataclasses.replace(cell, elapsed_seconds=seconds)
-
-
-def now_utc() -> str:
-    """The time that goes into records."""
-    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def new_folder(parent: Path, name: str) -> Path:
@@ -247,47 +241,3 @@ def new_folder(parent: Path, name: str) -> Path:
             ) from None
         return folder
     raise UsageError(f"{parent} holds too many runs of this second")
-
-
-def latest(cells: Iterable[runs.Cell]) -> dict[str, runs.Cell]:
-    """The row that counts for each job: the last one, but none that was interrupted where there is another."""
-    by_end = sorted(cells, key=lambda cell: cell.status != "interrupted")  # Ctrl-C may come just after the job's row
-    return {cell.job_id: cell for cell in by_end}
-
-
-def second_tries(cells: Sequence[runs.Cell]) -> Iterator[str]:
-    """What a reader cannot see from the rows that count: which of them came after others that had failed."""
-    counted = latest(cells)
-    failures = Counter(
-        f"{cell.key} ({cell.kind} {cell.process + 1}) was tried again after: {cell.status}: {cell.reason}"
-        for cell in cells
-        if cell is not counted[cell.job_id] and cell.status != "interrupted"
-    )
-    for note, times in failures.items():
-        yield f"{note} ({times} times)" if times > 1 else note
-
-
-def assemble(entries: Entries, status: str, planned: Collection[str] | None = None) -> runs.Run:
-    """The run's record, from its journal; where the ids of its jobs are known, of these alone."""
-    header, cells, warnings = entries
-    if planned is not None:
-        foreign = dict.fromkeys(cell.job_id for cell in cells if cell.job_id not in planned)
-        cells = [cell for cell in cells if cell.job_id in planned]
-        warnings += tuple(f"the journal's row of {job_id} does not count: it is not in the plan" for job_id in foreign)
-    return runs.Run(
-        schema_version=runs.SCHEMA_VERSION,
-        ttsbench_version=header.ttsbench_version,
-        run_id=header.run_id,
-        scenario=header.scenario,
-        baseline=header.baseline,
-        started_utc=header.started_utc,
-        finished_utc=now_utc(),
-        status=status,
-        environment=header.environment,
-        scenario_given=header.scenario_given,
-        overrides=header.overrides,
-        scenario_understood=header.scenario_understood,
-        cells=tuple(sorted(latest(cells).values(), key=lambda cell: cell.order)),
-        warnings=(*warnings, *second_tries(cells)),
-        ablated=header.ablated,
-    )
