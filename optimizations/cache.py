@@ -8,7 +8,6 @@ them. Alone it saves nothing: a step then attends to a whole span, masked, and n
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -17,6 +16,7 @@ import torch
 from transformers import DynamicCache
 
 from ttsbench.errors import CellError
+from ttsbench.model import kv_cache
 from ttsbench.model.pipeline import Pipeline
 
 # Spans double as buckets: one compiled or captured step for each. 512 positions hold a prompt and about 10 s.
@@ -162,18 +162,12 @@ class WritingBackbone(ABC):
 
     def bytes_of(self, rows: int, positions: int, dtype: torch.dtype) -> int:
         """What keys and values of so many take."""
-        of_keys = math.prod(self._shape(rows, positions)) * dtype.itemsize
-        return 2 * int(self._tfmr.config.num_hidden_layers) * of_keys
-
-    def _shape(self, rows: int, positions: int) -> tuple[int, ...]:
-        config = self._tfmr.config
-        heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-        head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        return rows, heads, spanned(positions), head_dim
+        return kv_cache.bytes_of(self._tfmr.config, rows, spanned(positions), dtype.itemsize)
 
     def _allocate(self, rows: int, positions: int, dtype: torch.dtype) -> None:
         """New memory; what was captured over the old one is void."""
-        shape, layers = self._shape(rows, positions), range(self._tfmr.config.num_hidden_layers)
+        config = self._tfmr.config
+        shape, layers = kv_cache.layer_shape(config, rows, spanned(positions)), range(config.num_hidden_layers)
         self.keys, self.values = [], []  # the old one goes first
         self.allocations += 1
         self.keys = [torch.zeros(shape, dtype=dtype, device=self._tfmr.device) for _ in layers]

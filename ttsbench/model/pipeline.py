@@ -17,7 +17,7 @@ from ttsbench.errors import CellError
 from ttsbench.instruments.attest import WarmCall
 from ttsbench.instruments.clock import Timeline, staged
 from ttsbench.instruments.swapping import swapped, within, wrapped
-from ttsbench.model import checkpoint
+from ttsbench.model import checkpoint, kv_cache
 from ttsbench.model.guidance import guided
 from ttsbench.model.length_control import (
     UPSTREAM_TOKENS_MAX,
@@ -290,11 +290,8 @@ class Pipeline:
         rows, positions = self._cache_shape
         if not rows:
             return None
-        config = self.tts.t3.tfmr.config
-        heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-        head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        element_bytes = self.tts.t3.speech_head.weight.element_size()
-        return int(2 * config.num_hidden_layers * rows * heads * head_dim * positions * element_bytes)
+        t3 = self.tts.t3
+        return kv_cache.bytes_of(t3.tfmr.config, rows, positions, t3.speech_head.weight.element_size())
 
     def first_audio(self, speech: Speech, wall_seconds: float) -> FirstAudio:
         """First sample, first playable chunk, first audible sample: a whole wave arrives all at once."""
