@@ -9,6 +9,8 @@ import typer
 
 from ttsbench.errors import ExitCode
 
+ROWS_MAX = 500
+
 
 def history(
     folder: Annotated[Path, typer.Argument(metavar="[FOLDER]", help="A folder of runs.")] = Path("runs"),
@@ -27,7 +29,7 @@ def history(
     from ttsbench.reports.pages import history_page
 
     updated = history_folder.update(folder, output or folder)
-    for table in history_page.tables(updated.series):
+    for table in history_page.tables(updated.series, ROWS_MAX):
         console.show_table(table)
     steps = trends.steps(updated.series)
     for step in steps:

@@ -27,6 +27,8 @@ NO_LINK = "\N{ZERO WIDTH SPACE}"
 
 def printable(text: str) -> str:
     """With control characters spelled out, so that a terminal or a CI log shows them and obeys none."""
+    if text.isprintable() and "::" not in text and "##" not in text:
+        return text
     text = CONTROLS.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
     return WORKFLOW_COMMAND.sub(r"\\\g<0>", text)
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +100,10 @@ class MetricHistory:
         """What became of it."""
         return change_points.trend([entry.median for entry in self.entries])
 
+    @property
+    def changed(self) -> bool:
+        return self.trend != Trend()
+
     def around(self, change: LevelChange) -> tuple[Entry, Entry]:
         """The last entry before it, and the first after."""
         return self.entries[change.index - 1], self.entries[change.index]
@@ -122,7 +127,7 @@ def entries(run: Run, stamp: Stamp) -> list[Entry]:
 
 
 def _entry(about: Entry, figure: Figure) -> Entry:
-    return dataclasses.replace(about, **dataclasses.asdict(figure))
+    return dataclasses.replace(about, **vars(figure))
 
 
 def _when(run: Run) -> str:
@@ -158,9 +163,9 @@ def _value(value: Any) -> Any:
     return None if isinstance(value, float) and math.isnan(value) else value
 
 
-def as_file(found: Sequence[Entry]) -> bytes:
+def as_file(entries: Sequence[Entry]) -> bytes:
     """The store, to be written."""
-    return as_parquet(Table.of("", COLUMNS, tuple(dataclasses.astuple(entry) for entry in found)))
+    return as_parquet(Table.of("", COLUMNS, map(attrgetter(*COLUMNS), entries)))
 
 
 def series(found: Iterable[Entry]) -> list[MetricHistory]:

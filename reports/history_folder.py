@@ -78,6 +78,7 @@ def draw(series: Sequence[MetricHistory], output: Path) -> dict[str, str]:
     plots = {}
     for (scenario, metric), group in history_page.grouped(series, "scenario", "metric").items():
         path = f"{PLOTS}/{file_stem(f'{scenario}-{metric}')}.svg"
-        files.write_below(output, path, history_page.plot(group).document)
-        plots[f"{scenario}: {group[0].metric.label}"] = path
+        plot = history_page.plot(group)
+        files.write_below(output, path, plot.document)
+        plots[": ".join(part for part in (scenario, group[0].metric.label, plot.caption) if part)] = path
     return plots

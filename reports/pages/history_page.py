@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from ttsbench.reports import history
+from ttsbench.reports import history as trends
 from ttsbench.reports.escaping import in_markdown
 from ttsbench.reports.history import Entry, MetricHistory, Step, signed
 from ttsbench.reports.pages import history_plot
@@ -13,57 +13,70 @@ from ttsbench.reports.tables import markdown
 from ttsbench.reports.tables.table import Table
 
 COLUMNS = ("stack", "figure", "runs", "first", "latest", "steps")
+# A browser is slow with more.
+PANELS_MAX = 60
 ADVISORY = "Steps are advisory: they say where to look, and decide nothing."
 
 Groups = Mapping[tuple[str, ...], Sequence[MetricHistory]]
 
 
-def tables(found: Iterable[MetricHistory]) -> list[Table]:
-    """One per scenario, machine and work."""
-    groups = grouped(found, "scenario", "machine", "work")
-    return [Table.of(_title(group, groups), COLUMNS, tuple(_row(one) for one in group)) for group in groups.values()]
+def tables(histories: Iterable[MetricHistory], rows_max: int | None = None) -> list[Table]:
+    """One per scenario, machine and work; of too many rows those that changed come first."""
+    groups = grouped(histories, "scenario", "machine", "work")
+    return [_table(_title(group, groups), group, rows_max or len(group)) for group in groups.values()]
 
 
-def grouped(found: Iterable[MetricHistory], *fields: str) -> dict[tuple[str, ...], list[MetricHistory]]:
-    """Series whose entries agree in these."""
+def _table(title: str, histories: Sequence[MetricHistory], rows_max: int) -> Table:
+    """Only what is shown is made text."""
+    shown = changed_first(histories)[:rows_max] if len(histories) > rows_max else histories
+    left_out = len(histories) - len(shown)
+    notes = (f"{left_out:,} more rows stand in history.md; those that changed come first",) if left_out else ()
+    return Table.of(title, COLUMNS, map(_row, shown), notes)
+
+
+def changed_first(histories: Sequence[MetricHistory]) -> list[MetricHistory]:
+    return sorted(histories, key=lambda history: not history.changed)
+
+
+def grouped(histories: Iterable[MetricHistory], *fields: str) -> dict[tuple[str, ...], list[MetricHistory]]:
+    """Those whose entries agree in these fields."""
     groups: dict[tuple[str, ...], list[MetricHistory]] = {}
-    for one in found:
-        groups.setdefault(tuple(getattr(one.entries[0], field) for field in fields), []).append(one)
+    for history in histories:
+        groups.setdefault(tuple(getattr(history.entries[0], field) for field in fields), []).append(history)
     return groups
 
 
 def _title(group: Sequence[MetricHistory], groups: Groups) -> str:
     """The fingerprints of machine and work only where the names alone do not tell them apart."""
     names = [_named(other[0].entries[0]) for other in groups.values()]
-    mine = group[0].entries[0]
-    return _named(mine) if names.count(_named(mine)) == 1 else f"{_named(mine)} ({_line(mine)})"
+    first = group[0].entries[0]
+    return _named(first) if names.count(_named(first)) == 1 else f"{_named(first)} ({_fingerprints(first)})"
 
 
 def _named(entry: Entry) -> str:
     return f"{entry.scenario} on {entry.machine_name}"
 
 
-def _line(entry: Entry) -> str:
+def _fingerprints(entry: Entry) -> str:
     return f"{entry.machine[:6]}/{entry.work[:6]}"
 
 
-def _row(one: MetricHistory) -> tuple[str, ...]:
-    first, *_, last = (one.entries[0], one.entries[-1])
-    trend = one.trend
+def _row(history: MetricHistory) -> tuple[str, ...]:
+    trend, metric = history.trend, history.metric
     steps = ", ".join(signed(change.ratio) for change in trend.changes)
     drift = f"drifts {signed(trend.drift)}" if trend.drift != 1 else ""
-    middles = (one.metric.text(first.median), one.metric.text(last.median))
-    return one.name, one.metric.label, str(len(one.entries)), *middles, steps or drift or "–"
+    ends = (metric.text(history.entries[0].median), metric.text(history.entries[-1].median))
+    return history.name, metric.label, str(len(history.entries)), *ends, steps or drift or "–"
 
 
-def document(found: Sequence[MetricHistory], plots: Mapping[str, str], notes: Sequence[str]) -> str:
+def document(histories: Sequence[MetricHistory], plots: Mapping[str, str], notes: Sequence[str]) -> str:
     """history.md; plots by their titles."""
     parts = [
         "# History",
         ADVISORY,
-        *(part for step in history.steps(found) for part in _step(step)),
-        *(f"- {in_markdown(drift)}" for drift in history.drifts(found)),
-        *map(markdown.render, tables(found)),
+        *(part for step in trends.steps(histories) for part in _step(step)),
+        *(f"- {in_markdown(drift)}" for drift in trends.drifts(histories)),
+        *map(markdown.render, tables(histories)),
         *(f"![{in_markdown(title)}]({path})" for title, path in plots.items()),
         *(f"- {in_markdown(note)}" for note in notes),
     ]
@@ -76,5 +89,7 @@ def _step(step: Step) -> list[str]:
 
 def plot(histories: Sequence[MetricHistory]) -> Plot:
     """One metric: a panel per stack, and in it a line per machine and work."""
-    shapes = history_plot.plot(list(grouped(histories, "stack", "point").values()))
-    return Plot("", f"{histories[0].metric.label} over time", shapes)
+    panels = list(grouped(changed_first(histories), "stack", "point").values())
+    first = panels[:PANELS_MAX]
+    caption = "" if len(first) == len(panels) else f"{PANELS_MAX} of {len(panels):,} stacks, those that changed first"
+    return Plot("", f"{histories[0].metric.label} over time", history_plot.plot(first), caption)
