@@ -2,48 +2,53 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from ttsbench.errors import CellError
-from ttsbench.model.pipeline import Pipeline
-from ttsbench.optimizations.parts.modules import Counted
-from ttsbench.optimizations.parts.s3gen import installed
+from ttsbench.model.families import Family
+from ttsbench.optimizations.options import Evidence, Option, Slot
 
-SLOT = "cfm_steps"
-
-
-def apply(pipeline: Pipeline, option: str) -> None:
-    """Gives S3Gen's flow that number of steps at every call."""
-    if option == "upstream":
-        return
-    flow = pipeline.tts.s3gen.flow
-    flow.inference = installed(pipeline)[SLOT] = FixedSteps(flow, int(option))
+if TYPE_CHECKING:
+    from ttsbench.optimizations.target import Target
 
 
-class FixedSteps:
-    """The flow with its number of steps fixed, counting what the estimator is really called."""
+def apply(target: Target, option: str) -> None:
+    from ttsbench.optimizations.parts.flow_solve import FixedSteps
 
-    def __init__(self, flow: Any, steps: int) -> None:
-        self._inference = flow.inference
-        self._decoder = flow.decoder
-        self._eager = flow.decoder.estimator.forward = Counted(flow.decoder.estimator.forward)
-        self.steps = steps
-        self.estimator_calls = 0
-
-    def __call__(self, **arguments: Any) -> Any:
-        """Upstream's signature, by keyword as S3Gen calls it."""
-        before = self._eager.calls
-        result = self._inference(**{**arguments, "n_timesteps": self.steps})
-        # A replayed solve calls nothing from Python; it knows how many calls it holds.
-        graphed = getattr(self._decoder.solve_euler, "estimator_calls", 0)
-        self.estimator_calls = graphed or self._eager.calls - before
-        return result
+    flow = target.tts.s3gen.flow
+    fixed = FixedSteps(target.undo, flow, int(option))
+    target.undo.replace(flow, "inference", fixed)
+    target.undo.replace(target.s3gen_parts, "fixed_steps", fixed)
 
 
-def attest(pipeline: Pipeline, option: str) -> dict[str, Any]:
-    """The estimator's calls in the last utterance; another number than was asked for is an error."""
-    fixed = installed(pipeline).get(SLOT)
+def attest(target: Target, option: str) -> Evidence:
+    """By the estimator's calls in the last utterance; another number than was asked for is an error."""
+    fixed = target.s3gen_parts.fixed_steps
     calls = None if fixed is None else fixed.estimator_calls
     if calls != (None if option == "upstream" else int(option)):
-        raise CellError(f"{SLOT}: {option} was asked for, and the estimator was called {calls or 'by upstream'} times")
+        ran = "by upstream" if calls is None else calls
+        raise CellError(f"cfm_steps: {option} was asked for, and the estimator was called {ran} times")
     return {"estimator_calls": calls or "upstream's"}
+
+
+def _fewer(steps: int, fits: Callable[[Family], bool]) -> Option:
+    return Option(
+        str(steps),
+        f"{steps} step{'s' * (steps > 1)}",
+        changes_output="fewer Euler steps make another sound",
+        fits=fits,
+    )
+
+
+SLOT = Slot(
+    "cfm_steps",
+    "Euler steps from noise to a mel spectrogram",
+    (
+        Option("upstream", "10 with guidance, 2 for mean flows"),
+        *(_fewer(steps, Family.guided) for steps in (8, 6, 5, 4, 2)),
+        _fewer(1, lambda family: family.mean_flow),
+    ),
+    apply=apply,
+    attest=attest,
+)

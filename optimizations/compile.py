@@ -7,39 +7,43 @@ layer's MLP and norms.
 
 from __future__ import annotations
 
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from ttsbench.errors import CellError
-from ttsbench.model.pipeline import Pipeline
-from ttsbench.optimizations.cache import StaticBackbone, WritingBackbone
-from ttsbench.optimizations.parts.compiled import CAPTURES, WITHIN_A_GRAPH, Compiled, evidence, hindrance
+from ttsbench.optimizations.options import (
+    ANY_FORWARD,
+    Evidence,
+    Option,
+    Slot,
+    excludes,
+    has_no_part_in,
+    inductor,
+    needs,
+)
+
+if TYPE_CHECKING:
+    from ttsbench.optimizations.target import Target
 
 
-def apply(pipeline: Pipeline, option: str) -> None:
+def apply(target: Target, option: str) -> None:
     """Compiles lazily: the first call pays."""
-    if option == "off":
-        return
-    backbone = getattr(pipeline.loop, "backbone", None)
+    from ttsbench.optimizations.parts.backbones import StaticBackbone, WritingBackbone
+    from ttsbench.optimizations.parts.compiled import CAPTURES, WITHIN_A_GRAPH, Compiled, stays_in_place
+
+    undo, parts, backbone = target.undo, target.t3_parts, target.backbone
     if isinstance(backbone, WritingBackbone):
-        mode = WITHIN_A_GRAPH.get(option, option) if pipeline.slots.get("decode") == "cuda_graph" else option
+        mode = WITHIN_A_GRAPH.get(option, option) if target.slots.get("decode") == "cuda_graph" else option
         # Of a batch the number of rows is left open, so that a new one needs no new code.
         step = Compiled(backbone.forward_one, mode, fullgraph=True, dynamic=not isinstance(backbone, StaticBackbone))
-        backbone.forward_one = step
+        undo.replace(backbone, "forward_one", step)
         if mode in CAPTURES:
-            backbone.on_new_memory = stays_in_place
-        pipeline.compiled.append(step)
+            undo.replace(backbone, "on_new_memory", stays_in_place)
+        undo.replace(parts, "compiled", [*parts.compiled, step])
         return
-    for module in _apart_from_the_cache(pipeline.tts.t3.tfmr):
-        module.forward = Compiled(module.forward, option)
-        pipeline.compiled.append(module.forward)
-
-
-def stays_in_place(memory: list[torch.Tensor]) -> None:
-    """Inductor captures nothing that writes into its inputs, unless it is told that they stay where they are."""
-    for tensor in memory:
-        torch._dynamo.mark_static_address(tensor)
+    for module in _apart_from_the_cache(target.tts.t3.tfmr):
+        compiled = Compiled(module.forward, option)
+        undo.replace(module, "forward", compiled)
+        undo.replace(parts, "compiled", [*parts.compiled, compiled])
 
 
 def _apart_from_the_cache(tfmr: Any) -> list[Any]:
@@ -50,14 +54,47 @@ def _apart_from_the_cache(tfmr: Any) -> list[Any]:
     return [*(module for modules in parts for module in modules), tfmr.ln_f]
 
 
-def attest(pipeline: Pipeline, option: str) -> dict[str, Any]:
-    """What was compiled, what it cost, how often it was called, and where it broke."""
+def attest(target: Target, option: str) -> Evidence:
+    from ttsbench.optimizations.parts.compiled import CAPTURES, evidence, hindrance
+
     if option == "off":
         return {"parts": 0}
-    problem = hindrance(pipeline.compiled)
-    if not problem and option in CAPTURES and pipeline.slots.get("decode") != "cuda_graph":
-        launched = pipeline.warm_call.decode.per(pipeline.warm_call.steps)["graph_launches"]
+    compiled = target.t3_parts.compiled
+    problem = hindrance(compiled)
+    if not problem and option in CAPTURES and target.slots.get("decode") != "cuda_graph":
+        launched = target.warm_call.decode.per(target.warm_call.steps)["graph_launches"]
         problem = "" if launched else "Inductor captured no graph of the step"
     if problem:
         raise CellError(f"compile: {option} was asked for, and {problem}")
-    return evidence(pipeline.compiled)
+    return evidence(compiled)
+
+
+ONE_KERNEL = has_no_part_in("decode", "persistent", because="it is compiled by itself")
+STATIC = needs("cache", "static", because="a cache that grows has other shapes at every step")
+SLOT = Slot(
+    "compile",
+    "torch.compile on T3",
+    (
+        Option("off", "as the package does"),
+        inductor("default", "Inductor", rules=(ONE_KERNEL,)),
+        inductor(
+            "reduce-overhead",
+            "Inductor, in CUDA graphs of its own",
+            needs_cuda=True,
+            rules=(
+                ONE_KERNEL,
+                STATIC,
+                excludes("decode", "cuda_graph", because="it captures graphs of its own; use default or max-autotune"),
+            ),
+        ),
+        inductor(
+            "max-autotune",
+            "Inductor, kernels chosen by timing, in CUDA graphs of its own",
+            needs_cuda=True,
+            rules=(ONE_KERNEL, STATIC),
+        ),
+    ),
+    apply=apply,
+    attest=attest,
+    forward=ANY_FORWARD,
+)

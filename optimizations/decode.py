@@ -1,141 +1,78 @@
 """Slot `decode`: the loop that turns text tokens into speech tokens.
 
-`lean` is our own loop over T3. In fp32 it draws the same tokens as upstream's from the same random stream, and leaves
-out what does not change them: the progress bar, the hidden states of all layers, a new backend object and its hooks on
-every call, position embeddings looked up through a freshly built index, logits of the whole prompt. `cuda_graph` is the
-same loop with each step captured once and replayed. `persistent` makes many tokens in one launch of one kernel.
+`lean` is our own loop over T3 (`parts/lean_loop.py`): the same tokens as upstream's, without what does not change them.
+`cuda_graph` (`parts/graph_loop.py`) is the same loop with each step captured once and replayed. `persistent`
+(`parts/persistent.py`) makes many tokens in one launch of one kernel.
 """
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING
 
 from ttsbench.errors import CellError
-from ttsbench.model.pipeline import Pipeline, TokenTaker
-from ttsbench.optimizations.cache import Backbone, GrowingBackbone
-from ttsbench.optimizations.parts.next_token import NOT_FORCED, LogitsEdit, LogitsTaker, next_tokens
-from ttsbench.optimizations.parts.t3 import Request, model_of
-from ttsbench.optimizations.sampler import Sampler, UpstreamSampler
+from ttsbench.model.families import Family
+from ttsbench.optimizations.dtype import HALF
+from ttsbench.optimizations.options import HOPPER, WITH_STEPS, Evidence, Option, Slot, needs
+
+if TYPE_CHECKING:
+    from ttsbench.optimizations.target import Target
 
 
-def apply(pipeline: Pipeline, option: str) -> None:
-    """Puts the loop in the place of the package's own."""
-    from ttsbench.optimizations.parts.cuda_graph import GraphLoop
+def apply(target: Target, option: str) -> None:
+    from ttsbench.optimizations.parts.graph_loop import GraphLoop
+    from ttsbench.optimizations.parts.lean_loop import LeanLoop
+    from ttsbench.optimizations.parts.persistent import PersistentLoop
 
-    if option == "persistent":
-        from ttsbench.optimizations.parts.persistent import PersistentLoop
-
-        pipeline.loop = PersistentLoop(pipeline.tts.t3)
-    elif option != "upstream":
-        pipeline.loop = {"lean": LeanLoop, "cuda_graph": GraphLoop}[option](pipeline.tts.t3)
+    target.use_loop({"lean": LeanLoop, "cuda_graph": GraphLoop, "persistent": PersistentLoop}[option])
 
 
-def attest(pipeline: Pipeline, option: str) -> dict[str, Any]:
-    """Which loop ran, and how often; refused when the one asked for did not."""
-    loop = pipeline.loop
-    ran = loop.option if isinstance(loop, LeanLoop) else "upstream"
-    if ran != option or (ran != "upstream" and loop.calls == 0):
+def attest(target: Target, option: str) -> Evidence:
+    from ttsbench.optimizations.target import Loop
+
+    loop = target.loop
+    ran = loop.option if isinstance(loop, Loop) else "upstream"
+    if ran != option or (isinstance(loop, Loop) and not loop.calls):
         raise CellError(f"decode: {option} was asked for, and {type(loop).__qualname__} is what ran")
-    if not isinstance(loop, LeanLoop):
-        return {"loop": f"{loop.__module__}.{getattr(loop, '__qualname__', loop)}"}
-    return {"loop": type(loop).__name__, "calls": loop.calls, "steps": loop.steps, **loop.evidence()}
+    if isinstance(loop, Loop):
+        return loop.evidence()
+    return {"loop": f"{loop.__module__}.{getattr(loop, '__qualname__', loop)}"}
 
 
-class LeanLoop:
-    """Upstream's `T3.inference` and `T3.inference_turbo`, with guidance and without."""
-
-    option = "lean"
-
-    def __init__(self, t3: Any) -> None:
-        self.model = model_of(t3)
-        self.backbone: Backbone = GrowingBackbone(t3.tfmr)
-        self.sampler: Sampler = UpstreamSampler(self.model)
-        self.analyzer = bool(t3.hp.is_multilingual)
-        # Tokens to take instead of those drawn, which are drawn all the same.
-        self.forced: tuple[int, ...] = ()
-        # Is shown the logits of all rows before each draw.
-        self.on_logits: LogitsTaker | None = None
-        # Is handed the tokens as they are taken, on the device.
-        self.on_tokens: TokenTaker | None = None
-        self.calls = 0
-        self.steps = 0
-
-    def evidence(self) -> dict[str, Any]:
-        """What else it can show for itself."""
-        return {}
-
-    @torch.inference_mode()
-    def __call__(self, *, t3_cond: Any, text_tokens: torch.Tensor, **arguments: Any) -> torch.Tensor:
-        """The speech tokens, one row, as upstream returns them."""
-        self.calls += 1
-        request = self.model.request(arguments)
-        prompt = self.model.prompt(t3_cond, text_tokens, request.cfg_weight)
-        self.sampler.begin(request.sampling, request.limit)
-        with self._watching(prompt.text_span) as analyzer:
-            drawn, stopped = self._speak(prompt.embeds, request, analyzer)
-        self.steps += drawn.size(1)
-        return self.model.returned(drawn, stopped)
-
-    def _speak(self, embeds: torch.Tensor, request: Request, analyzer: Any) -> tuple[torch.Tensor, bool]:
-        """All tokens that were drawn, and whether the last one is the stop token."""
-        steps = torch.arange(request.limit + 1, device=embeds.device)
-        drawn = steps[None, : request.limit].clone()
-        last = self.model.t3.hp.start_speech_token
-        hidden = self.backbone.prefill(embeds, request.limit)
-        for step in range(request.limit):
-            if step:
-                embed = self.model.embed(drawn[:, step - 1 : step], steps[step : step + 1])
-                hidden = self.backbone.step(embed.expand(embeds.size(0), -1, -1))
-            edit = None if analyzer is None else functools.partial(analyzer.step, next_token=last)
-            drawn[:, step] = self._next_token(hidden, request.cfg_weight, step, edit)[0]
-            if self.on_tokens is not None:
-                self.on_tokens(drawn[:, step : step + 1])
-            last = int(drawn[0, step])
-            if self.model.stops(last, step):
-                return drawn[:, : step + 1], True
-        return drawn, False
-
-    def _next_token(
-        self, hidden: torch.Tensor, cfg_weight: float | torch.Tensor, step: int, edit: LogitsEdit | None = None
-    ) -> torch.Tensor:
-        """Drawn outside of any graph."""
-        forced = self.forced[step] if step < len(self.forced) else NOT_FORCED
-        return next_tokens(
-            self.model,
-            self.sampler,
-            hidden,
-            cfg_weight,
-            on_logits=self.on_logits,
-            edit=edit,
-            forced=None if forced == NOT_FORCED else torch.full((1, 1), forced, device=hidden.device),
-            first=step == 0,
-        )
-
-    @contextmanager
-    def _watching(self, text_span: tuple[int, int]) -> Iterator[Any]:
-        """The package's alignment analyzer for one call; its hooks and its change of configuration end with it."""
-        if not self.analyzer:
-            yield None
-            return
-        from chatterbox.models.t3.inference.alignment_stream_analyzer import (
-            LLAMA_ALIGNED_HEADS,
-            AlignmentStreamAnalyzer,
-        )
-
-        backbone = self.model.t3.tfmr
-        layers = [backbone.layers[layer].self_attn for layer, _ in LLAMA_ALIGNED_HEADS]
-        before = [set(layer._forward_hooks) for layer in layers]
-        attention, outputs = backbone.config._attn_implementation, backbone.config.output_attentions
-        try:
-            yield AlignmentStreamAnalyzer(backbone, None, text_span, eos_idx=self.model.t3.hp.stop_speech_token)
-        finally:
-            for layer, known in zip(layers, before, strict=True):
-                for handle in set(layer._forward_hooks) - known:
-                    del layer._forward_hooks[handle]
-            backbone.config._attn_implementation = attention
-            backbone.config.output_attentions = outputs
+SLOT = Slot(
+    "decode",
+    "the loop that turns text tokens into speech tokens",
+    (
+        Option("upstream", "the package's own loop"),
+        Option("lean", "our loop over the same backbone: no progress bar, no hidden states, one backend"),
+        Option(
+            "cuda_graph",
+            "our loop, each step captured once and replayed",
+            needs_cuda=True,
+            eager="lean",
+            not_in_forward="captures the draw of a token too",
+            rules=(
+                needs("cache", "static", because="a cache that grows cannot be captured"),
+                needs("sampler", "lean", "triton", because="the package's waits for the host at every step"),
+            ),
+        ),
+        Option(
+            "persistent",
+            "our loop, many tokens in one launch of a kernel that is the whole of T3",
+            fits=Family.guided,
+            needs_cuda=True,
+            needs_capability=HOPPER,
+            needs_package="cuda-bindings",
+            how_to_get="decode: cuda_graph is the nearest that runs elsewhere",
+            not_in_forward="draws tokens too",
+            rules=(
+                needs("dtype", *HALF, because="its products are of half precision"),
+                needs("cache", "static", because="it reads and writes keys and values in place"),
+                needs("sampler", "triton", because="it draws with that sampler's arithmetic"),
+            ),
+        ),
+    ),
+    apply=apply,
+    attest=attest,
+    forward=WITH_STEPS,
+)
+OUR_LOOPS = tuple(option.name for option in SLOT.options[1:])

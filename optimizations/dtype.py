@@ -8,49 +8,53 @@ lets fp32 matrix products round their inputs to 10 bits of mantissa, while T3 ru
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
-from typing import Any
-
-import torch
+from functools import partial
+from typing import TYPE_CHECKING
 
 from ttsbench.errors import CellError
-from ttsbench.instruments.tf32 import tf32
-from ttsbench.model import checkpoint
-from ttsbench.model.pipeline import Pipeline
+from ttsbench.optimizations.options import AMPERE, ANY_FORWARD, Evidence, Option, Slot, half_precisions, needs
 
-NATIVE = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
-AUTOCAST = {"amp_fp16": torch.float16, "amp_bf16": torch.bfloat16}
+if TYPE_CHECKING:
+    import torch
+
+    from ttsbench.optimizations.target import Context, Target
+
+HALF = ("fp16", "bf16")
+AMP = ("amp_fp16", "amp_bf16")
+NATIVE = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
+AUTOCAST = {"amp_fp16": "float16", "amp_bf16": "bfloat16"}
 
 
-def apply(pipeline: Pipeline, option: str) -> None:
-    """Casts T3, or has its loop run in a context."""
+def apply(target: Target, option: str) -> None:
+    import torch
+
+    from ttsbench.instruments.tf32 import tf32
+    from ttsbench.model import checkpoint, voice
+    from ttsbench.optimizations.parts.modules import cast
+
     if option in NATIVE:
-        for parameter in pipeline.tts.t3.parameters():
-            parameter.data = parameter.data.to(NATIVE[option])
-        checkpoint.fit_conditionals(pipeline.tts)
-    elif option in AUTOCAST:
-        pipeline.around_t3.append(lambda: _autocast(pipeline, option))
-    elif option == "tf32":
-        pipeline.around_t3.append(tf32)
+        cast(target.undo, target.tts.t3, getattr(torch, NATIVE[option]))
+        target.undo.replace(target.tts, "conds", voice.copied(target.tts.conds))
+        checkpoint.fit_conditionals(target.tts)
+        return
+    context: Context = tf32
+    if option in AUTOCAST:
+        context = partial(torch.autocast, target.device.type, dtype=getattr(torch, AUTOCAST[option]))
+    target.undo.replace(target.t3_parts, "contexts", [*target.t3_parts.contexts, context])
 
 
-def _autocast(pipeline: Pipeline, option: str) -> AbstractContextManager[Any]:
-    return torch.autocast(pipeline.device.type, dtype=AUTOCAST[option])
-
-
-def attest(pipeline: Pipeline, option: str) -> dict[str, Any]:
-    """The dtypes of parameters and of what came out of layers on a warm call; ids must still be integers."""
-    t3, warm_call = pipeline.tts.t3, pipeline.warm_call
-    parameters = {_short(p.dtype) for p in t3.parameters()}
+def attest(target: Target, option: str) -> Evidence:
+    """By the dtypes of parameters, and of what came out of layers on a warm call; ids must still be integers."""
+    warm_call, conditionals = target.warm_call, target.tts.conds
+    parameters = {_short(p.dtype) for p in target.tts.t3.parameters()}
     activations = {_short(dtype) for dtype in warm_call.activation_dtypes}
-    conditionals = pipeline.tts.conds
     ids = None if conditionals is None else conditionals.t3.cond_prompt_speech_tokens
     if ids is not None and ids.dtype.is_floating_point:
         raise CellError(f"dtype: the voice's token ids were cast to {_short(ids.dtype)}, which garbles them")
-    wanted = NATIVE.get(option) or AUTOCAST.get(option)
-    if wanted is not None and _short(wanted) not in activations:
+    expected = NATIVE.get(option) or AUTOCAST.get(option)
+    if expected is not None and expected not in activations:
         raise CellError(f"dtype: {option} was asked for, and the layers worked in {', '.join(sorted(activations))}")
-    if option in NATIVE and parameters != {_short(NATIVE[option])}:
+    if option in NATIVE and parameters != {NATIVE[option]}:
         raise CellError(f"dtype: {option} was asked for, and parameters are {', '.join(sorted(parameters))}")
     if option in (*AUTOCAST, "tf32") and parameters != {"float32"}:
         raise CellError(f"dtype: {option} works on fp32 weights, and these are {', '.join(sorted(parameters))}")
@@ -61,3 +65,26 @@ def attest(pipeline: Pipeline, option: str) -> dict[str, Any]:
 
 def _short(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
+
+
+GROWING = needs("cache", "dynamic", because="under autocast keys and values change their type on the way")
+SLOT = Slot(
+    "dtype",
+    "the arithmetic of T3",
+    (
+        Option("stored", "as the checkpoint holds it; upstream's own is fp32"),
+        Option("fp32", "single precision"),
+        Option(
+            "tf32",
+            "fp32 whose matrix products round their inputs to 10 bits",
+            needs_cuda=True,
+            needs_capability=AMPERE,
+        ),
+        *half_precisions(),
+        Option("amp_fp16", "fp32 weights, autocast to half precision", needs_cuda=True, rules=(GROWING,)),
+        Option("amp_bf16", "fp32 weights, autocast to bfloat16", rules=(GROWING,)),
+    ),
+    apply=apply,
+    attest=attest,
+    forward=ANY_FORWARD,
+)

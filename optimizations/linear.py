@@ -6,36 +6,43 @@ The product that `qkv: fused` makes of three is one of them; those that `mlp: tr
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING
 
-import torch
+from ttsbench.model.families import Family
+from ttsbench.optimizations.dtype import AMP
+from ttsbench.optimizations.options import WITH_STEPS, Evidence, Option, Slot, excludes, has_no_part_in, needs
 
-from ttsbench.model.pipeline import Pipeline
-from ttsbench.optimizations.parts.llama_attention import in_place
-from ttsbench.optimizations.parts.modules import Counted, attest_replaced, replace_forward
-from ttsbench.optimizations.qkv import OneProduct
+if TYPE_CHECKING:
+    import torch
 
-
-def apply(pipeline: Pipeline, option: str) -> None:
-    """Gives each linear layer of the backbone, and the head, another forward."""
-    if option == "triton":
-        from ttsbench.optimizations.kernels.few_rows import few_rows
-
-        replace_forward("linear", _products(pipeline), lambda linear: lambda x: few_rows(x, linear.weight, linear.bias))
-        for one_product in _side_by_side(pipeline):
-            one_product.multiply = Counted(few_rows)
+    from ttsbench.optimizations.parts.llama_attention import OneProduct
+    from ttsbench.optimizations.target import Target
 
 
-def attest(pipeline: Pipeline, option: str) -> dict[str, Any]:
-    """How many layers were replaced and called, and whether a step ran the kernel."""
-    multiply = (one_product.multiply for one_product in _side_by_side(pipeline))
-    replaced = attest_replaced(pipeline, "linear", option, [count for count in multiply if isinstance(count, Counted)])
-    kernels = [name for name in pipeline.warm_call.decode.names if "few_rows" in name and "gate_up" not in name]
-    return replaced | {"kernels": sorted(kernels)}
+def apply(target: Target, option: str) -> None:
+    from ttsbench.optimizations.kernels.few_rows import few_rows
+    from ttsbench.optimizations.parts.modules import Counted, replace_forward
+
+    replace_forward(
+        target, "linear", _products(target), lambda linear: lambda x: few_rows(x, linear.weight, linear.bias)
+    )
+    for one_product in _side_by_side(target):
+        one_product.multiply = Counted(few_rows)
 
 
-def _products(pipeline: Pipeline) -> Iterator[torch.nn.Linear]:
-    slots, t3 = pipeline.slots, pipeline.tts.t3
+def attest(target: Target, option: str) -> Evidence:
+    from ttsbench.optimizations.parts.modules import Counted, attest_replaced
+
+    multiply = (one_product.multiply for one_product in _side_by_side(target))
+    others = [counted for counted in multiply if isinstance(counted, Counted)]
+    kernels = [name for name in target.warm_call.decode.names if "few_rows" in name and "gate_up" not in name]
+    return attest_replaced(target, "linear", option, others) | {"kernels": sorted(kernels)}
+
+
+def _products(target: Target) -> Iterator[torch.nn.Linear]:
+    import torch
+
+    slots, t3 = target.slots, target.tts.t3
     for layer in t3.tfmr.layers:
         attention, mlp = layer.self_attn, layer.mlp
         if slots["qkv"] == "separate":
@@ -48,8 +55,40 @@ def _products(pipeline: Pipeline) -> Iterator[torch.nn.Linear]:
         yield t3.speech_head
 
 
-def _side_by_side(pipeline: Pipeline) -> list[OneProduct]:
-    if pipeline.slots["qkv"] == "separate":
+def _side_by_side(target: Target) -> list[OneProduct]:
+    from ttsbench.optimizations.parts.llama_attention import OneProduct, in_place
+
+    if target.slots["qkv"] == "separate":
         return []
-    projects = (getattr(attending.project, "call", None) for attending in in_place(pipeline.tts.t3.tfmr))
+    projects = (getattr(attention.project, "call", None) for attention in in_place(target))
     return [project for project in projects if isinstance(project, OneProduct)]
+
+
+SLOT = Slot(
+    "linear",
+    "the products of a step with T3's weights",
+    (
+        Option("eager", "as PyTorch does, by cuBLAS"),
+        Option(
+            "triton",
+            "our kernel for few rows",
+            fits=Family.llama_layers,
+            needs_cuda=True,
+            triton=True,
+            rules=(
+                has_no_part_in("decode", "persistent", because="it makes the products of a step itself"),
+                needs("quantize", "off", because="it reads the weights as they are; with quantize use linear: eager"),
+                excludes("dtype", *AMP, because="it multiplies in the weights' own precision; use linear: eager"),
+                needs(
+                    "cache",
+                    "static",
+                    because="over a growing one only parts of a step are compiled",
+                    where={"compile": ("default", "reduce-overhead", "max-autotune")},
+                ),
+            ),
+        ),
+    ),
+    apply=apply,
+    attest=attest,
+    forward=WITH_STEPS,
+)

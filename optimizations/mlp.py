@@ -7,25 +7,28 @@ kernel too, so that what lies between them is never written to memory.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
+from ttsbench.model.families import Family
+from ttsbench.optimizations.options import ANY_FORWARD, Evidence, Option, Slot, needs
 
-from ttsbench.model.pipeline import Pipeline
-from ttsbench.optimizations.parts.modules import attest_replaced, replace_forward
+if TYPE_CHECKING:
+    import torch
 
-
-def apply(pipeline: Pipeline, option: str) -> None:
-    """Gives each layer's MLP another forward."""
-    if option != "eager":
-        layers = pipeline.tts.t3.tfmr.layers
-        replace_forward("mlp", (layer.mlp for layer in layers), COMPUTING[option])
+    from ttsbench.optimizations.target import Target
 
 
-def attest(pipeline: Pipeline, option: str) -> dict[str, Any]:
-    """How many MLPs were replaced and called, and which kernels a step ran."""
-    kernels = [name for name in pipeline.warm_call.decode.names if "silu" in name.lower() or "gate_up" in name.lower()]
-    return attest_replaced(pipeline, "mlp", option) | {"kernels": sorted(kernels)}
+def apply(target: Target, option: str) -> None:
+    from ttsbench.optimizations.parts.modules import replace_forward
+
+    replace_forward(target, "mlp", (layer.mlp for layer in target.tts.t3.tfmr.layers), FORWARDS[option])
+
+
+def attest(target: Target, option: str) -> Evidence:
+    from ttsbench.optimizations.parts.modules import attest_replaced
+
+    kernels = [name for name in target.warm_call.decode.names if "silu" in name.lower() or "gate_up" in name.lower()]
+    return attest_replaced(target, "mlp", option) | {"kernels": sorted(kernels)}
 
 
 def _liger(mlp: Any) -> Callable[[torch.Tensor], torch.Tensor]:
@@ -46,4 +49,30 @@ def _triton_fused(mlp: Any) -> Callable[[torch.Tensor], torch.Tensor]:
     return lambda x: mlp.down_proj(gate_up(x, mlp.gate_proj.weight, mlp.up_proj.weight))
 
 
-COMPUTING = {"liger": _liger, "triton": _triton, "triton_fused": _triton_fused}
+FORWARDS = {"liger": _liger, "triton": _triton, "triton_fused": _triton_fused}
+SLOT = Slot(
+    "mlp",
+    "Llama's silu(gate)·up",
+    (
+        Option("eager", "as transformers writes it"),
+        Option("liger", "Liger's kernel for silu and product", fits=Family.llama_layers, needs_cuda=True, triton=True),
+        Option("triton", "our kernel for silu and product", fits=Family.llama_layers, needs_cuda=True, triton=True),
+        Option(
+            "triton_fused",
+            "our kernel with both projections in it",
+            fits=Family.llama_layers,
+            needs_cuda=True,
+            triton=True,
+            rules=(
+                needs(
+                    "quantize",
+                    "off",
+                    because="it reads the weights as they are; with quantize use mlp: triton, liger or eager",
+                ),
+            ),
+        ),
+    ),
+    apply=apply,
+    attest=attest,
+    forward=ANY_FORWARD,
+)

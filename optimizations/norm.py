@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
+from ttsbench.model.families import Family
+from ttsbench.optimizations.options import ANY_FORWARD, Evidence, Option, Slot
 
-from ttsbench.model.pipeline import Pipeline
-from ttsbench.optimizations.parts.modules import attest_replaced, replace_forward
+if TYPE_CHECKING:
+    import torch
+
+    from ttsbench.optimizations.target import Target
 
 
-def apply(pipeline: Pipeline, option: str) -> None:
-    """Gives each norm of the backbone another forward."""
-    if option != "eager":
-        replace_forward("norm", _norms(pipeline.tts.t3.tfmr), COMPUTING[option])
+def apply(target: Target, option: str) -> None:
+    from ttsbench.optimizations.parts.modules import replace_forward
+
+    replace_forward(target, "norm", _norms(target.tts.t3.tfmr), FORWARDS[option])
 
 
 def _norms(tfmr: Any) -> Iterator[torch.nn.Module]:
@@ -23,9 +26,10 @@ def _norms(tfmr: Any) -> Iterator[torch.nn.Module]:
     yield tfmr.norm
 
 
-def attest(pipeline: Pipeline, option: str) -> dict[str, Any]:
-    """How many norms were replaced and called."""
-    return attest_replaced(pipeline, "norm", option)
+def attest(target: Target, option: str) -> Evidence:
+    from ttsbench.optimizations.parts.modules import attest_replaced
+
+    return attest_replaced(target, "norm", option)
 
 
 def _liger(norm: Any) -> Callable[[torch.Tensor], torch.Tensor]:
@@ -41,4 +45,16 @@ def _triton(norm: Any) -> Callable[[torch.Tensor], torch.Tensor]:
     return lambda x: rms_norm(x, norm.weight, norm.variance_epsilon)
 
 
-COMPUTING = {"liger": _liger, "triton": _triton}
+FORWARDS = {"liger": _liger, "triton": _triton}
+SLOT = Slot(
+    "norm",
+    "Llama's RMSNorm",
+    (
+        Option("eager", "as transformers writes it"),
+        Option("liger", "Liger's kernel", fits=Family.llama_layers, needs_cuda=True, triton=True),
+        Option("triton", "our kernel", fits=Family.llama_layers, needs_cuda=True, triton=True),
+    ),
+    apply=apply,
+    attest=attest,
+    forward=ANY_FORWARD,
+)

@@ -2,13 +2,33 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
+
+from ttsbench.optimizations.options import ANY_FORWARD, Evidence, Option, Slot
+
+if TYPE_CHECKING:
+    from ttsbench.optimizations.target import Target
 
 
-def apply(pipeline: Any, option: str) -> None:
+def apply(target: Target, option: str) -> None:
     """Nothing is left to do once a cell runs."""
 
 
-def attest(pipeline: Any, option: str) -> dict[str, Any]:
-    """What was asked for; what a row fell back to stands in the row itself."""
+def attest(target: Target, option: str) -> Evidence:
+    """What a row fell back to stands in the row itself."""
     return {"rule": option}
+
+
+SLOT = Slot(
+    "on_missing",
+    "what becomes of a stack with an option that cannot run here",
+    (
+        Option("skip", "a row that says why"),
+        Option("fallback", "upstream's option in its place, and the row says so"),
+        Option("fail", "the run is refused before it starts"),
+    ),
+    apply=apply,
+    attest=attest,
+    forward=ANY_FORWARD,
+    is_part=False,
+)

@@ -2,39 +2,34 @@
 
 Read eagerly, a prompt costs a thousand launches, and the host takes five times as long over them as the device.
 Captured once for each bucket of lengths, it is one. In a batch it is read beside the slots, and moved to its own.
-
-A prompt is filled up to its bucket behind its end, where causal attention does not look; what those positions leave in
-the cache is written over by the steps before any of them attends to it.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING
 
 from ttsbench.errors import CellError
-from ttsbench.model.pipeline import Pipeline
-from ttsbench.optimizations.cache import WritingBackbone
-from ttsbench.optimizations.parts.graphs import Graphs
-from ttsbench.serving.loop import BatchLoop
+from ttsbench.optimizations.options import Evidence, Option, Slot, needs
 
-# Divides the cache's span, so that a bucket always fits. The work grows with it, the number of captures shrinks.
-BUCKET = 64
+if TYPE_CHECKING:
+    from ttsbench.optimizations.target import Target
 
 
-def apply(pipeline: Pipeline, option: str) -> None:
-    """Puts the replay in the place of the layers' calls."""
-    if option == "cuda_graph":
-        pipeline.loop.backbone.read = replayed = ReplayedPrompt(pipeline.loop.backbone)
-        pipeline.before_layers_are_recorded.append(replayed.graphs.forget)
-        if isinstance(pipeline.loop, BatchLoop):
-            pipeline.loop.decoder.stage_prompts()
+def apply(target: Target, option: str) -> None:
+    from ttsbench.optimizations.parts.lean_loop import own_loop
+    from ttsbench.optimizations.parts.replayed_prompt import ReplayedPrompt
+
+    loop = own_loop(target)
+    replayed = ReplayedPrompt(loop.backbone)
+    target.undo.replace(loop.backbone, "read", replayed)
+    target.undo.replace(target, "forget_captures", [*target.forget_captures, replayed.graphs.forget])
+    loop.prompts_are_captured()
 
 
-def attest(pipeline: Pipeline, option: str) -> dict[str, Any]:
-    """How many lengths were captured, and how often a prompt was a replay."""
-    read = getattr(getattr(pipeline.loop, "backbone", None), "read", None)
+def attest(target: Target, option: str) -> Evidence:
+    from ttsbench.optimizations.parts.replayed_prompt import ReplayedPrompt
+
+    read = getattr(target.backbone, "read", None)
     replayed = read if isinstance(read, ReplayedPrompt) else None
     if (replayed is not None) != (option == "cuda_graph"):
         raise CellError(f"prompt: {option} was asked for, and {type(read).__name__} is what ran")
@@ -45,21 +40,19 @@ def attest(pipeline: Pipeline, option: str) -> dict[str, Any]:
     return replayed.graphs.evidence()
 
 
-class ReplayedPrompt:
-    """The layers over a whole prompt, from graphs."""
-
-    def __init__(self, backbone: WritingBackbone) -> None:
-        self._backbone = backbone
-        self._allocation = 0
-        self.graphs = Graphs()
-
-    def __call__(self, embeds: torch.Tensor) -> torch.Tensor:
-        """Hidden states of the prompt's positions, whose keys and values are in the cache."""
-        if self._allocation != self._backbone.allocations:  # graphs write where it was when they were captured
-            self._allocation = self._backbone.allocations
-            self.graphs.forget()
-        rows, prompt, width = embeds.shape
-        bucket = -(-prompt // BUCKET) * BUCKET
-        filled = embeds.new_zeros(rows, bucket, width)
-        filled[:, :prompt] = embeds
-        return self.graphs((rows, bucket), self._backbone.read_eagerly, filled)[:, :prompt]
+SLOT = Slot(
+    "prompt",
+    "how T3 reads what comes before the first token",
+    (
+        Option("eager", "every operation launched by itself"),
+        Option(
+            "cuda_graph",
+            "captured once for lengths within 64 positions of each other, the rest filled up",
+            needs_cuda=True,
+            eager="eager",
+            rules=(needs("cache", "static", because="a cache that grows has other memory for each prompt"),),
+        ),
+    ),
+    apply=apply,
+    attest=attest,
+)

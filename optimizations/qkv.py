@@ -6,48 +6,44 @@ whatever else reads them reads the same numbers.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING
 
-import torch
-from torch.nn import functional
+from ttsbench.model.families import Family
+from ttsbench.optimizations.options import ANY_FORWARD, Evidence, Option, Slot, needs
 
-from ttsbench.model.pipeline import Pipeline
-from ttsbench.optimizations.parts.llama_attention import Projected, attest_part, in_place
-from ttsbench.optimizations.parts.modules import Counted
+if TYPE_CHECKING:
+    from ttsbench.optimizations.target import Target
 
 
-def apply(pipeline: Pipeline, option: str) -> None:
-    """Gives each attention one product in the place of three."""
-    if option == "fused":
-        for attending in in_place(pipeline.tts.t3.tfmr):
-            attending.project = Counted(OneProduct(attending.attention))
+def apply(target: Target, option: str) -> None:
+    from ttsbench.optimizations.parts.llama_attention import OneProduct, in_place
+    from ttsbench.optimizations.parts.modules import Counted
+
+    for attention in in_place(target):
+        attention.project = Counted(OneProduct(target.undo, attention.attention))
 
 
-def attest(pipeline: Pipeline, option: str) -> dict[str, Any]:
-    """In how many layers there is one product, and how often it was called."""
-    return attest_part(pipeline, "qkv", option, "project", wanted=option == "fused")
+def attest(target: Target, option: str) -> Evidence:
+    from ttsbench.optimizations.parts.llama_attention import attest_part
+
+    return attest_part(target, "qkv", option, "project")
 
 
-class OneProduct:
-    """Holds the weights side by side."""
-
-    def __init__(self, attention: Any) -> None:
-        projections = (attention.q_proj, attention.k_proj, attention.v_proj)
-        self._widths = [projection.out_features for projection in projections]
-        self._weight = self._side_by_side([projection.weight for projection in projections])
-        biases = [projection.bias for projection in projections]
-        self._bias = None if biases[0] is None else self._side_by_side(biases)
-        # What slot `linear` exchanges.
-        self.multiply: Callable[..., torch.Tensor] = functional.linear
-
-    def __call__(self, hidden_states: torch.Tensor) -> Projected:
-        """Query, key and value."""
-        projected = self.multiply(hidden_states, self._weight, self._bias)
-        return torch.split(projected, self._widths, dim=-1)
-
-    def _side_by_side(self, parameters: list[torch.Tensor]) -> torch.Tensor:
-        joined = torch.cat([parameter.data for parameter in parameters])
-        for parameter, part in zip(parameters, torch.split(joined, self._widths), strict=True):
-            parameter.data = part
-        return joined
+SLOT = Slot(
+    "qkv",
+    "query, key and value of a Llama layer",
+    (
+        Option("separate", "three products, as transformers writes it"),
+        Option(
+            "fused",
+            "one product over all their weights",
+            fits=Family.llama_layers,
+            rules=(
+                needs("quantize", "off", because="it reads the weights as they are; with quantize use qkv: separate"),
+            ),
+        ),
+    ),
+    apply=apply,
+    attest=attest,
+    forward=ANY_FORWARD,
+)

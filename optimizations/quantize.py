@@ -7,21 +7,26 @@ an H200: Inductor may put PyTorch's int8 product in, which takes four to sixteen
 
 from __future__ import annotations
 
-from typing import Any
-
-import torch
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from ttsbench.errors import CellError
-from ttsbench.model.pipeline import Pipeline
+from ttsbench.model.families import Family
+from ttsbench.optimizations.options import ADA, AMPERE, ANY_FORWARD, Evidence, Option, Slot, has_no_part_in, needs
+
+if TYPE_CHECKING:
+    import torch
+
+    from ttsbench.optimizations.target import Target
 
 
-def apply(pipeline: Pipeline, option: str) -> None:
-    """Quantizes the backbone's layers in place."""
-    if option == "off":
-        return
+def apply(target: Target, option: str) -> None:
     from torchao.quantization import quantize_
 
-    quantize_(pipeline.tts.t3.tfmr.layers, _config(option))
+    layers = target.tts.t3.tfmr.layers
+    for linear in _linears(layers):
+        target.undo.weights(partial(setattr, linear, "weight", linear.weight))
+    quantize_(layers, _config(option))
 
 
 def _config(option: str) -> Any:
@@ -39,15 +44,52 @@ def _config(option: str) -> Any:
     return Float8DynamicActivationFloat8WeightConfig(granularity=PerRow())
 
 
-def attest(pipeline: Pipeline, option: str) -> dict[str, Any]:
-    """How many layers hold quantized weights, and how many bytes all of them take."""
-    layers = [m for m in pipeline.tts.t3.tfmr.modules() if isinstance(m, torch.nn.Linear)]
-    kinds = sorted({type(m.weight.data).__name__ for m in layers if _is_quantized(m)})
+def attest(target: Target, option: str) -> Evidence:
+    layers = _linears(target.tts.t3.tfmr)
+    kinds = sorted({type(layer.weight.data).__name__ for layer in layers if _is_quantized(layer)})
     quantized = sum(map(_is_quantized, layers))
     if (quantized == len(layers) and bool(layers)) != (option != "off"):
         raise CellError(f"quantize: {option} was asked for, and {quantized} of {len(layers)} layers are quantized")
-    return {"layers": quantized, "kinds": kinds, "weights_bytes": pipeline.weights_bytes()}
+    return {"layers": quantized, "kinds": kinds, "weights_bytes": target.weights_bytes()}
+
+
+def _linears(module: torch.nn.Module) -> list[torch.nn.Linear]:
+    import torch
+
+    return [part for part in module.modules() if isinstance(part, torch.nn.Linear)]
 
 
 def _is_quantized(layer: torch.nn.Linear) -> bool:
     return hasattr(layer.weight.data, "__tensor_flatten__")
+
+
+def _by_torchao(name: str, summary: str, *, capability: tuple[int, int] = (0, 0)) -> Option:
+    return Option(
+        name,
+        summary,
+        changes_output=f"T3's weights are rounded to {name}",
+        fits=Family.llama_layers,
+        needs_cuda=name != "int8",
+        needs_capability=capability,
+        needs_package="torchao",
+        how_to_get="pip install 'ttsbench[quantize]'",
+        rules=(
+            has_no_part_in("decode", "persistent", because="it reads the weights as they are"),
+            needs("dtype", "bf16", because="it multiplies in bf16"),
+        ),
+    )
+
+
+SLOT = Slot(
+    "quantize",
+    "T3's linear layers with fewer bits",
+    (
+        Option("off", "as they are"),
+        _by_torchao("int8", "weights in 8 bits, products in bf16"),
+        _by_torchao("int4", "weights in 4 bits by groups of 128, products in bf16", capability=AMPERE),
+        _by_torchao("fp8", "weights and activations in 8-bit floating point, row by row", capability=ADA),
+    ),
+    apply=apply,
+    attest=attest,
+    forward=ANY_FORWARD,
+)

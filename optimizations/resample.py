@@ -6,60 +6,49 @@ is about as steep, and another all the same: the samples differ a little, and so
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable
-from types import SimpleNamespace
-from typing import Any
-
-import librosa
-import numpy as np
+from typing import TYPE_CHECKING
 
 from ttsbench.errors import CellError
-from ttsbench.instruments.swapping import swapped
-from ttsbench.model.pipeline import Pipeline
-from ttsbench.optimizations.parts.resampler import DeviceResampler, ResampledWatermarker
+from ttsbench.optimizations.options import Evidence, Option, Slot
+
+if TYPE_CHECKING:
+    from ttsbench.optimizations.target import Target
 
 
-def install(tts: Any, option: str) -> None:
-    """Has this model's voices and watermarks resampled on its device; once, and before a voice is prepared."""
-    if option == "gpu" and not isinstance(tts.watermarker, ResampledWatermarker):
-        tts.prepare_conditionals = OnDevice(tts, tts.prepare_conditionals)
-        tts.watermarker = ResampledWatermarker(tts.watermarker.perth_net, DeviceResampler(tts.device))
+def apply(target: Target, option: str) -> None:
+    from ttsbench.optimizations.parts.resampler import DeviceResampler, ResampledWatermarker, VoiceOnDevice
+
+    tts = target.tts
+    target.undo.replace(tts, "prepare_conditionals", VoiceOnDevice(tts, tts.prepare_conditionals))
+    watermarker = ResampledWatermarker(tts.watermarker.perth_net, DeviceResampler(tts.device))
+    target.undo.replace(tts, "watermarker", watermarker)
 
 
-def apply(pipeline: Pipeline, option: str) -> None:
-    """The same for a model whose voice was prepared before."""
-    install(pipeline.tts, option)
+def attest(target: Target, option: str) -> Evidence:
+    """By how often the device resampled, for the voice and around the watermark; not at all is an error."""
+    from ttsbench.optimizations.parts.resampler import ResampledWatermarker, VoiceOnDevice
 
-
-class OnDevice:
-    """Upstream's `prepare_conditionals`, which sees a librosa that resamples on the device while it runs."""
-
-    def __init__(self, tts: Any, prepare: Callable[..., None]) -> None:
-        self._prepare = prepare
-        self._module = sys.modules[type(tts).__module__]
-        self.resampler = DeviceResampler(tts.device)
-
-    def __call__(self, *args: Any, **kwargs: Any) -> None:
-        """Upstream's signature."""
-        with swapped(self._module, "librosa", SimpleNamespace(load=self._load, resample=self._resample)):
-            self._prepare(*args, **kwargs)
-
-    def _load(self, path: str, sr: int) -> tuple[np.ndarray, int]:
-        wave, rate_hz = librosa.load(path, sr=None)
-        return self._resample(wave, orig_sr=int(rate_hz), target_sr=sr), sr
-
-    def _resample(self, wave: np.ndarray, *, orig_sr: int, target_sr: int) -> np.ndarray:
-        resampled: np.ndarray = self.resampler(wave, orig_sr, target_sr).cpu().numpy()
-        return resampled
-
-
-def attest(pipeline: Pipeline, option: str) -> dict[str, Any]:
-    """How often the device resampled, for the voice and around the watermark; not at all is an error."""
-    prepare, watermarker = pipeline.tts.prepare_conditionals, pipeline.tts.watermarker
-    voice = prepare.resampler.calls if isinstance(prepare, OnDevice) else 0
+    prepare, watermarker = target.tts.prepare_conditionals, target.tts.watermarker
+    voice = prepare.resampler.calls if isinstance(prepare, VoiceOnDevice) else 0
     watermark = watermarker.resampler.calls if isinstance(watermarker, ResampledWatermarker) else 0
-    installed = isinstance(prepare, OnDevice)
-    if installed != (option == "gpu") or (installed and not voice + watermark):
+    replaced = isinstance(prepare, VoiceOnDevice)
+    if replaced != (option == "gpu") or (replaced and not voice + watermark):
         raise CellError(f"resample: {option} was asked for, and the device resampled {voice + watermark} times")
     return {"voice": voice, "watermark": watermark}
+
+
+SLOT = Slot(
+    "resample",
+    "where sample rates are changed: for the voice, and around the watermark",
+    (
+        Option("librosa", "on the host, by soxr"),
+        Option(
+            "gpu",
+            "on the device, by torchaudio",
+            changes_output="another resampling filter changes the voice, and the wave around the watermark",
+            needs_cuda=True,
+        ),
+    ),
+    apply=apply,
+    attest=attest,
+)

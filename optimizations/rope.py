@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING
 
-from ttsbench.model.pipeline import Pipeline
-from ttsbench.optimizations.parts.llama_attention import Projected, attest_part, in_place
-from ttsbench.optimizations.parts.modules import BY_DEFAULT, Counted
+from ttsbench.model.families import Family
+from ttsbench.optimizations.options import ANY_FORWARD, Evidence, Option, Slot, has_no_part_in
 
-
-def apply(pipeline: Pipeline, option: str) -> None:
-    """Gives each attention of the backbone another rotary embedding."""
-    if option != BY_DEFAULT:
-        turn = TURNS[option]()
-        for attending in in_place(pipeline.tts.t3.tfmr):
-            attending.turn = Counted(turn)
+if TYPE_CHECKING:
+    from ttsbench.optimizations.parts.llama_attention import Projected
+    from ttsbench.optimizations.target import Target
 
 
-def attest(pipeline: Pipeline, option: str) -> dict[str, Any]:
-    """In how many layers it was exchanged and called."""
-    return attest_part(pipeline, "rope", option, "turn", wanted=option != BY_DEFAULT)
+def apply(target: Target, option: str) -> None:
+    from ttsbench.optimizations.parts.llama_attention import in_place
+    from ttsbench.optimizations.parts.modules import Counted
+
+    turn = TURNS[option]()
+    for attention in in_place(target):
+        attention.turn = Counted(turn)
+
+
+def attest(target: Target, option: str) -> Evidence:
+    from ttsbench.optimizations.parts.llama_attention import attest_part
+
+    return attest_part(target, "rope", option, "turn")
 
 
 def _liger() -> Callable[..., Projected]:
@@ -37,3 +42,16 @@ def _triton() -> Callable[..., Projected]:
 
 
 TURNS: dict[str, Callable[[], Callable[..., Projected]]] = {"liger": _liger, "triton": _triton}
+NOT_TWICE = has_no_part_in("attention", "triton", because="it turns queries and keys itself")
+SLOT = Slot(
+    "rope",
+    "Llama's rotary embedding",
+    (
+        Option("eager", "as transformers writes it"),
+        Option("liger", "Liger's kernel", fits=Family.llama_layers, needs_cuda=True, triton=True, rules=(NOT_TWICE,)),
+        Option("triton", "our kernel", fits=Family.llama_layers, needs_cuda=True, triton=True, rules=(NOT_TWICE,)),
+    ),
+    apply=apply,
+    attest=attest,
+    forward=ANY_FORWARD,
+)

@@ -8,43 +8,46 @@ there.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ttsbench.errors import CellError
-from ttsbench.model.pipeline import Pipeline
-from ttsbench.optimizations.parts import flow_attention
-from ttsbench.optimizations.parts.flow_encoder import LeanEncoder
-from ttsbench.optimizations.parts.flow_estimator import LeanEstimator
-from ttsbench.optimizations.parts.s3gen import installed
+from ttsbench.optimizations.dtype import HALF
+from ttsbench.optimizations.options import Evidence, Option, Slot, flash_attention_2, needs
 
-SLOT = "s3gen_attention"
+if TYPE_CHECKING:
+    from ttsbench.optimizations.target import Target
 
 
-def apply(pipeline: Pipeline, option: str) -> None:
+def apply(target: Target, option: str) -> None:
     """Puts our passes over the same modules in the place of upstream's."""
-    if option == "upstream":
-        return
-    flow = pipeline.tts.s3gen.flow
+    from ttsbench.optimizations.parts import flow_attention
+    from ttsbench.optimizations.parts.flow_encoder import LeanEncoder
+    from ttsbench.optimizations.parts.flow_estimator import LeanEstimator
+
+    flow, undo, parts = target.tts.s3gen.flow, target.undo, target.s3gen_parts
     estimator = LeanEstimator(flow.decoder.estimator, flow_attention.BY_NAME[option]())
     encoder = LeanEncoder(flow.encoder)
-    flow.decoder.estimator.forward, flow.encoder.forward = estimator, encoder
-    installed(pipeline)[SLOT] = (estimator, encoder)
+    undo.replace(flow.decoder.estimator, "forward", estimator)
+    undo.replace(flow.encoder, "forward", encoder)
+    undo.replace(parts, "estimator", estimator)
+    undo.replace(parts, "encoder", encoder)
 
 
-def attest(pipeline: Pipeline, option: str) -> dict[str, Any]:
-    """How many attention modules run what, and how often their owners were called from Python.
+def attest(target: Target, option: str) -> Evidence:
+    """By how many attention modules run what, and how often their owners were called from Python.
 
     A captured graph replays without Python: then the calls are those of warm-up and capture.
     """
-    estimator, encoder = installed(pipeline).get(SLOT, (None, None))
-    ran = estimator.attention.name if estimator is not None and estimator.calls and encoder.calls else "upstream"
+    estimator, encoder = target.s3gen_parts.estimator, target.s3gen_parts.encoder
+    called = estimator is not None and encoder is not None and estimator.calls and encoder.calls
+    ran = estimator.attention.name if estimator is not None and called else "upstream"
     if ran != option:
-        raise CellError(f"{SLOT}: {option} was asked for, and {ran} is what ran")
-    if option == "flash_attention_2" and pipeline.device.type == "cuda":
-        kernels = [name for name in pipeline.warm_call.s3gen.device if "flash_fwd" in name]
+        raise CellError(f"s3gen_attention: {option} was asked for, and {ran} is what ran")
+    if option == "flash_attention_2" and target.device.type == "cuda":
+        kernels = [name for name in target.warm_call.s3gen.device if "flash_fwd" in name]
         if not any("pytorch_flash" not in name for name in kernels):
-            raise CellError(f"{SLOT}: {option} was asked for, and none of the package's kernels ran")
-    if estimator is None:
+            raise CellError(f"s3gen_attention: {option} was asked for, and none of the package's kernels ran")
+    if estimator is None or encoder is None:
         return {"estimator": "upstream", "flow_encoder": "upstream"}
     return {
         "estimator": ran,
@@ -54,3 +57,21 @@ def attest(pipeline: Pipeline, option: str) -> dict[str, Any]:
         "estimator_calls": estimator.calls,
         "flow_encoder_calls": encoder.calls,
     }
+
+
+SLOT = Slot(
+    "s3gen_attention",
+    "the attention of S3Gen's flow estimator and encoder",
+    (
+        Option("upstream", "with a dense bias of zeros, and a wait for the host in every block"),
+        Option("sdpa", "PyTorch's, without a bias where nothing is padded, and without waiting"),
+        flash_attention_2(
+            "the flash-attn package's kernels in the estimator; in the encoder they cannot run, so PyTorch's",
+            rules=(needs("s3gen_dtype", *HALF, because="its kernels know nothing else"),),
+        ),
+    ),
+    apply=apply,
+    attest=attest,
+)
+# What captures or compiles S3Gen works on our passes.
+OUR_PASSES = needs("s3gen_attention", "sdpa", "flash_attention_2", because="upstream's waits for the host")

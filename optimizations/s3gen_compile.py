@@ -7,48 +7,69 @@ needs no new code.
 
 from __future__ import annotations
 
-from typing import Any
-
-import torch
-from torch._dynamo import maybe_mark_dynamic
+from typing import TYPE_CHECKING
 
 from ttsbench.errors import CellError
-from ttsbench.model.pipeline import Pipeline
-from ttsbench.optimizations.parts.compiled import CAPTURES, WITHIN_A_GRAPH, Compiled, evidence, hindrance
-from ttsbench.optimizations.parts.s3gen import installed
+from ttsbench.optimizations.options import Evidence, Option, Slot, inductor, needs
+from ttsbench.optimizations.s3gen_attention import OUR_PASSES
 
-SLOT = "s3gen_compile"
-
-
-class OfAnyLength(Compiled):
-    """Whatever has three dimensions or more has its frames in the last, and their number is left open."""
-
-    def __call__(self, *arguments: Any) -> Any:
-        """The compiled one."""
-        for argument in arguments:
-            if isinstance(argument, torch.Tensor) and argument.dim() >= 3:
-                maybe_mark_dynamic(argument, argument.dim() - 1)
-        return super().__call__(*arguments)
+if TYPE_CHECKING:
+    from ttsbench.optimizations.target import Target
 
 
-def apply(pipeline: Pipeline, option: str) -> None:
+def apply(target: Target, option: str) -> None:
     """Compiles lazily: the first call pays."""
-    if option == "off":
-        return
-    estimator, _ = installed(pipeline)["s3gen_attention"]
-    mode = WITHIN_A_GRAPH.get(option, option) if "s3gen_graph" in installed(pipeline) else option
-    estimator.run = installed(pipeline)[SLOT] = OfAnyLength(estimator.work, mode)
+    from ttsbench.optimizations.parts.compiled import WITHIN_A_GRAPH, CompiledForAnyLength
+
+    parts, undo = target.s3gen_parts, target.undo
+    assert parts.estimator is not None
+    mode = option if parts.graphed_solve is None else WITHIN_A_GRAPH.get(option, option)
+    compiled = CompiledForAnyLength(parts.estimator.work, mode)
+    undo.replace(parts.estimator, "run", compiled)
+    undo.replace(parts, "compiled_estimator", compiled)
 
 
-def attest(pipeline: Pipeline, option: str) -> dict[str, Any]:
-    """What was compiled, and how often it was called; no call, or nothing compiled, is an error."""
-    compiled = installed(pipeline).get(SLOT)
-    problem = hindrance([] if compiled is None else [compiled])
+def attest(target: Target, option: str) -> Evidence:
+    """By what was compiled, and how often it was called; no call, or nothing compiled, is an error."""
+    from ttsbench.optimizations.parts.compiled import CAPTURES, evidence, hindrance
+
+    parts = target.s3gen_parts
+    compiled = [] if parts.compiled_estimator is None else [parts.compiled_estimator]
+    problem = hindrance(compiled)
     if bool(problem) != (option == "off"):
-        raise CellError(f"{SLOT}: {option} was asked for, and {problem or 'something was compiled'}")
-    if compiled is None:
+        raise CellError(f"s3gen_compile: {option} was asked for, and {problem or 'something was compiled'}")
+    if not compiled:
         return {"parts": 0}
-    captures = option in CAPTURES and "s3gen_graph" not in installed(pipeline) and pipeline.device.type == "cuda"
-    if captures and not pipeline.warm_call.s3gen.per(1)["graph_launches"]:
-        raise CellError(f"{SLOT}: {option} was asked for, and Inductor captured no graph")
-    return evidence([compiled])
+    captures = option in CAPTURES and parts.graphed_solve is None and target.device.type == "cuda"
+    if captures and not target.warm_call.s3gen.per(1)["graph_launches"]:
+        raise CellError(f"s3gen_compile: {option} was asked for, and Inductor captured no graph")
+    return evidence(compiled)
+
+
+SLOT = Slot(
+    "s3gen_compile",
+    "torch.compile on S3Gen's flow estimator",
+    (
+        Option("off", "as the package does"),
+        inductor("default", "Inductor", rules=(OUR_PASSES,)),
+        inductor(
+            "reduce-overhead",
+            "Inductor, in CUDA graphs of its own",
+            needs_cuda=True,
+            rules=(
+                OUR_PASSES,
+                needs(
+                    "s3gen_graph", "off", because="it captures graphs of its own; use default or max-autotune with it"
+                ),
+            ),
+        ),
+        inductor(
+            "max-autotune",
+            "Inductor, kernels chosen by timing, in CUDA graphs of its own",
+            needs_cuda=True,
+            rules=(OUR_PASSES,),
+        ),
+    ),
+    apply=apply,
+    attest=attest,
+)

@@ -12,64 +12,42 @@ it runs and not elsewhere.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING
 
 from ttsbench.errors import CellError
-from ttsbench.instruments.tf32 import ALLOWED, tf32, tf32_setting
-from ttsbench.model.pipeline import Pipeline
-from ttsbench.optimizations.parts import flow_solve
-from ttsbench.optimizations.parts.flow_solve import Solve
-from ttsbench.optimizations.parts.modules import Counted
-from ttsbench.optimizations.parts.s3gen import installed
+from ttsbench.optimizations.dtype import HALF, NATIVE
+from ttsbench.optimizations.options import AMPERE, Evidence, Option, Slot, half_precisions
 
-SLOT = "s3gen_dtype"
-NATIVE = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
-HALF = (torch.float16, torch.bfloat16)
+if TYPE_CHECKING:
+    import torch
 
+    from ttsbench.optimizations.target import Target
 
-def apply(pipeline: Pipeline, option: str) -> None:
-    """Casts the estimator, or has S3Gen's two halves run with TF32 allowed."""
-    s3gen = pipeline.tts.s3gen
-    if option in NATIVE:
-        for parameter in s3gen.flow.decoder.estimator.parameters():
-            parameter.data = parameter.data.to(NATIVE[option])
-        if NATIVE[option] in HALF:
-            installed(pipeline)[SLOT] = _time_stays_exact(s3gen.flow.decoder)
-    elif option == "tf32":
-        halves = [InTf32(s3gen.flow_inference), InTf32(s3gen.hift_inference)]
-        s3gen.flow_inference, s3gen.hift_inference = halves
-        installed(pipeline)[SLOT] = halves
+IN_HALF = {NATIVE[option] for option in HALF}
 
 
-def _time_stays_exact(decoder: Any) -> Solve:
-    """The sines of a time are taken in fp32, and rounded where the estimator's weights begin."""
-    time_mlp, solve = decoder.estimator.time_mlp, Solve(decoder)
-    take = time_mlp.forward
-    time_mlp.forward = lambda sample: take(sample.to(decoder.estimator.dtype))
-    flow_solve.install(decoder, solve)
-    return solve
+def apply(target: Target, option: str) -> None:
+    import torch
+
+    from ttsbench.optimizations.parts import flow_solve
+    from ttsbench.optimizations.parts.in_tf32 import InTf32
+    from ttsbench.optimizations.parts.modules import cast
+
+    s3gen, undo = target.tts.s3gen, target.undo
+    if option == "tf32":
+        halves = InTf32(s3gen.flow_inference), InTf32(s3gen.hift_inference)
+        undo.replace(s3gen, "flow_inference", halves[0])
+        undo.replace(s3gen, "hift_inference", halves[1])
+        undo.replace(target.s3gen_parts, "halves_in_tf32", halves)
+        return
+    cast(undo, s3gen.flow.decoder.estimator, getattr(torch, NATIVE[option]))
+    if option in HALF:
+        flow_solve.keep_time_exact(undo, s3gen.flow.decoder)
 
 
-class InTf32(Counted):
-    """A half of S3Gen that runs with TF32 allowed."""
-
-    def __init__(self, call: Callable[..., Any]) -> None:
-        super().__init__(call)
-        self.was_allowed = False
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """The call, counted."""
-        with tf32():
-            self.was_allowed = tf32_setting() == ALLOWED
-            return super().__call__(*args, **kwargs)
-
-
-def attest(pipeline: Pipeline, option: str) -> dict[str, Any]:
-    """The dtypes of all of S3Gen's parts and of the reference's token ids, which must still be exact."""
-    s3gen = pipeline.tts.s3gen
+def attest(target: Target, option: str) -> Evidence:
+    """By the dtypes of all of S3Gen's parts and of the reference's token ids, which must still be exact."""
+    s3gen = target.tts.s3gen
     parts = {
         "estimator": s3gen.flow.decoder.estimator,
         "flow_encoder": s3gen.flow.encoder,
@@ -77,33 +55,54 @@ def attest(pipeline: Pipeline, option: str) -> dict[str, Any]:
         "speech_tokenizer": s3gen.tokenizer,
         "speaker_encoder": s3gen.speaker_encoder,
     }
-    dtypes = {name: {parameter.dtype for parameter in part.parameters()} for name, part in parts.items()}
-    _refuse_garbled_ids(pipeline)
-    if half := sorted(name for name in dtypes if name != "estimator" and dtypes[name] & {*HALF}):
-        raise CellError(f"{SLOT}: only the estimator may be in half precision, and so are {', '.join(half)}")
-    if option in NATIVE and dtypes["estimator"] != {NATIVE[option]}:
-        raise CellError(f"{SLOT}: {option} was asked for, and the estimator is in {_named(dtypes['estimator'])}")
-    if option == "tf32" and dtypes["estimator"] != {torch.float32}:
-        raise CellError(f"{SLOT}: tf32 was asked for, and the estimator is in {_named(dtypes['estimator'])}")
-    put = installed(pipeline).get(SLOT)
-    in_tf32 = isinstance(put, list) and all(half.calls and half.was_allowed for half in put)
+    dtypes = {name: {_short(parameter.dtype) for parameter in part.parameters()} for name, part in parts.items()}
+    _refuse_garbled_ids(target)
+    if half := sorted(name for name in dtypes if name != "estimator" and dtypes[name] & IN_HALF):
+        raise CellError(f"s3gen_dtype: only the estimator may be in half precision, and so are {', '.join(half)}")
+    expected = "float32" if option == "tf32" else NATIVE.get(option)
+    if expected is not None and dtypes["estimator"] != {expected}:
+        raise CellError(f"s3gen_dtype: {option} was asked for, and the estimator is in {_named(dtypes['estimator'])}")
+    halves = target.s3gen_parts.halves_in_tf32
+    in_tf32 = bool(halves) and all(half.calls and half.was_allowed for half in halves)
     if in_tf32 != (option == "tf32"):
-        raise CellError(f"{SLOT}: {option} was asked for, and S3Gen ran with{'' if in_tf32 else 'out'} TF32")
-    return {name: _named(found) for name, found in dtypes.items()} | {
-        "reference_is_cast_to": _named({s3gen.dtype}),
-        "prompt_token": _named({pipeline.tts.conds.gen["prompt_token"].dtype}),
+        raise CellError(f"s3gen_dtype: {option} was asked for, and S3Gen ran with{'' if in_tf32 else 'out'} TF32")
+    return {name: _named(names) for name, names in dtypes.items()} | {
+        "reference_is_cast_to": _short(s3gen.dtype),
+        "prompt_token": _short(target.tts.conds.gen["prompt_token"].dtype),
         "tf32": in_tf32,
         "times": "float32" if "solve_euler" in vars(s3gen.flow.decoder) else _named(dtypes["estimator"]),
     }
 
 
-def _refuse_garbled_ids(pipeline: Pipeline) -> None:
+def _refuse_garbled_ids(target: Target) -> None:
     """Upstream itself turns the ids into fp32 numbers, which hold them exactly; half precision does not."""
-    dtype = pipeline.tts.conds.gen["prompt_token"].dtype
-    if dtype in HALF or pipeline.tts.s3gen.dtype in HALF:
-        garbled = _named({dtype, pipeline.tts.s3gen.dtype} & {*HALF})
-        raise CellError(f"{SLOT}: the reference's token ids are cast to {garbled}, which garbles them")
+    casts = {_short(target.tts.conds.gen["prompt_token"].dtype), _short(target.tts.s3gen.dtype)}
+    if garbled := casts & IN_HALF:
+        raise CellError(f"s3gen_dtype: the reference's token ids are cast to {_named(garbled)}, which garbles them")
 
 
-def _named(dtypes: set[torch.dtype]) -> str:
-    return ", ".join(sorted(str(dtype).removeprefix("torch.") for dtype in dtypes))
+def _short(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def _named(dtypes: set[str]) -> str:
+    return ", ".join(sorted(dtypes))
+
+
+SLOT = Slot(
+    "s3gen_dtype",
+    "the arithmetic of S3Gen's flow estimator; everything around it stays in fp32",
+    (
+        Option("stored", "as the checkpoint holds it; upstream's own is fp32"),
+        Option("fp32", "single precision"),
+        Option(
+            "tf32",
+            "fp32 in all of S3Gen, whose products round their inputs to 10 bits",
+            needs_cuda=True,
+            needs_capability=AMPERE,
+        ),
+        *half_precisions(),
+    ),
+    apply=apply,
+    attest=attest,
+)

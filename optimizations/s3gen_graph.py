@@ -1,141 +1,66 @@
 """Slot `s3gen_graph`: S3Gen's flow by CUDA graph, one for the encoder and one for the whole Euler solve.
 
-The solve's graph holds all steps with their guidance, so that ten steps of some 1,400 operations cost one launch. Noise
-is drawn outside, by upstream's own code, and so from the same place of the random stream.
-
-`exact` captures each length by itself. `bucket` pads lengths to the next multiple and masks the padding by data on the
-device, so that one graph serves a bucket. Only attention needs the mask: convolutions are causal, and the encoder's one
-look ahead is cleared. What counts comes out as without padding.
+`exact` captures each length by itself. `bucket` pads lengths to the next multiple and masks the padding, so that one
+graph serves a bucket. `parts/flow_graphs.py` holds the work.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
-import torch
-from torch.nn import functional
+from typing import TYPE_CHECKING
 
 from ttsbench.errors import CellError
-from ttsbench.model.pipeline import Pipeline
-from ttsbench.optimizations.parts import flow_solve
-from ttsbench.optimizations.parts.flow_encoder import LeanEncoder
-from ttsbench.optimizations.parts.flow_estimator import LeanEstimator
-from ttsbench.optimizations.parts.graphs import Graphs
-from ttsbench.optimizations.parts.s3gen import installed
+from ttsbench.optimizations.options import Evidence, Option, Slot
+from ttsbench.optimizations.s3gen_attention import OUR_PASSES
 
-SLOT = "s3gen_graph"
-# 2.56 s of sound: with a 10 s reference and 10 s of speech, 1000 frames are padded by 2 %.
-BUCKET_TOKENS = 64
-FRAMES_PER_TOKEN = 2
+if TYPE_CHECKING:
+    from ttsbench.optimizations.target import Target
 
 
-def apply(pipeline: Pipeline, option: str) -> None:
+def apply(target: Target, option: str) -> None:
     """Puts the replays in the place of the encoder's work and of the solvers."""
-    if option == "off":
-        return
-    flow = pipeline.tts.s3gen.flow
-    estimator, encoder = installed(pipeline)["s3gen_attention"]
-    solve = GraphedSolve(flow.decoder, estimator, BUCKET_TOKENS * FRAMES_PER_TOKEN if option == "bucket" else 1)
-    encode = GraphedEncoder(encoder, BUCKET_TOKENS if option == "bucket" else 1)
-    flow_solve.install(flow.decoder, solve)
-    encoder.run = encode
-    installed(pipeline)[SLOT] = (solve, encode)
+    from ttsbench.optimizations.parts import flow_graphs, flow_solve
+
+    decoder, undo, parts = target.tts.s3gen.flow.decoder, target.undo, target.s3gen_parts
+    assert parts.estimator is not None
+    assert parts.encoder is not None
+    bucket_tokens = flow_graphs.BUCKET_TOKENS if option == "bucket" else 1
+    solve = flow_graphs.GraphedSolve(decoder, parts.estimator, bucket_tokens)
+    encode = flow_graphs.GraphedEncoder(parts.encoder, bucket_tokens)
+    flow_solve.install(undo, decoder, solve)
+    undo.replace(parts.encoder, "run", encode)
+    undo.replace(parts, "graphed_solve", solve)
+    undo.replace(parts, "graphed_encoder", encode)
 
 
-class GraphedSolve(flow_solve.Solve):
-    """The Euler solve of one utterance, replayed."""
-
-    def __init__(self, decoder: Any, estimator: LeanEstimator, bucket: int) -> None:
-        super().__init__(decoder)
-        self._estimator = estimator
-        self._bucket = bucket
-        self._calls_of: dict[tuple[int, int], int] = {}
-        self.graphs = Graphs()
-        self.estimator_calls = 0
-
-    def solved(
-        self,
-        x: torch.Tensor,
-        times: torch.Tensor,
-        mu: torch.Tensor,
-        mask: torch.Tensor,
-        spks: torch.Tensor,
-        cond: torch.Tensor,
-    ) -> torch.Tensor:
-        """`mask` is full, since one utterance has no padding of its own."""
-        if x.size(0) > 1:
-            raise CellError(f"{SLOT}: graphs are captured for one utterance at a time, not for {x.size(0)}")
-        frames = x.size(2)
-        length = _ceil(frames, self._bucket)
-        key = (length, times.numel() - 1)
-        inputs = [_padded(tensor, length) for tensor in (x, mu, cond)]
-        if self._bucket > 1:
-            inputs.append(_padded(torch.ones_like(mask), length))
-        solved = self.graphs(key, self._solve, *inputs, spks, times)
-        self.estimator_calls = self._calls_of[key]
-        return solved[:, :, :frames]
-
-    def _solve(self, *inputs: torch.Tensor) -> torch.Tensor:
-        x, mu, cond, *valid, spks, times = inputs
-        estimator, keys = self._estimator, None
-        if valid:
-            rows = 1 if estimator.module.meanflow else 2
-            keys = estimator.attention.mark_keys(valid[0].to(estimator.module.dtype).expand(rows, -1, -1))
-        before = estimator.calls
-
-        def velocity(*arguments: torch.Tensor | None) -> torch.Tensor:
-            return estimator.velocity(*arguments, keys)
-
-        solved = flow_solve.euler(velocity, self.decoder, x, times, mu, spks, cond)
-        self._calls_of[(x.size(2), times.numel() - 1)] = estimator.calls - before
-        return solved
-
-
-class GraphedEncoder:
-    """The flow encoder's pass over one utterance, replayed."""
-
-    def __init__(self, encoder: LeanEncoder, bucket: int) -> None:
-        self._encoder = encoder
-        self._bucket = bucket
-        self._positions: set[torch.Tensor] = set()
-        self.graphs = Graphs()
-
-    def __call__(self, xs: torch.Tensor, _: None) -> torch.Tensor:
-        """`LeanEncoder.work` without padding of the caller's."""
-        tokens = xs.size(1)
-        length = _ceil(tokens, self._bucket)
-        inputs = [functional.pad(xs, (0, 0, 0, length - tokens))]
-        if self._bucket > 1:
-            inputs.append(_padded(torch.ones_like(xs[:, :, 0]), length))
-        encoded = self.graphs(length, self._encode, *inputs)
-        return encoded[:, : FRAMES_PER_TOKEN * tokens]
-
-    def _encode(self, xs: torch.Tensor, valid: torch.Tensor | None = None) -> torch.Tensor:
-        encoded = self._encoder.work(xs, valid)
-        # A longer utterance replaces these tables, and graphs captured before go on reading them.
-        module = self._encoder.module
-        self._positions.update((module.embed.pos_enc.pe, module.up_embed.pos_enc.pe))
-        return encoded
-
-
-def _ceil(number: int, multiple: int) -> int:
-    return -(-number // multiple) * multiple
-
-
-def _padded(tensor: torch.Tensor, length: int) -> torch.Tensor:
-    return functional.pad(tensor, (0, length - tensor.size(-1)))
-
-
-def attest(pipeline: Pipeline, option: str) -> dict[str, Any]:
-    """What was captured and how often it was replayed; nothing captured, or no replay, is an error."""
-    solve, encode = installed(pipeline).get(SLOT, (None, None))
+def attest(target: Target, option: str) -> Evidence:
+    """By what was captured and how often it was replayed; nothing captured, or no replay, is an error."""
+    solve, encode = target.s3gen_parts.graphed_solve, target.s3gen_parts.graphed_encoder
     ran = [graphed for graphed in (solve, encode) if graphed is not None and graphed.graphs.replays]
     if len(ran) != (0 if option == "off" else 2):
-        raise CellError(f"{SLOT}: {option} was asked for, and {len(ran)} of 2 parts were replayed")
-    if solve is None:
+        raise CellError(f"s3gen_graph: {option} was asked for, and {len(ran)} of 2 parts were replayed")
+    if solve is None or encode is None:
         return {"captured": 0}
     return {
         "solve": solve.graphs.evidence(),
         "flow_encoder": encode.graphs.evidence(),
         "estimator_calls_in_the_last_solve": solve.estimator_calls,
     }
+
+
+SLOT = Slot(
+    "s3gen_graph",
+    "CUDA graphs of S3Gen's flow: the encoder, and the whole Euler solve",
+    (
+        Option("off", "every operation launched by itself"),
+        Option("exact", "one graph for each length", needs_cuda=True, eager="off", rules=(OUR_PASSES,)),
+        Option(
+            "bucket",
+            "one graph for lengths within 2.56 s of each other, the rest masked",
+            needs_cuda=True,
+            eager="off",
+            rules=(OUR_PASSES,),
+        ),
+    ),
+    apply=apply,
+    attest=attest,
+)

@@ -7,28 +7,31 @@ utterances together, each in a slot of one static cache, and has S3Gen make the 
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ttsbench.errors import CellError
-from ttsbench.model.pipeline import Pipeline
-from ttsbench.serving.loop import BatchLoop
+from ttsbench.model.families import Family
+from ttsbench.optimizations.options import Evidence, Option, Slot, excludes, needs
 
-SLOT = "serve"
-
-
-def apply(pipeline: Pipeline, option: str) -> None:
-    """Puts the batch in the place of a loop for one utterance; what compiles comes after it."""
-    if option == "batched":
-        pipeline.loop = BatchLoop(pipeline.tts.t3, captured=pipeline.slots["decode"] == "cuda_graph")
+if TYPE_CHECKING:
+    from ttsbench.optimizations.target import Target
 
 
-def attest(pipeline: Pipeline, option: str) -> dict[str, Any]:
-    """How many utterances the batch held at once; one that was never joined is an error."""
-    loop = pipeline.loop
-    decoder = loop.decoder if isinstance(loop, BatchLoop) else None
+def apply(target: Target, option: str) -> None:
+    """What compiles comes after it."""
+    from ttsbench.serving.loop import BatchLoop
+
+    loop = BatchLoop(target.tts.t3, captured=target.slots["decode"] == "cuda_graph")
+    target.undo.replace(target, "loop", loop)
+
+
+def attest(target: Target, option: str) -> Evidence:
+    from ttsbench.serving.loop import BatchLoop
+
+    decoder = target.loop.decoder if isinstance(target.loop, BatchLoop) else None
     ran = "batched" if decoder is not None and decoder.joined else "in_turn"
     if ran != option:
-        raise CellError(f"{SLOT}: {option} was asked for, and {ran} is what ran")
+        raise CellError(f"serve: {option} was asked for, and {ran} is what ran")
     if decoder is None:
         return {"batch": None}
     return {
@@ -39,3 +42,47 @@ def attest(pipeline: Pipeline, option: str) -> dict[str, Any]:
         "tokens_per_step": round(decoder.tokens / max(1, decoder.steps), 2),
         "moves": decoder.moves,
     }
+
+
+WHOLE_PROCESS = "it is chosen for a whole process, and T3 and S3Gen work at once"
+SLOT = Slot(
+    "serve",
+    "how requests that come at once are answered",
+    (
+        Option("in_turn", "one after the other, each by itself"),
+        Option(
+            "batched",
+            "in one batch, which they join and leave between steps",
+            fits=Family.speaks,
+            rules=(
+                needs(
+                    "decode",
+                    "lean",
+                    "cuda_graph",
+                    because="the package's own loop and the persistent one speak one utterance",
+                ),
+                needs("cache", "static", because="utterances join and leave it in place"),
+                needs("sampler", "lean", because="it draws each row from a stream of its own"),
+                needs(
+                    "s3gen_attention",
+                    "sdpa",
+                    "flash_attention_2",
+                    because="upstream's S3Gen lets padding into the last tokens",
+                ),
+                excludes("dtype", "tf32", because=WHOLE_PROCESS),
+                excludes("s3gen_dtype", "tf32", because=WHOLE_PROCESS),
+                excludes("attention", "sdpa_math", "sdpa_flash", "sdpa_efficient", "sdpa_cudnn", because=WHOLE_PROCESS),
+                excludes(
+                    "s3gen_compile",
+                    "reduce-overhead",
+                    "max-autotune",
+                    because="it captures for one thread; use default",
+                    where={"s3gen_graph": ("off",)},
+                ),
+                excludes("vocoder", "graph", because="it is captured for each length; use folded or compile"),
+            ),
+        ),
+    ),
+    apply=apply,
+    attest=attest,
+)

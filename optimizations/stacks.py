@@ -1,15 +1,11 @@
-"""What follows from the options of a stack, looked up in the table. No torch."""
+"""What follows from the options of a stack. No torch."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ttsbench.optimizations.registry import BY_NAME, SLOTS
-
-HALF = ("fp16", "bf16")
-AMP = ("amp_fp16", "amp_bf16")
-# Slots that put a kernel into each layer.
-IN_LAYERS = ("mlp", "norm", "rope", "linear")
+from ttsbench.optimizations.dtype import AMP, HALF
+from ttsbench.optimizations.registry import SLOTS, option_of
 
 
 def complete(slots: Mapping[str, str]) -> dict[str, str]:
@@ -19,26 +15,25 @@ def complete(slots: Mapping[str, str]) -> dict[str, str]:
 
 def changes_output(slots: Mapping[str, str]) -> tuple[str, ...]:
     """Why this stack's output differs from upstream's by design; empty when it should not."""
-    marks = (BY_NAME[name].option(option).changes_output for name, option in complete(slots).items())
+    marks = (option_of(name, option).changes_output for name, option in complete(slots).items())
     return tuple(mark for mark in marks if mark)
 
 
 def compiles(slots: Mapping[str, str]) -> bool:
     """Whether anything of this stack is put through a compiler, whose cache a second start finds."""
-    chosen = complete(slots)
-    triton = any(chosen[slot] in ("triton", "triton_fused", "liger") for slot in ("attention", "sampler", *IN_LAYERS))
-    return triton or bool(by_inductor(slots))
+    options = (option_of(name, option) for name, option in complete(slots).items())
+    return any(option.triton or option.inductor for option in options)
 
 
 def by_inductor(slots: Mapping[str, str]) -> tuple[str, ...]:
     """The slots whose option is torch.compile's work."""
-    return tuple(name for name, option in complete(slots).items() if BY_NAME[name].option(option).inductor)
+    return tuple(name for name, option in complete(slots).items() if option_of(name, option).inductor)
 
 
 def eager_twin(slots: Mapping[str, str]) -> dict[str, str] | None:
     """The same stack without graphs and compilers; None where it has none."""
     chosen = complete(slots)
-    eager = {name: BY_NAME[name].option(option).eager or option for name, option in chosen.items()}
+    eager = {name: option_of(name, option).eager or option for name, option in chosen.items()}
     return None if eager == chosen else eager
 
 

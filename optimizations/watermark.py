@@ -6,47 +6,55 @@ host's, so the samples differ; the mark is the same, and Perth reads it as befor
 
 from __future__ import annotations
 
-from typing import Any
-
-import numpy as np
+from functools import partial
+from typing import TYPE_CHECKING
 
 from ttsbench.errors import CellError
-from ttsbench.model.pipeline import Pipeline
-from ttsbench.optimizations.parts.resampler import DeviceResampler, ResampledWatermarker
+from ttsbench.optimizations.options import Evidence, Option, Slot
+
+if TYPE_CHECKING:
+    from ttsbench.optimizations.target import Target
 
 
-class NoWatermark:
-    """In the watermarker's place: hands the wave back as it is."""
-
-    def __init__(self) -> None:
-        self.calls = 0
-
-    def apply_watermark(self, wav: np.ndarray, sample_rate: int) -> np.ndarray:
-        """The wave, unmarked."""
-        self.calls += 1
-        return wav
-
-
-class DeviceWatermarker(ResampledWatermarker):
-    """The whole of it on the model's device."""
-
-
-def apply(pipeline: Pipeline, option: str) -> None:
+def apply(target: Target, option: str) -> None:
     """Puts another watermarker, or none, where the package's `generate` looks for it."""
-    tts = pipeline.tts
+    from ttsbench.optimizations.parts.resampler import DeviceResampler, DeviceWatermarker, NoWatermark
+
+    tts, undo = target.tts, target.undo
     if option == "off":
-        tts.watermarker = NoWatermark()
-    elif option == "gpu":
-        network = tts.watermarker.perth_net.to(pipeline.device)
-        tts.watermarker = DeviceWatermarker(network, DeviceResampler(pipeline.device))
+        undo.replace(tts, "watermarker", NoWatermark())
+        return
+    network = tts.watermarker.perth_net
+    undo.callback(partial(network.to, network.device))
+    undo.replace(tts, "watermarker", DeviceWatermarker(network.to(target.device), DeviceResampler(target.device)))
 
 
-def attest(pipeline: Pipeline, option: str) -> dict[str, Any]:
-    """Which watermarker `generate` calls, and where its network is."""
-    watermarker = pipeline.tts.watermarker
+def attest(target: Target, option: str) -> Evidence:
+    """By which watermarker `generate` calls, and where its network is."""
+    from ttsbench.optimizations.parts.resampler import DeviceWatermarker, NoWatermark, ResampledWatermarker
+
+    watermarker = target.tts.watermarker
     ran = {NoWatermark: "off", DeviceWatermarker: "gpu"}.get(type(watermarker), "on")
     replaced = isinstance(watermarker, NoWatermark | ResampledWatermarker)
     if ran != option or (replaced and watermarker.calls == 0):
         raise CellError(f"watermark: {option} was asked for, and {type(watermarker).__name__} is what ran")
     evidence = {"watermarker": f"{type(watermarker).__module__}.{type(watermarker).__qualname__}"}
     return evidence if option == "off" else evidence | {"network": str(watermarker.perth_net.device)}
+
+
+SLOT = Slot(
+    "watermark",
+    "the Perth watermark",
+    (
+        Option("on", "as the package does: on the host"),
+        Option(
+            "gpu",
+            "the same network on the device, with its resampling",
+            changes_output="another resampling filter changes the wave around the watermark",
+            needs_cuda=True,
+        ),
+        Option("off", "the wave as the vocoder made it", changes_output="the audio carries no watermark"),
+    ),
+    apply=apply,
+    attest=attest,
+)

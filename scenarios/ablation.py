@@ -31,7 +31,7 @@ def ablate(scenario: Scenario, stack: str) -> Scenario:
     if scenario.matrix:
         raise UsageError("--ablate needs a scenario without a matrix", mend="Take it out, or set one value with --set")
     # No part of what is measured: every stack keeps to the full one's.
-    rule = {slot: option for slot, option in full.items() if slot == registry.ON_MISSING}
+    rule = {slot: option for slot, option in full.items() if not registry.BY_NAME[slot].is_part}
     ends = complete(baseline), complete({**full, **rule})
     changed = {slot: ends[1][slot] for slot in ends[1] if ends[0][slot] != ends[1][slot] and slot not in rule}
     if stack == scenario.baseline or not changed:

@@ -30,7 +30,8 @@ LOCK = (ROOT / "requirements.lock").read_text(encoding="utf-8")
 # What --help, validate, list and compare need.
 LIGHT = (
     *(f"ttsbench.{folder}" for folder in ("cli", "scenarios", "reports")),
-    *(f"ttsbench.optimizations.{table}" for table in ("options", "registry", "rules", "stacks")),
+    *(f"ttsbench.optimizations.{path.stem}" for path in (ROOT / "optimizations").glob("[a-z]*.py")),
+    "ttsbench.optimizations.kernels.catalog",
 )
 EXTRAS_NOT_LOCKED = ("flash-attn", "quantize", "ray")
 

@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from ttsbench.model.length_control import Length
 from ttsbench.model.pipeline import Pipeline
-from ttsbench.running.cells import common
+from ttsbench.optimizations import registry
 
 FAMILIES = ("chatterbox", "turbo")
 # Two of one bucket, one of the next, and the first again.
@@ -51,8 +51,7 @@ def off_by(one: torch.Tensor, other: torch.Tensor) -> float:
 
 
 def attest(pipeline: Pipeline, slot: str, option: str) -> dict[str, Any]:
-    evidence: dict[str, Any] = common.slot_module(slot).attest(pipeline, option)
-    return evidence
+    return registry.BY_NAME[slot].attest(pipeline, option)
 
 
 @pytest.fixture(scope="session")

@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from ttsbench.optimizations.kernels.kernel import Case, Kernel
 
 GROUP = "ttsbench.kernels"
-NO_KERNEL = ("catalog", "kernel", "nvrtc", "tensors")
 
 
 def modules() -> tuple[str, ...]:
-    own = sorted(file.name for file in pkgutil.iter_modules([str(Path(__file__).parent)]) if file.name not in NO_KERNEL)
-    return (*(f"{__package__}.{name}" for name in own), *(entry.module for entry in entry_points(group=GROUP)))
+    names = (f"{__package__}.{file.name}" for file in pkgutil.iter_modules([str(Path(__file__).parent)]))
+    own = (name for name in names if "\nKERNEL = " in _source_of(name))
+    return (*sorted(own), *(entry.module for entry in entry_points(group=GROUP)))
 
 
 def case_names() -> tuple[str, ...]:

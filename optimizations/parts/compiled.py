@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+from torch._dynamo import maybe_mark_dynamic
 from torch._dynamo.utils import counters
 
 # These modes capture CUDA graphs of their own; within a captured graph Inductor must not.
@@ -28,7 +29,6 @@ class Compiled:
         self._breaks = 0
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """The compiled one."""
         self.calls += 1
         if self._captures:
             torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
@@ -44,6 +44,22 @@ class Compiled:
     def graph_breaks(self) -> int:
         """A frame given up whole leaves its callees compiled one by one, and no break is counted."""
         return max(self._breaks, sum(new - 1 for new in self.graphs_per_compiling_call))
+
+
+class CompiledForAnyLength(Compiled):
+    """Whatever has three dimensions or more has its frames in the last, and their number is left open."""
+
+    def __call__(self, *arguments: Any) -> Any:
+        for argument in arguments:
+            if isinstance(argument, torch.Tensor) and argument.dim() >= 3:
+                maybe_mark_dynamic(argument, argument.dim() - 1)
+        return super().__call__(*arguments)
+
+
+def stays_in_place(memory: list[torch.Tensor]) -> None:
+    """Inductor captures nothing that writes into its inputs, unless it is told that they stay where they are."""
+    for tensor in memory:
+        torch._dynamo.mark_static_address(tensor)
 
 
 def _graphs() -> int:

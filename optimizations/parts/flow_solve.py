@@ -12,6 +12,9 @@ from typing import Any
 
 import torch
 
+from ttsbench.optimizations.parts.modules import Counted
+from ttsbench.optimizations.undo import Undo
+
 Velocity = Callable[..., torch.Tensor]
 
 
@@ -26,14 +29,14 @@ def euler(
 ) -> torch.Tensor:
     """Upstream's steps. With guidance, rows without conditions follow those with; a mean flow has none."""
     dtype, guided = decoder.estimator.dtype, not decoder.estimator.meanflow
-    mu, spks, cond = (given.to(dtype) for given in (mu, spks, cond))
+    mu, spks, cond = (tensor.to(dtype) for tensor in (mu, spks, cond))
     if guided:
-        mu, spks, cond = (torch.cat([given, torch.zeros_like(given)]) for given in (mu, spks, cond))
+        mu, spks, cond = (torch.cat([tensor, torch.zeros_like(tensor)]) for tensor in (mu, spks, cond))
     for start, end in zip(times[:-1, None], times[1:, None], strict=True):
         if guided:
             both = velocity(x.to(dtype).repeat(2, 1, 1), mu, start.repeat(mu.size(0)), spks, cond, None)
-            wanted, unwanted = both.to(x.dtype).chunk(2)
-            step = (1.0 + decoder.inference_cfg_rate) * wanted - decoder.inference_cfg_rate * unwanted
+            with_text, without = both.to(x.dtype).chunk(2)
+            step = (1.0 + decoder.inference_cfg_rate) * with_text - decoder.inference_cfg_rate * without
         else:
             step = velocity(x.to(dtype), mu, start, spks, cond, end).to(x.dtype)
         x = x + (end - start) * step
@@ -81,6 +84,36 @@ class Solve:
         return euler(velocity, self.decoder, x, times, mu, spks, cond)
 
 
-def install(decoder: Any, solve: Any) -> None:
+def install(undo: Undo, decoder: Any, solve: Solve) -> None:
     """The first is what models with guidance call, the second what mean flows call."""
-    decoder.solve_euler = decoder.basic_euler = solve
+    undo.replace(decoder, "solve_euler", solve)
+    undo.replace(decoder, "basic_euler", solve)
+
+
+def keep_time_exact(undo: Undo, decoder: Any) -> None:
+    """The sines of a time are taken in fp32, and rounded where the estimator's weights begin."""
+    time_mlp = decoder.estimator.time_mlp
+    forward = time_mlp.forward
+    undo.replace(time_mlp, "forward", lambda sample: forward(sample.to(decoder.estimator.dtype)))
+    install(undo, decoder, Solve(decoder))
+
+
+class FixedSteps:
+    """The flow with its number of steps fixed, counting the estimator's calls."""
+
+    def __init__(self, undo: Undo, flow: Any, steps: int) -> None:
+        self._inference = flow.inference
+        self._decoder = flow.decoder
+        self._eager = Counted(flow.decoder.estimator.forward)
+        undo.replace(flow.decoder.estimator, "forward", self._eager)
+        self.steps = steps
+        self.estimator_calls = 0
+
+    def __call__(self, **arguments: Any) -> Any:
+        """Upstream's signature, by keyword as S3Gen calls it."""
+        before = self._eager.calls
+        result = self._inference(**{**arguments, "n_timesteps": self.steps})
+        # A replayed solve calls nothing from Python; it knows how many calls it holds.
+        graphed = getattr(self._decoder.solve_euler, "estimator_calls", 0)
+        self.estimator_calls = graphed or self._eager.calls - before
+        return result

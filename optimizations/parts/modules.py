@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 import torch
 
 from ttsbench.errors import CellError
-from ttsbench.model.pipeline import Pipeline
+from ttsbench.optimizations.options import Evidence
+from ttsbench.optimizations.registry import BY_NAME
+from ttsbench.optimizations.target import Target
+from ttsbench.optimizations.undo import Undo
 
 
 class Counted:
@@ -34,33 +38,35 @@ class Replaced(Counted):
 
 
 def replace_forward(
-    slot: str, modules: Iterable[torch.nn.Module], computing: Callable[[Any], Callable[..., Any]]
+    target: Target, slot: str, modules: Iterable[torch.nn.Module], make: Callable[[Any], Callable[..., Any]]
 ) -> None:
     """Gives each module a forward of its own; the class, which other models share, stays as it is."""
     for module in modules:
-        module.forward = Replaced(slot, computing(module))
+        target.undo.replace(module, "forward", Replaced(slot, make(module)))
 
 
-def attest_replaced(
-    pipeline: Pipeline, slot: str, option: str, also: Iterable[Counted] = ()
-) -> dict[str, Any]:  # fmt: skip
-    """What of T3's modules was replaced, and what that is no module."""
-    forwards = (module.__dict__.get("forward") for module in pipeline.tts.t3.modules())
+def attest_replaced(target: Target, slot: str, option: str, others: Iterable[Counted] = ()) -> Evidence:
+    """By the forwards that were replaced in T3's modules, and by what else the slot put there."""
+    forwards = (module.__dict__.get("forward") for module in target.tts.t3.modules())
     # What was compiled is called by the compiled one's count.
-    found = [(getattr(forward, "wrapped", forward), forward) for forward in forwards]
-    ours = [(forward, outer) for forward, outer in found if isinstance(forward, Replaced) and forward.slot == slot]
-    calls = [forward.calls or outer.calls for forward, outer in ours] + [counted.calls for counted in also]
-    return attest_calls(slot, option, calls, wanted=option != BY_DEFAULT)
+    inner_and_outer = [(getattr(forward, "wrapped", forward), forward) for forward in forwards]
+    ours = [(inner, outer) for inner, outer in inner_and_outer if isinstance(inner, Replaced) and inner.slot == slot]
+    calls = [inner.calls or outer.calls for inner, outer in ours] + [counted.calls for counted in others]
+    return attest_calls(slot, option, calls)
 
 
-def attest_calls(slot: str, option: str, calls: list[int], *, wanted: bool) -> dict[str, Any]:
+def attest_calls(slot: str, option: str, calls: list[int]) -> Evidence:
     """How many were replaced and how often those were called; none, or one that was never called, is an error."""
     idle = calls.count(0)
-    if bool(calls) != wanted or idle:
+    if bool(calls) != (option != BY_NAME[slot].default) or idle:
         raise CellError(
             f"{slot}: {option} was asked for; {len(calls)} modules were replaced, {idle} of them never called"
         )
     return {"replaced": len(calls), "calls": sum(calls)}
 
 
-BY_DEFAULT = "eager"
+def cast(undo: Undo, module: torch.nn.Module, dtype: torch.dtype) -> None:
+    """All parameters; buffers stay."""
+    for parameter in module.parameters():
+        undo.weights(partial(setattr, parameter, "data", parameter.data))
+        parameter.data = parameter.data.to(dtype)

@@ -9,8 +9,8 @@ from collections.abc import Callable
 
 import torch
 
+from ttsbench.optimizations.parts.samplers import Sampler
 from ttsbench.optimizations.parts.t3 import Model
-from ttsbench.optimizations.sampler import Sampler
 
 LogitsTaker = Callable[[torch.Tensor], object]
 LogitsEdit = Callable[[torch.Tensor], torch.Tensor]

@@ -13,14 +13,14 @@ from typing import Any
 import torch
 
 from ttsbench.errors import CellError
-from ttsbench.optimizations.cache import StaticBackbone
-from ttsbench.optimizations.decode import LeanLoop
 from ttsbench.optimizations.kernels import persistent_decode as kernel
+from ttsbench.optimizations.parts.backbones import StaticBackbone
 from ttsbench.optimizations.parts.host_copy import HostCopy
+from ttsbench.optimizations.parts.lean_loop import LeanLoop
 from ttsbench.optimizations.parts.next_token import NOT_FORCED
 from ttsbench.optimizations.parts.random_stream import Draws, of_process
+from ttsbench.optimizations.parts.samplers import TritonSampler
 from ttsbench.optimizations.parts.t3 import Request
-from ttsbench.optimizations.sampler import TritonSampler
 
 # Beside tokens of 450 µs each a launch costs less than 70 µs. Who listens wants to hear of them earlier.
 TOKENS_PER_LAUNCH, WITH_A_LISTENER = 25, 8
@@ -52,7 +52,7 @@ class PersistentLoop(LeanLoop):
         """How often the kernel ran, and what it takes of a multiprocessor."""
         if not self.launches:
             raise CellError("decode: persistent was asked for, and its kernel was never launched")
-        return {
+        return super().evidence() | {
             "launches": self.launches,
             "blocks": kernel.BLOCKS,
             "registers": {rows: held.registers for rows, held in self._kernels.items()},

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
+import librosa
 import numpy as np
 import torch
 from torchaudio.transforms import Resample
+
+from ttsbench.instruments.swapping import swapped
 
 
 class DeviceResampler:
@@ -19,9 +25,9 @@ class DeviceResampler:
 
     def __call__(self, wave: np.ndarray | torch.Tensor, from_hz: int, to_hz: int) -> torch.Tensor:
         """The wave at another rate, on the device; the same wave where the rates are equal."""
-        given = torch.as_tensor(wave, dtype=torch.float32, device=self._device)
+        samples = torch.as_tensor(wave, dtype=torch.float32, device=self._device)
         if from_hz == to_hz:
-            return given
+            return samples
         self.calls += 1
         if (from_hz, to_hz) not in self._filters:
             self._filters[from_hz, to_hz] = Resample(
@@ -32,7 +38,7 @@ class DeviceResampler:
                 rolloff=0.9475937167399596,
                 beta=14.769656459379492,
             ).to(self._device)
-        resampled = self._filters[from_hz, to_hz](given)
+        resampled = self._filters[from_hz, to_hz](samples)
         assert isinstance(resampled, torch.Tensor)
         return resampled
 
@@ -54,4 +60,40 @@ class ResampledWatermarker:
         marked, _ = network.encoder(magnitude[None])
         wave = network.ap.magphase_to_signal(marked[0], phase)
         resampled: np.ndarray = self.resampler(wave, rate_hz, sample_rate).cpu().numpy()
+        return resampled
+
+
+class DeviceWatermarker(ResampledWatermarker):
+    """The whole of it on the model's device."""
+
+
+class NoWatermark:
+    """In the watermarker's place: hands the wave back as it is."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def apply_watermark(self, wav: np.ndarray, sample_rate: int) -> np.ndarray:
+        self.calls += 1
+        return wav
+
+
+class VoiceOnDevice:
+    """Upstream's `prepare_conditionals`, which sees a librosa that resamples on the device while it runs."""
+
+    def __init__(self, tts: Any, prepare: Callable[..., None]) -> None:
+        self._prepare = prepare
+        self._module = sys.modules[type(tts).__module__]
+        self.resampler = DeviceResampler(tts.device)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> None:
+        with swapped(self._module, "librosa", SimpleNamespace(load=self._load, resample=self._resample)):
+            self._prepare(*args, **kwargs)
+
+    def _load(self, path: str, sr: int) -> tuple[np.ndarray, int]:
+        wave, rate_hz = librosa.load(path, sr=None)
+        return self._resample(wave, orig_sr=int(rate_hz), target_sr=sr), sr
+
+    def _resample(self, wave: np.ndarray, *, orig_sr: int, target_sr: int) -> np.ndarray:
+        resampled: np.ndarray = self.resampler(wave, orig_sr, target_sr).cpu().numpy()
         return resampled

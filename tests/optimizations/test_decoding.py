@@ -12,10 +12,10 @@ import torch
 from ttsbench.model import quality
 from ttsbench.model.length_control import Length
 from ttsbench.model.pipeline import Pipeline
-from ttsbench.optimizations.cache import SPAN, StaticBackbone
-from ttsbench.optimizations.parts import cuda_graph
+from ttsbench.optimizations.parts import graph_loop
+from ttsbench.optimizations.parts.backbones import SPAN, StaticBackbone
+from ttsbench.optimizations.parts.samplers import SAMPLERS, UpstreamSampler
 from ttsbench.optimizations.parts.t3 import Sampling, model_of
-from ttsbench.optimizations.sampler import SAMPLERS, UpstreamSampler
 
 pytestmark = pytest.mark.usefixtures("graphs_without_a_gpu")
 
@@ -41,8 +41,8 @@ def test_every_loop_hands_its_tokens_over_as_they_are_drawn(make: Make, family: 
     pipeline, taken = make(family, **slots), list[torch.Tensor]()
     asked, drawn = pipeline.decode(0, 3, 24, lambda tokens: taken.append(tokens.clone()))
     assert torch.cat([part.flatten() for part in taken]).tolist() == drawn.flatten().tolist()
-    assert len(taken) >= 24 // cuda_graph.LOOK_EVERY
-    assert max(part.numel() for part in taken) <= 2 * cuda_graph.LOOK_EVERY
+    assert len(taken) >= 24 // graph_loop.LOOK_EVERY
+    assert max(part.numel() for part in taken) <= 2 * graph_loop.LOOK_EVERY
     assert asked["speech_tokens"].flatten().tolist()[:24] == drawn.flatten().tolist()
 
 

@@ -8,9 +8,9 @@ import torch
 from pipelines import load
 from ttsbench.optimizations.parts.host_copy import HostCopy
 from ttsbench.optimizations.parts.next_token import NOT_FORCED, next_tokens
+from ttsbench.optimizations.parts.samplers import LeanSampler
 from ttsbench.optimizations.parts.step_graphs import StepGraphs
 from ttsbench.optimizations.parts.t3 import Model, Sampling, model_of
-from ttsbench.optimizations.sampler import LeanSampler
 
 SAMPLING = Sampling(temperature=0.8, repetition_penalty=1.2, top_p=1.0, min_p=0.05)
 

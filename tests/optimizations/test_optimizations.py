@@ -37,8 +37,7 @@ def make(make_pipeline: Make) -> Make:
 def evidence(pipeline: Pipeline, slot: str) -> dict[str, Any]:
     pipeline.speak(0, 3)
     pipeline.warm_call = attest.record_warm_call(pipeline, 0, 3)
-    found: dict[str, Any] = common.slot_module(slot).attest(pipeline, pipeline.slots[slot])
-    return found
+    return registry.BY_NAME[slot].attest(pipeline, pipeline.slots[slot])
 
 
 KERNELS = [{"mlp": "triton"}, {"mlp": "triton_fused"}, {"norm": "triton"}, {"rope": "triton"}, {"qkv": "fused"}]
@@ -63,9 +62,9 @@ def test_kernels_take_effect_and_compute_what_eager_computes(make: Make, slots: 
     left_to_linear = 3 if "qkv" in slots else 7
     replaced = {"norm": 2 * layers + 1, "linear": left_to_linear * layers + 1}
     for slot, option in slots.items():
-        assert common.slot_module(slot).attest(other, option)["replaced"] == replaced.get(slot, layers)
+        assert registry.BY_NAME[slot].attest(other, option)["replaced"] == replaced.get(slot, layers)
         with pytest.raises(CellError, match=f"{option} was asked for; 0 modules were replaced"):
-            common.slot_module(slot).attest(reference, option)
+            registry.BY_NAME[slot].attest(reference, option)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -75,14 +74,14 @@ def test_a_replayed_prompt_serves_other_lengths_and_is_seen(make: Make, family: 
     for text_index, count in ((0, 6), (1, 6), (0, 600), (0, 6)):  # the third needs more memory than the first had
         both = [one.decode_only(text_index, 3, count) and one._tokens.tolist() for one in (pipeline, eager)]
         assert both[0] == both[1]
-    found = common.slot_module("prompt").attest(pipeline, "cuda_graph")
+    found = registry.BY_NAME["prompt"].attest(pipeline, "cuda_graph")
     assert (found["replays"], found["captured"], found["held"]) == (
         4,
         2,
         ["(2, 64)" if family != "turbo" else "(1, 448)"],
     )
     with pytest.raises(CellError, match="prompt: cuda_graph was asked for, and method is what ran"):
-        common.slot_module("prompt").attest(eager, "cuda_graph")
+        registry.BY_NAME["prompt"].attest(eager, "cuda_graph")
 
 
 def test_the_dtype_is_seen_where_a_prompt_is_replayed(make: Make, late: type, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -140,7 +139,7 @@ def test_token_ids_that_were_cast_are_caught(make: Make) -> None:
     conds = pipeline.tts.conds.t3
     conds.cond_prompt_speech_tokens = conds.cond_prompt_speech_tokens.to(torch.bfloat16)
     with pytest.raises(CellError, match="token ids were cast to bfloat16"):
-        common.slot_module("dtype").attest(pipeline, "bf16")
+        registry.BY_NAME["dtype"].attest(pipeline, "bf16")
 
 
 @pytest.mark.parametrize(
@@ -186,15 +185,15 @@ def test_weights_side_by_side_take_no_more_memory(make: Make) -> None:
 def test_flash_attention_that_is_pytorchs_own_is_caught() -> None:
     pytorchs = ["void pytorch_flash::flash_fwd_splitkv_kernel<...>"]
     with pytest.raises(CellError, match="flash_attention_2 was asked for"):
-        attention_module._refuse_other("flash_attention_2", "decode", pytorchs, on_gpu=True)
+        attention_module.refuse_other("flash_attention_2", "decode", pytorchs, on_gpu=True)
     packages = ["void flash::flash_fwd_splitkv_kernel<...>"]
-    attention_module._refuse_other("flash_attention_2", "decode", packages, on_gpu=True)
+    attention_module.refuse_other("flash_attention_2", "decode", packages, on_gpu=True)
 
 
 def test_a_static_cache_that_nobody_writes_is_caught(make: Make) -> None:
     pipeline = make(decode="lean", cache="static")
     with pytest.raises(CellError, match="0 of 0 layers wrote into it"):
-        common.slot_module("cache").attest(pipeline, "static")
+        registry.BY_NAME["cache"].attest(pipeline, "static")
     found = evidence(pipeline, "cache")
     assert found["layers"] == len(pipeline.tts.t3.tfmr.layers)
 
@@ -205,7 +204,7 @@ def test_a_loop_that_was_put_back_is_caught(make: Make) -> None:
     pipeline.loop = pipeline.tts.t3.inference
     for slot in ("decode", "cache", "sampler"):
         with pytest.raises(CellError, match="was asked for"):
-            common.slot_module(slot).attest(pipeline, GRAPH[slot])
+            registry.BY_NAME[slot].attest(pipeline, GRAPH[slot])
 
 
 def test_a_compile_on_what_is_never_called_is_caught(make: Make) -> None:
@@ -213,25 +212,25 @@ def test_a_compile_on_what_is_never_called_is_caught(make: Make) -> None:
     pipeline.loop.backbone.forward_one = pipeline.loop.backbone._forward_one
     pipeline.speak(0, 0)
     with pytest.raises(CellError, match="1 of 1 compiled parts were never called"):
-        common.slot_module("compile").attest(pipeline, "default")
+        registry.BY_NAME["compile"].attest(pipeline, "default")
 
 
 def test_what_was_replaced_and_then_compiled_is_still_attested(make: Make) -> None:
     """Over the growing cache each MLP is compiled by itself, around the forward that another slot gave it."""
     pipeline = make(norm="triton", compile="default")
-    for part in pipeline.compiled:
+    for part in pipeline.t3_parts.compiled:
         part._call = part.wrapped  # what a compiler makes of it is not the question here
     pipeline.decode_only(0, 3, 4)
-    found = common.slot_module("norm").attest(pipeline, "triton")
+    found = registry.BY_NAME["norm"].attest(pipeline, "triton")
     assert found["calls"] > 0
 
 
 def test_a_compiler_that_made_nothing_is_caught(make: Make) -> None:
     pipeline = make(decode="lean", cache="static", compile="default")
-    pipeline.compiled[0]._call = pipeline.compiled[0].wrapped
+    pipeline.t3_parts.compiled[0]._call = pipeline.t3_parts.compiled[0].wrapped
     pipeline.decode_only(0, 3, 4)
     with pytest.raises(CellError, match="nothing was compiled"):
-        common.slot_module("compile").attest(pipeline, "default")
+        registry.BY_NAME["compile"].attest(pipeline, "default")
 
 
 def test_precisions_that_need_fp32_weights_are_caught_without(make: Make) -> None:
@@ -240,15 +239,15 @@ def test_precisions_that_need_fp32_weights_are_caught_without(make: Make) -> Non
         pipeline.decode_only(0, 3, 4)
         pipeline.warm_call = attest.WarmCall(activation_dtypes=frozenset({torch.bfloat16}), tf32_allowed=True)
         with pytest.raises(CellError, match=f"{option} works on fp32 weights"):
-            common.slot_module("dtype").attest(pipeline, option)
+            registry.BY_NAME["dtype"].attest(pipeline, option)
 
 
 def test_fused_kernels_in_a_replay_are_no_eager_attention() -> None:
     kernels = ["fmha_cutlassF_f32_aligned_64x64_rf_sm80"]
     for option in ("eager", "sdpa_math"):
         with pytest.raises(CellError, match=f"{option} was asked for"):
-            attention_module._refuse_other(option, "decode", kernels, on_gpu=True)
-        attention_module._refuse_other(option, "decode", [], on_gpu=True)
+            attention_module.refuse_other(option, "decode", kernels, on_gpu=True)
+        attention_module.refuse_other(option, "decode", [], on_gpu=True)
 
 
 def test_a_compiled_step_draws_the_same_and_breaks_nowhere(make: Make, tokens_of: TokensOf) -> None:
@@ -331,14 +330,7 @@ def test_quantized_weights_are_smaller_and_attested(make: Make) -> None:
 
 def test_quantization_that_did_nothing_is_caught(make: Make) -> None:
     with pytest.raises(CellError, match="int8 was asked for, and 0 of"):
-        common.slot_module("quantize").attest(make(dtype="bf16"), "int8")
-
-
-def test_every_option_has_its_code() -> None:
-    for slot in registry.SLOTS:
-        module = common.slot_module(slot.name)
-        assert callable(module.apply)
-        assert callable(module.attest)
+        registry.BY_NAME["quantize"].attest(make(dtype="bf16"), "int8")
 
 
 BEST = {**GRAPH, "dtype": "bf16", "sampler": "triton", "attention": "flash_attention_2"}

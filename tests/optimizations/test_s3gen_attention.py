@@ -9,8 +9,8 @@ from torch.nn import functional
 
 from tiny_s3gen import FAMILIES, Slotted, attest, off_by, vocode
 from ttsbench.errors import CellError
+from ttsbench.optimizations import registry
 from ttsbench.optimizations.parts.flow_attention import Flash2
-from ttsbench.running.cells import common
 
 pytest_plugins = ("tiny_s3gen",)
 
@@ -112,11 +112,11 @@ def test_an_estimator_built_otherwise_is_refused(slotted: Slotted, change: dict[
     pipeline = slotted()
     vars(pipeline.tts.s3gen.flow.decoder.estimator).update(change)
     with pytest.raises(CellError, match="built otherwise"):
-        common.slot_module("s3gen_attention").apply(pipeline, "sdpa")
+        registry.BY_NAME["s3gen_attention"].apply(pipeline, "sdpa")
 
 
 def test_an_encoder_built_otherwise_is_refused(slotted: Slotted) -> None:
     pipeline = slotted()
     pipeline.tts.s3gen.flow.encoder.encoders[0].normalize_before = False
     with pytest.raises(CellError, match="encoder is built otherwise"):
-        common.slot_module("s3gen_attention").apply(pipeline, "sdpa")
+        registry.BY_NAME["s3gen_attention"].apply(pipeline, "sdpa")

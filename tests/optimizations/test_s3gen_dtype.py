@@ -10,7 +10,7 @@ from ttsbench.errors import CellError
 from ttsbench.model import checkpoint
 from ttsbench.model.length_control import Length
 from ttsbench.model.pipeline import Pipeline
-from ttsbench.running.cells import common
+from ttsbench.optimizations import registry
 
 pytest_plugins = ("tiny_s3gen",)
 
@@ -85,5 +85,5 @@ def test_an_estimator_stored_in_half_precision_keeps_it() -> None:
     tts = checkpoint.load(checkpoint.ensure("chatterbox", "tiny", "bf16", 0), "chatterbox", "cpu")
     pipeline = Pipeline(tts, texts=("A",), length=Length(), sampling={}, language=None)
     assert attest(pipeline, "s3gen_dtype", "stored")["estimator"] == "bfloat16"
-    common.slot_module("s3gen_dtype").apply(pipeline, "fp32")
+    registry.BY_NAME["s3gen_dtype"].apply(pipeline, "fp32")
     assert attest(pipeline, "s3gen_dtype", "fp32")["estimator"] == "float32"

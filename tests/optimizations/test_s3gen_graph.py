@@ -6,7 +6,6 @@ import torch
 from tiny_s3gen import FAMILIES, LENGTHS, Slotted, attest, off_by, vocode
 from ttsbench.errors import CellError
 from ttsbench.optimizations.parts import graphs
-from ttsbench.optimizations.parts.s3gen import installed
 from ttsbench.records.chunk_schedule import Streaming
 from ttsbench.streaming import seams
 from ttsbench.streaming.designs import Windowed
@@ -37,7 +36,9 @@ def test_one_graph_serves_all_windows_of_a_stream(slotted: Slotted, family: str)
         streaming, synthesis = Streaming(first_tokens=8, growth=1.0, prompt_tokens=10), Synthesis(pipeline.tts.s3gen)
         waves.append(seams.chunked(Windowed(synthesis, pipeline.tts.conds.gen, 1, streaming), speech, streaming)[0])
     assert off_by(waves[1], waves[0]) < 1e-4
-    solve, encode = installed(pipelines[1])["s3gen_graph"]
+    solve, encode = pipelines[1].s3gen_parts.graphed_solve, pipelines[1].s3gen_parts.graphed_encoder
+    assert solve is not None
+    assert encode is not None
     assert solve.graphs.captures == 1 < solve.graphs.replays
     assert encode.graphs.captures == 1 < encode.graphs.replays
 
@@ -47,7 +48,8 @@ def test_what_was_in_a_bucket_before_leaves_no_trace(slotted: Slotted) -> None:
     fresh, used = (slotted(s3gen_attention="sdpa", s3gen_graph="bucket") for _ in range(2))
     # 50 prompt tokens and 60 share a bucket with 50 and 20.
     vocode(used, 60)
-    solve, _ = installed(used)["s3gen_graph"]
+    solve = used.s3gen_parts.graphed_solve
+    assert solve is not None
     for _, static in solve.graphs._held.values():
         with torch.inference_mode():
             static[0].fill_(float("nan"))

@@ -13,7 +13,6 @@ from ttsbench.errors import CellError
 from ttsbench.instruments.clock import Timeline
 from ttsbench.optimizations import registry, rules
 from ttsbench.optimizations.parts.flow_estimator import LeanEstimator
-from ttsbench.optimizations.parts.s3gen import installed
 from ttsbench.optimizations.stacks import changes_output
 from ttsbench.records import runs
 from ttsbench.records.jobs import Job
@@ -93,7 +92,7 @@ def test_fewer_steps_are_taken_and_counted(
 
 def test_steps_that_were_not_taken_are_refused(slotted: Slotted) -> None:
     pipeline = slotted(cfm_steps="4")
-    installed(pipeline)["cfm_steps"].steps = 5
+    pipeline.s3gen_parts.fixed_steps.steps = 5  # type: ignore[union-attr]
     vocode(pipeline)
     with pytest.raises(CellError, match="4 was asked for, and the estimator was called 5 times"):
         attest(pipeline, "cfm_steps", "4")

@@ -9,8 +9,8 @@ import torch
 from transformers.generation.logits_process import LogitsProcessorList
 
 from ttsbench.optimizations.kernels import sampler
+from ttsbench.optimizations.parts.samplers import gpt2_warpers, llama_warpers
 from ttsbench.optimizations.parts.t3 import Sampling
-from ttsbench.optimizations.sampler import gpt2_warpers, llama_warpers
 from ttsbench.running import host
 
 DEVICE = "cpu" if host.machine().cuda_problem else "cuda"

@@ -11,7 +11,7 @@ import torch
 from ttsbench.errors import CellError
 from ttsbench.instruments import attest
 from ttsbench.optimizations import registry, rules
-from ttsbench.optimizations.cache import StaticBackbone
+from ttsbench.optimizations.parts.backbones import StaticBackbone
 from ttsbench.records import runs
 from ttsbench.records.jobs import REFERENCE, Job, Shape
 from ttsbench.running.cells import backbone, common, forward
@@ -64,7 +64,7 @@ def test_a_cell_holds_everything_a_report_needs(make: Make, run_cell: RunCell, f
     assert cell.forward_quality is not None
     assert cell.forward_quality.hidden_relative_error < 1e-6
     assert cell.evidence["activity"]["per_call"]["operators"] > 0
-    assert set(cell.evidence) >= set(registry.OF_STEPS if shape.steps else registry.OF_A_FORWARD)
+    assert set(cell.evidence) >= {slot.name for slot in registry.SLOTS if slot.is_in_forward(shape.steps)}
     assert cell.fell_back == ("fell back from x",)
     assert "fell back from x" in cell.warnings
     assert runs.from_json(runs.Cell, runs.to_json(cell)) == cell
@@ -150,7 +150,7 @@ def test_an_option_that_did_nothing_is_refused(make: Make) -> None:
 
 def attested_as(pipeline: backbone.ForwardPipeline, slot: str, option: str) -> None:
     pipeline.warm_call = backbone.record_warm_call(pipeline)
-    common.slot_module(slot).attest(pipeline, option)
+    registry.BY_NAME[slot].attest(pipeline, option)
 
 
 @pytest.mark.parametrize("shape", [ONE, STEPS])

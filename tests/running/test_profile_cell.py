@@ -16,7 +16,7 @@ from ttsbench import errors
 from ttsbench.instruments.clock import Timeline
 from ttsbench.model.length_control import Length
 from ttsbench.model.pipeline import Pipeline
-from ttsbench.optimizations import registry, vocoder
+from ttsbench.optimizations import registry
 from ttsbench.optimizations.stacks import complete, eager_twin
 from ttsbench.profiling import chrome, collect
 from ttsbench.records import runs
@@ -120,7 +120,8 @@ def test_the_multilingual_packages_hooks_grow_and_ours_do_not(
 def test_a_stack_that_did_nothing_is_profiled_with_a_warning(
     make: MakeJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(vocoder, "apply", lambda pipeline, option: None)
+    idle = replace(registry.BY_NAME["vocoder"], apply=lambda target, option: None)
+    monkeypatch.setitem(registry.BY_NAME, "vocoder", idle)
     profile = profiled(make(slots=MENDED, stack="mended"), tmp_path)
     assert "vocoder: folded was asked for, and upstream is what ran" in profile.not_attested
     assert "weight_norm_recomputed" in ids(profile)

@@ -20,9 +20,9 @@ from ttsbench.instruments import attest
 from ttsbench.model.length_control import Length
 from ttsbench.model.pipeline import Pipeline
 from ttsbench.optimizations import rules
+from ttsbench.optimizations.parts.replayed_prompt import ReplayedPrompt
+from ttsbench.optimizations.parts.resampler import NoWatermark
 from ttsbench.optimizations.parts.t3 import Prompt, Request
-from ttsbench.optimizations.prompt import ReplayedPrompt
-from ttsbench.optimizations.watermark import NoWatermark
 from ttsbench.records import measurements, runs
 from ttsbench.records.jobs import Job, Load
 from ttsbench.reports.load_figures import LevelFigures, ttfa

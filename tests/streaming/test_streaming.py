@@ -20,10 +20,10 @@ from ttsbench.model import voice
 from ttsbench.model.length_control import Length
 from ttsbench.model.pipeline import Pipeline
 from ttsbench.model.speech import SPEECH_TOKENS, Speech
+from ttsbench.optimizations import registry
 from ttsbench.records.chunk_schedule import Streaming
 from ttsbench.records.measurements import RESIDUAL
 from ttsbench.reports import continuity
-from ttsbench.running.cells import common
 from ttsbench.streaming import designs, seams
 from ttsbench.streaming.designs import ChunkAudio, Frames, Revocode, Window, Windowed
 from ttsbench.streaming.executor import why_in_turn
@@ -255,7 +255,7 @@ def test_a_stream_speaks_the_tokens_that_one_shot_speaks(
     assert abs(streamed.wave.size(1) - expected.wave.size(1)) < 960
     assert streamed.audible
     assert len(streamed.streamed.chunks) >= TOKENS // 8 - 2
-    assert common.slot_module("stream").attest(pipeline, design)["design"] == design
+    assert registry.BY_NAME["stream"].attest(pipeline, design)["design"] == design
 
 
 def test_a_stream_is_the_same_every_time(make: Make) -> None:
@@ -551,4 +551,4 @@ def test_an_utterance_without_speech_is_told(model: Any) -> None:
 def test_a_stack_that_never_streamed_is_refused(make: Make) -> None:
     pipeline = make(stream="windowed")
     with pytest.raises(CellError, match="stream: windowed was asked for, and oneshot is what ran"):
-        common.slot_module("stream").attest(pipeline, "windowed")
+        registry.BY_NAME["stream"].attest(pipeline, "windowed")

@@ -81,7 +81,7 @@ class AttestedPipeline(Protocol):
 
     tts: Any
     # Has a captured part of T3 captured anew, since its layers are called only then.
-    before_layers_are_recorded: list[Callable[[], None]]
+    forget_captures: list[Callable[[], None]]
 
     @property
     def device(self) -> torch.device: ...
@@ -96,7 +96,7 @@ class AttestedPipeline(Protocol):
 def record_warm_call(pipeline: AttestedPipeline, text_index: int, seed: int) -> WarmCall:
     """A warm call of each part under the profiler; what layers work in is noted in a call before."""
     layers, tokens = LayerDtypes(pipeline.tts.t3.tfmr), dict.fromkeys((SHORT, LONG), 0)
-    for capture_again in pipeline.before_layers_are_recorded:
+    for capture_again in pipeline.forget_captures:
         capture_again()
     with layers.recording():
         pipeline.decode_only(text_index, seed, LONG)

@@ -2,32 +2,39 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Iterator, MutableMapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
 
 
-@contextmanager
-def swapped(owner: Any, name: str, value: Any) -> Iterator[None]:
-    """Another value for one attribute, or one key of a mapping, until the end of the block."""
+def replace(owner: Any, name: str, value: Any) -> Callable[[], None]:
+    """Another value for one attribute, or one key of a mapping; returns what puts the former one back."""
     if isinstance(owner, MutableMapping):
-        before = owner[name]
+        held = owner[name]
         owner[name] = value
-        try:
-            yield
-        finally:
-            owner[name] = before
-        return
+        return functools.partial(owner.__setitem__, name, held)
     inherited, before = name not in vars(owner), getattr(owner, name)
     setattr(owner, name, value)
-    try:
-        yield
-    finally:
+
+    def restore() -> None:
         # An instance that had its class's method must not keep a copy of its own.
         if inherited and name in vars(owner):
             delattr(owner, name)
         else:
             setattr(owner, name, before)
+
+    return restore
+
+
+@contextmanager
+def swapped(owner: Any, name: str, value: Any) -> Iterator[None]:
+    """Another value in a place until the end of the block."""
+    restore = replace(owner, name, value)
+    try:
+        yield
+    finally:
+        restore()
 
 
 @contextmanager

@@ -40,12 +40,11 @@ class Length:
         return len(forced) if forced is not None else self.fixed or UPSTREAM_TOKENS_MAX
 
 
-def forbid_special_tokens(t3: Any) -> None:
+def without_special_tokens(head: Any) -> torch.nn.Parameter:
     """A bias of -1e4 on every id that is not speech: the same kernels in every stack, and nothing stops early."""
-    head = t3.speech_head
     bias = torch.zeros_like(head.weight[:, 0]) if head.bias is None else head.bias.detach().clone()
     bias[SPEECH_TOKENS:] = -1e4
-    head.bias = torch.nn.Parameter(bias, requires_grad=False)
+    return torch.nn.Parameter(bias, requires_grad=False)
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from typing import Any, Protocol
 
 import torch
@@ -23,12 +23,14 @@ from ttsbench.model.length_control import (
     UPSTREAM_TOKENS_MAX,
     Length,
     analyzer_watches_only,
-    forbid_special_tokens,
     forced_draws,
+    without_special_tokens,
 )
 from ttsbench.model.speech import SPEECH_TOKENS, FirstAudio, Speech
 from ttsbench.model.voice import Reference
 from ttsbench.optimizations.stacks import complete
+from ttsbench.optimizations.target import S3GenParts, T3Parts
+from ttsbench.optimizations.undo import Undo
 from ttsbench.records.chunk_schedule import Streaming
 
 Arguments = dict[str, Any]
@@ -61,8 +63,12 @@ class Pipeline:
         slots: Mapping[str, str] | None = None,
         streaming: Streaming | None = None,
         reference: Reference | None = None,
+        keep_weights: bool = False,
     ) -> None:
         self.tts = tts
+        self.undo = Undo(keep_weights=keep_weights)
+        self.t3_parts = T3Parts()
+        self.s3gen_parts = S3GenParts()
         self.streaming = streaming or Streaming()
         self.reference = reference
         self.generator: Generator | None = None
@@ -75,13 +81,8 @@ class Pipeline:
         self._tokens = torch.empty(0)
         self._limit = UPSTREAM_TOKENS_MAX
         self._cache_shape = (0, 0)
-        # Contexts that T3's loop runs in.
-        self.around_t3: list[Callable[[], AbstractContextManager[Any]]] = []
         self.warm_call = WarmCall()
-        # Has a captured part of T3 captured anew, since its layers are called only then.
-        self.before_layers_are_recorded: list[Callable[[], None]] = []
-        # What `compile` put in the place of eager calls.
-        self.compiled: list[Any] = []
+        self.forget_captures: list[Callable[[], None]] = []
         self._last_arguments: dict[str, dict[str, Any]] = {}
 
     @property
@@ -93,16 +94,16 @@ class Pipeline:
     def control_length(self) -> None:
         """Binds the loop to the workload's length and puts it in its place; once, after the stack has been applied."""
         if not self.length.natural:
-            forbid_special_tokens(self.tts.t3)
+            self.undo.replace(self.tts.t3.speech_head, "bias", without_special_tokens(self.tts.t3.speech_head))
         loop = self.loop
 
         def bounded(*args: Any, **kwargs: Any) -> torch.Tensor:
             kwargs |= self._bound()
-            with within(self.around_t3):
+            with within(self.t3_parts.contexts):
                 self._tokens = loop(*args, **kwargs)
             return self._tokens
 
-        setattr(self.tts.t3, self.infer, bounded)
+        self.undo.replace(self.tts.t3, self.infer, bounded)
         self._remember(self.tts.t3, "prepare_input_embeds")
         self._remember(self.tts.s3gen, "inference")
 
@@ -135,7 +136,7 @@ class Pipeline:
             self._last_arguments[method] = arguments
             return call(**arguments)
 
-        setattr(owner, method, remembered)
+        self.undo.replace(owner, method, remembered)
 
     @torch.inference_mode()
     def embed_again(self) -> int:
@@ -169,6 +170,14 @@ class Pipeline:
     def backbone(self) -> Any:
         """Of a loop of our own."""
         return getattr(self.loop, "backbone", None)
+
+    @backbone.setter
+    def backbone(self, backbone: Any) -> None:
+        self.loop.backbone = backbone
+
+    def use_loop(self, loop: Callable[[Any], Any]) -> None:
+        """A loop of our own in the place of the package's."""
+        self.undo.replace(self, "loop", loop(self.tts.t3))
 
     def _begin(self, seed: int, limit: int) -> None:
         torch.manual_seed(seed)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ttsbench.errors import CellError
-from ttsbench.optimizations.registry import ON_MISSING
+from ttsbench.optimizations.registry import BY_NAME
 from ttsbench.optimizations.stacks import complete
 from ttsbench.records import measurements
 from ttsbench.records.jobs import TIMED, Fake, Job
@@ -65,7 +65,7 @@ def refusal(job: Job) -> str:
     options = [
         f"{slot}: {option}"
         for slot, option in complete(job.slots).items()
-        if option != DEFAULTS[slot] and slot != ON_MISSING
+        if option != DEFAULTS[slot] and BY_NAME[slot].is_part
     ]
     if options:
         return f"{options[0]} has no part in it; plant a change instead"

@@ -101,7 +101,7 @@ def _missing(cell: CellPlan, machine: Machine) -> dict[str, str]:
 
 def _with_what_is_there(cell: CellPlan, machine: Machine) -> CellPlan:
     """The cell as its `on_missing` has it: as it is, with upstream's options for those that cannot run, or refused."""
-    missing, rule = ({} if cell.refusal else _missing(cell, machine)), cell.slots[registry.ON_MISSING]
+    missing, rule = ({} if cell.refusal else _missing(cell, machine)), cell.slots["on_missing"]
     if not missing or rule == "skip":
         return cell
     if rule == "fail":

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from ttsbench.instruments.swapping import swapped
-from ttsbench.optimizations.cache import AllRows, EachRow, WritingBackbone, Written
+from ttsbench.optimizations.parts.backbones import AllRows, EachRow, WritingBackbone, WrittenCache
 
 
 class BatchedBackbone(WritingBackbone):
@@ -52,7 +52,7 @@ class BatchedBackbone(WritingBackbone):
         own = slice(self.first_row, self.first_row + rows)
         keys, values = ([layer[own] for layer in memory] for memory in (self.keys, self.values))
         positions = AllRows(torch.arange(prompt, device=embeds.device))
-        return self._layers(embeds, Written(keys, values, positions, prompt))
+        return self._layers(embeds, WrittenCache(keys, values, positions, prompt))
 
     def move(self, source: slice, target: slice, positions: int) -> None:
         """Copies rows over others, as far as they were read."""
@@ -62,4 +62,4 @@ class BatchedBackbone(WritingBackbone):
     def _forward_one(self, embed: torch.Tensor, position: torch.Tensor, span: int) -> torch.Tensor:
         rows = embed.size(0)
         keys, values = ([layer[:rows] for layer in memory] for memory in (self.keys, self.values))
-        return self._layers(embed, Written(keys, values, EachRow(position), span))
+        return self._layers(embed, WrittenCache(keys, values, EachRow(position), span))

@@ -18,12 +18,12 @@ from dataclasses import dataclass, field
 
 import torch
 
-from ttsbench.optimizations.cache import SPAN, spanned
+from ttsbench.optimizations.parts.backbones import SPAN, spanned
 from ttsbench.optimizations.parts.host_copy import HostCopy
 from ttsbench.optimizations.parts.next_token import NOT_FORCED, LogitsTaker, next_tokens
+from ttsbench.optimizations.parts.samplers import LeanSampler
 from ttsbench.optimizations.parts.step_graphs import StepGraphs
 from ttsbench.optimizations.parts.t3 import Model, Request
-from ttsbench.optimizations.sampler import LeanSampler
 from ttsbench.serving.backbone import BatchedBackbone
 from ttsbench.serving.randomness import RandomStream
 

@@ -163,15 +163,15 @@ class BatchEngine(_ClockedEngine):
         """Everything that steps and S3Gen may need, captured and compiled before somebody waits for it."""
         slots, prompts = self._pipeline.slots, [self._prompt_of(text) for text in range(len(self._pipeline.texts))]
         request = prompts[0][0]
-        if self._decoder.graphs is not None or self._pipeline.compiled or slots["prompt"] != "eager":
-            with within(self._pipeline.around_t3):
+        if self._decoder.graphs is not None or self._pipeline.t3_parts.compiled or slots["prompt"] != "eager":
+            with within(self._pipeline.t3_parts.contexts):
                 self._decoder.warm_up(request, [prompt.embeds for _, prompt in prompts])
         if slots["s3gen_graph"] != "off" or slots["s3gen_compile"] != "off" or slots["vocoder"] == "compile":
             self._synthesis.warm_up(min(request.limit, WARM_UP_TOKENS))
 
     def work(self) -> bool:
         """One request joins, and each utterance draws a token."""
-        with within(self._pipeline.around_t3):
+        with within(self._pipeline.t3_parts.contexts):
             joined = self._admit()
             stepped = not self._decoder.idle
             ended = self._decoder.step() if stepped else []

@@ -18,9 +18,8 @@ from torch.nn import functional
 from ttsbench.model.pipeline import Pipeline
 from ttsbench.model.speech import MEL_BANDS
 from ttsbench.optimizations.parts import flow_solve
+from ttsbench.optimizations.parts.flow_graphs import BUCKET_TOKENS
 from ttsbench.optimizations.parts.graphs import Graphs
-from ttsbench.optimizations.parts.s3gen import installed
-from ttsbench.optimizations.s3gen_graph import BUCKET_TOKENS
 from ttsbench.records.chunk_schedule import FRAMES_PER_TOKEN
 from ttsbench.serving.randomness import RandomStream
 from ttsbench.streaming.source import CarriedSource, vocoded_with
@@ -47,9 +46,11 @@ class BatchedS3Gen:
 
     def __init__(self, pipeline: Pipeline) -> None:
         self._s3gen = pipeline.tts.s3gen
-        self._estimator, self._encoder = installed(pipeline)["s3gen_attention"]
-        fixed = installed(pipeline).get("cfm_steps")
-        self._steps = fixed.steps if fixed is not None else euler_steps(self._s3gen)
+        parts = pipeline.s3gen_parts
+        assert parts.estimator is not None
+        assert parts.encoder is not None
+        self._estimator, self._encoder = parts.estimator, parts.encoder
+        self._steps = parts.fixed_steps.steps if parts.fixed_steps is not None else euler_steps(self._s3gen)
         self._graphs = Graphs(held_max=GRAPHS_MAX) if pipeline.slots["s3gen_graph"] != "off" else None
         # Captured graphs go on reading the encoder's tables of positions, also when longer ones took their place.
         self._tables: set[torch.Tensor] = set()

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from ttsbench.instruments.swapping import swapped
-from ttsbench.optimizations.decode import LeanLoop
+from ttsbench.optimizations.parts.lean_loop import LeanLoop
 from ttsbench.optimizations.parts.t3 import Request
 from ttsbench.serving.decoder import Decoder
 from ttsbench.serving.randomness import RandomStream
@@ -26,7 +26,10 @@ class BatchLoop(LeanLoop):
         self.backbone = self.decoder.backbone
 
     def evidence(self) -> dict[str, Any]:
-        return {} if self.decoder.graphs is None else self.decoder.graphs.evidence()
+        return super().evidence() | ({} if self.decoder.graphs is None else self.decoder.graphs.evidence())
+
+    def prompts_are_captured(self) -> None:
+        self.decoder.stage_prompts()
 
     def _speak(self, embeds: torch.Tensor, request: Request, analyzer: Any) -> tuple[torch.Tensor, bool]:
         """From the process's own random stream, as the package's loop."""

@@ -6,6 +6,7 @@ upstream 0.1.7 leaves its mask six frames longer than the mel, and fails; here t
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -32,12 +33,11 @@ def euler_times(decoder: Any, steps: int, like: torch.Tensor) -> torch.Tensor:
 
 
 class Synthesis:
-    """One S3Gen. Its flow decoder is replaced by one that also solves from given noise."""
+    """One S3Gen. While it makes a mel, its flow decoder is replaced by one that solves from given noise."""
 
     def __init__(self, s3gen: Any) -> None:
         self.s3gen = s3gen
         self.steps = euler_steps(s3gen)
-        self._flow = s3gen.flow.decoder.forward = _DecoderWithNoise(s3gen.flow.decoder)
 
     @property
     def device(self) -> torch.device:
@@ -66,7 +66,9 @@ class Synthesis:
             return noise.mel(first_frame, first_frame + frames)
 
         # A mean flow's noise would be drawn before the flow is called; the decoder knows by itself what it is.
-        with swapped(self._flow, "noise_of", noise_of), swapped(self.s3gen, "meanflow", False):
+        decoder = self.s3gen.flow.decoder
+        solve = functools.partial(_solve_from, noise_of, decoder)
+        with swapped(decoder, "forward", solve), swapped(self.s3gen, "meanflow", False):
             frames = self.s3gen.flow_inference(
                 speech_tokens=torch.tensor([tokens], dtype=torch.long, device=self.device),
                 ref_dict=dict(voice),
@@ -100,22 +102,13 @@ class Synthesis:
         return torch.cat([wave[: fade.size(0)] * fade, wave[fade.size(0) :]])
 
 
-class _DecoderWithNoise:
+def _solve_from(noise_of: Callable[[int], torch.Tensor], decoder: Any, **arguments: Any) -> Any:
     """The flow decoder's `forward`: upstream's times and solvers, from noise of the caller's."""
-
-    def __init__(self, decoder: Any) -> None:
-        self._decoder = decoder
-        self._upstream = decoder.forward
-        self.noise_of: Callable[[int], torch.Tensor] | None = None
-
-    def __call__(self, **arguments: Any) -> Any:
-        if self.noise_of is None:
-            return self._upstream(**arguments)
-        mu, decoder = arguments["mu"], self._decoder
-        times = euler_times(decoder, arguments["n_timesteps"], mu)
-        solve = decoder.basic_euler if decoder.estimator.meanflow else decoder.solve_euler
-        noise, mask = self.noise_of(mu.size(2)).to(mu.dtype), torch.ones_like(mu[:, :1])
-        return solve(noise, t_span=times, mu=mu, mask=mask, spks=arguments["spks"], cond=arguments["cond"]), None
+    mu = arguments["mu"]
+    times = euler_times(decoder, arguments["n_timesteps"], mu)
+    solve = decoder.basic_euler if decoder.estimator.meanflow else decoder.solve_euler
+    noise, mask = noise_of(mu.size(2)).to(mu.dtype), torch.ones_like(mu[:, :1])
+    return solve(noise, t_span=times, mu=mu, mask=mask, spks=arguments["spks"], cond=arguments["cond"]), None
 
 
 def with_prompt_tokens(voice: Conditions, prompt_tokens: int | None) -> dict[str, Any]:

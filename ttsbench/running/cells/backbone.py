@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -20,12 +19,16 @@ from ttsbench.instruments.swapping import within
 from ttsbench.model import checkpoint
 from ttsbench.model.families import FAMILIES, files_of
 from ttsbench.model.pipeline import parameter_bytes
-from ttsbench.optimizations import registry
+from ttsbench.optimizations.registry import BY_NAME
 from ttsbench.optimizations.stacks import complete
+from ttsbench.optimizations.target import S3GenParts, T3Parts
+from ttsbench.optimizations.undo import Undo
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from ttsbench.optimizations.parts.backbones import Backbone
+    from ttsbench.optimizations.parts.lean_loop import LeanLoop
     from ttsbench.records.jobs import Job, Shape
 
 # As large as the rows of an embedding table when training begins.
@@ -62,6 +65,18 @@ class OwnBackbone:
         return output.last_hidden_state
 
 
+class StepLoop:
+    """In the place of a loop: its backbone, which takes steps, and no tokens."""
+
+    def __init__(self, option: str, backbone: Backbone) -> None:
+        self.option = option
+        self.backbone = backbone
+        self.calls = 0
+
+    def evidence(self) -> dict[str, Any]:
+        return {"backbone": type(self.backbone).__name__}
+
+
 class ForwardPipeline:
     """One backbone, ready for forwards of one shape. Options are applied to `tts` from outside."""
 
@@ -69,16 +84,30 @@ class ForwardPipeline:
         # Without a voice, and with a module of no parts where S3Gen would be.
         self.tts = SimpleNamespace(t3=BackboneOnly(tfmr), s3gen=torch.nn.Module(), conds=None)
         self.shape = shape
-        chosen, of_work = complete(slots), registry.OF_STEPS if shape.steps else registry.OF_A_FORWARD
-        self.slots = {slot: option for slot, option in chosen.items() if slot in of_work}
-        self.loop = SimpleNamespace(backbone=_backbone_of(chosen["decode"])(tfmr))
-        # Contexts that the backbone runs in.
-        self.around_t3: list[Callable[[], AbstractContextManager[Any]]] = []
+        self.slots = {
+            name: option for name, option in complete(slots).items() if BY_NAME[name].is_in_forward(shape.steps)
+        }
+        self.undo, self.t3_parts, self.s3gen_parts = Undo(), T3Parts(), S3GenParts()
+        self.loop = StepLoop("upstream", OwnBackbone(tfmr))
+        self.generator = None
         self.warm_call = WarmCall()
-        # What `compile` put in the place of eager calls.
-        self.compiled: list[Any] = []
+        self.forget_captures: list[Callable[[], None]] = []
         self._seed = seed
         self._embeds = torch.empty(0)
+
+    @property
+    def backbone(self) -> Any:
+        return self.loop.backbone
+
+    @backbone.setter
+    def backbone(self, backbone: Any) -> None:
+        self.loop.backbone = backbone
+
+    def use_loop(self, loop: type[LeanLoop]) -> None:
+        """Of a loop of our own its backbone: nothing is drawn here."""
+        from ttsbench.optimizations.parts.backbones import GrowingBackbone
+
+        self.undo.replace(self, "loop", StepLoop(loop.option, GrowingBackbone(self.tts.t3.tfmr)))
 
     @property
     def device(self) -> torch.device:
@@ -97,13 +126,14 @@ class ForwardPipeline:
     def begin(self) -> None:
         """What comes before the work that is measured: the prompt, where there are steps after it."""
         if self.shape.steps:
-            with within(self.around_t3):
-                self.loop.backbone.prefill(self._embeds[:, : self.shape.positions], self.shape.steps)
+            self.loop.calls += 1
+            with within(self.t3_parts.contexts):
+                self.backbone.prefill(self._embeds[:, : self.shape.positions], self.shape.steps)
 
     @torch.inference_mode()
     def work(self) -> None:
         """The forward, or all the steps."""
-        with within(self.around_t3):
+        with within(self.t3_parts.contexts):
             for _ in self._hidden():
                 pass
 
@@ -111,7 +141,7 @@ class ForwardPipeline:
     def hidden(self) -> torch.Tensor:
         """The last hidden states of the work, on the host and in fp32: (rows, positions or steps, width)."""
         self.begin()
-        with within(self.around_t3):
+        with within(self.t3_parts.contexts):
             return torch.cat([hidden.float().cpu() for hidden in self._hidden()], dim=1)
 
     def _hidden(self) -> Iterator[torch.Tensor]:
@@ -119,16 +149,10 @@ class ForwardPipeline:
         if not self.shape.steps:
             yield self.tts.t3.tfmr(inputs_embeds=self._embeds, use_cache=False).last_hidden_state
         for position in range(first, first + self.shape.steps):
-            yield self.loop.backbone.step(self._embeds[:, position : position + 1])
+            yield self.backbone.step(self._embeds[:, position : position + 1])
 
     def weights_bytes(self) -> int:
         return parameter_bytes(self.tts.t3)
-
-
-def _backbone_of(decode: str) -> Callable[[Any], Any]:
-    from ttsbench.optimizations.cache import GrowingBackbone
-
-    return OwnBackbone if decode == "upstream" else GrowingBackbone
 
 
 def load(job: Job) -> Any:

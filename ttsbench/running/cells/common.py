@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import gc
 import hashlib
-import importlib
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ttsbench.instruments.compiler import compilations
+from ttsbench.optimizations.registry import BY_NAME
 from ttsbench.records.jobs import Job
 from ttsbench.running.progress import ProgressCallback
 
@@ -44,10 +44,6 @@ def use_device(device: str) -> None:
         import torch
 
         torch.cuda.set_device(device)
-
-
-def slot_module(slot: str) -> Any:
-    return importlib.import_module(f"ttsbench.optimizations.{slot}")
 
 
 def utterance_seed(job: Job, text_index: int, repeat: int) -> int:
@@ -82,13 +78,19 @@ def warm_up(
 
 
 def apply(pipeline: AnyPipeline, slots: Mapping[str, str]) -> None:
-    for slot, option in slots.items():
-        slot_module(slot).apply(pipeline, option)
+    """Puts each slot's option in its place, one after the other; upstream's own leave the pipeline as it is."""
+    for name, option in slots.items():
+        slot = BY_NAME[name]
+        if option != slot.default:
+            (slot.option(option).apply or slot.apply)(pipeline, option)
 
 
 def attest(pipeline: AnyPipeline, slots: Mapping[str, str]) -> CellFields:
     """What each slot can show for having taken effect on the call that was watched; raises where it did not."""
-    return {slot: slot_module(slot).attest(pipeline, option) for slot, option in slots.items()}
+    return {
+        name: (BY_NAME[name].option(option).attest or BY_NAME[name].attest)(pipeline, option)
+        for name, option in slots.items()
+    }
 
 
 def compare_with_reference(job: Job, folder: Path, compare: Callable[[Path], CellFields]) -> CellFields:

@@ -61,9 +61,7 @@ def prepare(job: Job, report_progress: ProgressCallback, ladder: dict[str, float
         tfmr = backbone.load(job)
     with common.step(ladder, "apply"):
         pipeline = backbone.ForwardPipeline(tfmr, job.forward, common.utterance_seed(job, 0, 0), job.slots)
-        for slot, option in pipeline.slots.items():
-            if slot != "decode":  # whose loop draws tokens: here the pipeline has only its backbone
-                common.slot_module(slot).apply(pipeline, option)
+        common.apply(pipeline, pipeline.slots)
         pipeline.draw_embeddings()
     return pipeline
 
@@ -148,8 +146,6 @@ def attested(pipeline: ForwardPipeline, report_progress: ProgressCallback) -> Ce
 
     report_progress("attesting")
     pipeline.warm_call = warm_call = backbone.record_warm_call(pipeline)
-    evidence = common.attest(pipeline, {slot: o for slot, o in pipeline.slots.items() if slot != "decode"})
-    if "decode" in pipeline.slots:
-        evidence["decode"] = {"backbone": type(pipeline.loop.backbone).__name__}
+    evidence = common.attest(pipeline, pipeline.slots)
     activity = {"per_call": warm_call.decode.per(1), "per_step": warm_call.decode.per(warm_call.steps)}
     return evidence | {"activity": activity if pipeline.shape.steps else {"per_call": activity["per_call"]}}

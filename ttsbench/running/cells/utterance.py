@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ttsbench.errors import UsageError
-from ttsbench.optimizations.stacks import complete
 from ttsbench.records import measurements
 from ttsbench.records.jobs import COLD, REFERENCE, Job
 from ttsbench.running.cells import common
@@ -84,9 +83,6 @@ def prepare(job: Job, report_progress: ProgressCallback, ladder: dict[str, float
         # The cold ladder loads as a user would; elsewhere weights that are about to be overwritten are not drawn first.
         tts = checkpoint.load(weights, job.family, job.device, draw_first=job.kind == COLD)
     text_length.refuse_long_texts(tts, job.texts, job.language)
-    with step(ladder, "voice"):
-        common.slot_module("resample").install(tts, complete(job.slots)["resample"])
-        reference = voice.prepare(tts, wav=job.voice_wav, synthetic_seconds=job.voice_seconds, clip=job.clip_voice)
     with step(ladder, "apply"):
         pipeline = Pipeline(
             tts,
@@ -96,10 +92,14 @@ def prepare(job: Job, report_progress: ProgressCallback, ladder: dict[str, float
             language=job.language,
             slots=job.slots,
             streaming=job.streaming,
-            reference=reference,
         )
         common.apply(pipeline, pipeline.slots)
         pipeline.control_length()
+    with step(ladder, "voice"):  # which a slot may prepare in another way
+        pipeline.reference = voice.prepare(
+            tts, wav=job.voice_wav, synthetic_seconds=job.voice_seconds, clip=job.clip_voice
+        )
+        pipeline.fit_voice()
     return pipeline
 
 

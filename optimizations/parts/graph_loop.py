@@ -12,14 +12,14 @@ from typing import Any
 
 import torch
 
-from ttsbench.optimizations.cache import StaticBackbone
-from ttsbench.optimizations.decode import LeanLoop
+from ttsbench.optimizations.parts.backbones import StaticBackbone
 from ttsbench.optimizations.parts.host_copy import HostCopy
+from ttsbench.optimizations.parts.lean_loop import LeanLoop
 from ttsbench.optimizations.parts.next_token import NOT_FORCED, next_tokens
 from ttsbench.optimizations.parts.random_stream import Draws, of_process
+from ttsbench.optimizations.parts.samplers import LeanSampler
 from ttsbench.optimizations.parts.step_graphs import StepGraphs
 from ttsbench.optimizations.parts.t3 import Request
-from ttsbench.optimizations.sampler import LeanSampler
 
 # The host looks at every so many tokens. In the worst case twice as many steps are replayed in vain: 8 × 1.4 ms.
 LOOK_EVERY = 4
@@ -46,8 +46,7 @@ class GraphLoop(LeanLoop):
         self._graphs = StepGraphs(self._state, of_process(device))
 
     def evidence(self) -> dict[str, Any]:
-        """How many graphs there are, and how often they ran."""
-        return self._graphs.evidence()
+        return super().evidence() | self._graphs.evidence()
 
     def _speak(self, embeds: torch.Tensor, request: Request, analyzer: Any) -> tuple[torch.Tensor, bool]:
         """The first draw comes from the prompt's last logits, every other one from a replay."""
