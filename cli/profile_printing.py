@@ -45,7 +45,7 @@ def show_difference(before: Path, after: Path) -> ExitCode:
     from ttsbench.reports.tables import profile_diff
     from ttsbench.running.profile_run import problem_of
 
-    difference = profile_diff.difference(profiles.read(before), profiles.read(after))
+    difference = profile_diff.compare_profiles(profiles.read(before), profiles.read(after))
     console.print_lines([f"{difference.before} → {difference.after}", profile_diff.explanation(difference)])
     for table in profile_diff.tables(difference):
         console.show_table(table.first(DIFFERENCES_MAX))

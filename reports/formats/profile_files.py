@@ -44,11 +44,11 @@ def files(profile: Profile) -> dict[str, bytes]:
     """Every file by its name: each table that has rows as CSV and, where pyarrow is installed, as Parquet."""
     tables = {name: rows for name in TABLES if (rows := table(profile, name)).rows}
     tables[BY_SHAPE] = by_shape(profile)
-    found = {f"{name}.csv": as_csv(rows) for name, rows in tables.items()}
+    by_name = {f"{name}.csv": as_csv(rows) for name, rows in tables.items()}
     if can_write_parquet():
-        found |= {f"{name}.parquet": as_parquet(rows) for name, rows in tables.items()}
+        by_name |= {f"{name}.parquet": as_parquet(rows) for name, rows in tables.items()}
     stacks = {f"stacks-{kind}.txt": collapsed(profile.flames, kind) for kind in ("host", "device")}
-    return found | {name: text.encode() for name, text in stacks.items() if text.strip()}
+    return by_name | {name: text.encode() for name, text in stacks.items() if text.strip()}
 
 
 def table(profile: Profile, name: str) -> Table:
@@ -64,11 +64,11 @@ def by_shape(profile: Profile) -> Table:
     return Table.of("", ("op", *columns), tuple((op, *(getattr(cost, c) for c in columns)) for op, cost in costs))
 
 
-def collapsed(found: Sequence[Flame], kind: str) -> str:
+def collapsed(flames: Sequence[Flame], kind: str) -> str:
     """One stack a line and its whole microseconds, as flame-graph tools read them."""
     lines = (
         ";".join(frame.replace(";", ",") for frame in flame.path) + f" {round(flame.microseconds)}"
-        for flame in found
+        for flame in flames
         if flame.kind == kind and round(flame.microseconds)
     )
     return "\n".join(lines) + "\n"

@@ -11,7 +11,7 @@ from ttsbench.reports.decide.decision import DIFFERENT
 from ttsbench.reports.pages import forest_plot, templates, verdict_cards
 from ttsbench.reports.pages.forest_plot import ForestRow
 from ttsbench.reports.tables import profile_diff, tradeoffs, verdicts, words
-from ttsbench.reports.tables.profile_diff import Difference
+from ttsbench.reports.tables.profile_diff import ProfileDifference
 from ttsbench.reports.tables.verdicts import CandidateReport, Report
 
 FILE, STYLE = "comparison.html", "report.css"
@@ -69,7 +69,7 @@ def _causes(candidate: CandidateReport, number: int) -> Iterator[Cause]:
         yield _cause(f"{candidate.name}: between the two profiles", candidate.profile, f"profile-{number}")
 
 
-def _cause(title: str, difference: Difference, id_: str) -> Cause:
+def _cause(title: str, difference: ProfileDifference, id_: str) -> Cause:
     named = (replace(table, id=f"{table.id}-{id_}") for table in profile_diff.tables(difference))
     tables = tuple(templates.table(table, ROWS_MAX) for table in named)
     return Cause(title, profile_diff.explanation(difference), difference.notes, tables)

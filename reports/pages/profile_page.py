@@ -97,9 +97,9 @@ def _tables(profile: Profile, rows_max: int) -> dict[str, Any]:
     return {
         "stages": templates.table(profile_tables.stages(profile), rows_max),
         "decode": {"title": decode.title, "steps": decode.rows} if decode.rows else None,
-        "tables": [templates.table(found, rows_max) for found in with_rows(build(profile) for build in builds)],
+        "tables": [templates.table(table, rows_max) for table in with_rows(build(profile) for build in builds)],
         "roofline": templates.table(profile_tables.roofline(profile), rows_max) if profile.roofline else None,
         "gaps": templates.table(profile_tables.gaps(profile), rows_max) if profile.gaps else None,
         "memory": templates.table(replace(memory, notes=()), rows_max) if profile.memory else None,
-        "trust": [templates.table(found, rows_max) for found in profile_text.trust(profile)],
+        "trust": [templates.table(table, rows_max) for table in profile_text.trust(profile)],
     }

@@ -24,7 +24,7 @@ NET_MIN = 0.01
 
 
 @dataclass(frozen=True)
-class Change:
+class ProfileChange:
     """One stage, family or op in both; what is missing from one took no time there."""
 
     name: str
@@ -46,7 +46,7 @@ class Change:
 
 
 @dataclass(frozen=True)
-class Difference:
+class ProfileDifference:
     """From the first profile to the second; changes with the largest contribution first, whichever its sign.
 
     Stages are their times without the profiler. Families and ops are device seconds where both ran on a GPU; otherwise
@@ -58,9 +58,9 @@ class Difference:
     before_wall_seconds: float
     after_wall_seconds: float
     on_gpu: bool
-    stages: tuple[Change, ...]
-    families: tuple[Change, ...]
-    ops: tuple[Change, ...]
+    stages: tuple[ProfileChange, ...]
+    families: tuple[ProfileChange, ...]
+    ops: tuple[ProfileChange, ...]
     gone: tuple[tuple[str, str], ...] = ()  # findings of the first that the second has not: id and headline
     new: tuple[tuple[str, str], ...] = ()
     notes: tuple[str, ...] = ()
@@ -74,10 +74,10 @@ class Difference:
 Entry = tuple[float, int | None]
 
 
-def difference(a: Profile, b: Profile) -> Difference:
+def compare_profiles(a: Profile, b: Profile) -> ProfileDifference:
     on_gpu = a.header.on_gpu and b.header.on_gpu
     before, after = _labels(a, b)
-    return Difference(
+    return ProfileDifference(
         before=before,
         after=after,
         before_wall_seconds=unprofiled_wall_seconds(a),
@@ -108,12 +108,12 @@ def _self_seconds(op: Any, on_gpu: bool) -> float:
     return float(op.self_device_seconds if on_gpu else op.self_host_seconds)
 
 
-def _changes(before: Mapping[str, Entry], after: Mapping[str, Entry]) -> tuple[Change, ...]:
+def _changes(before: Mapping[str, Entry], after: Mapping[str, Entry]) -> tuple[ProfileChange, ...]:
     absent: Entry = (0.0, 0)
     pairs = [
         (name, before.get(name, absent), after.get(name, absent)) for name in dict.fromkeys((*before, *after))
     ]  # fmt: skip
-    changes = [Change(name, was[0], now[0], was[1], now[1]) for name, was, now in pairs]
+    changes = [ProfileChange(name, was[0], now[0], was[1], now[1]) for name, was, now in pairs]
     return tuple(sorted(changes, key=lambda change: -abs(change.seconds)))
 
 
@@ -128,10 +128,10 @@ def _cautions(a: Profile, b: Profile) -> Iterable[str]:
     for profile in (a, b):
         if void := void_shares(profile):
             yield f"{profile.header.stack}: {void}"
-    for what, of in _COMPARED:
-        before, after = map(of, sides)
+    for name, value in _COMPARED:
+        before, after = map(value, sides)
         if before != after:
-            yield f"{what}: {before} against {after}; part of the difference is theirs"
+            yield f"{name}: {before} against {after}; part of the difference is theirs"
     changed = [reason for header in sides for reason in header.changes_output]
     if sides[0].changes_output != sides[1].changes_output:
         yield f"the output differs by design: {'; '.join(dict.fromkeys(changed))}"
@@ -147,79 +147,79 @@ _COMPARED: tuple[tuple[str, Callable[[Any], Any]], ...] = (
 )
 
 
-def tables(found: Difference) -> list[Table]:
-    self_time = "device ms" if found.on_gpu else "self host ms"
+def tables(difference: ProfileDifference) -> list[Table]:
+    self_time = "device ms" if difference.on_gpu else "self host ms"
     return with_rows(
         (
-            _table(found, "stages", "Stages", "ms", found.stages),
-            _table(found, "families", "Kernel families", self_time, found.families),
-            _table(found, "ops", "Ops", self_time, found.ops),
+            _table(difference, "stages", "Stages", "ms", difference.stages),
+            _table(difference, "families", "Kernel families", self_time, difference.families),
+            _table(difference, "ops", "Ops", self_time, difference.ops),
         )
     )
 
 
-def _table(found: Difference, id_: str, title: str, time: str, changes: tuple[Change, ...]) -> Table:
+def _table(difference: ProfileDifference, id_: str, title: str, time: str, changes: tuple[ProfileChange, ...]) -> Table:
     net = sum(change.seconds for change in changes)
-    whole = net if abs(net) >= NET_MIN * found.before_wall_seconds else 0.0
+    whole = net if abs(net) >= NET_MIN * difference.before_wall_seconds else 0.0
     columns = [
         Column("what", of_field("name")),
         Column("difference ms", of_field("seconds"), "delta ms", "above zero: the second is slower"),
         Column("contributes", ratio_of(of_field("seconds"), lambda _: whole), "signed share", "of the net difference"),
-        Column(f"{time}, {found.before}", of_field("before_seconds"), "ms"),
-        Column(f"{time}, {found.after}", of_field("after_seconds"), "ms"),
+        Column(f"{time}, {difference.before}", of_field("before_seconds"), "ms"),
+        Column(f"{time}, {difference.after}", of_field("after_seconds"), "ms"),
         Column("ratio", ratio_of(of_field("after_seconds"), of_field("before_seconds")), "times"),
     ]
     if any(change.calls is not None for change in changes):
         columns.append(Column("calls", of_field("calls"), "delta", "how many more"))
-    total = Change("sum", sum(c.before_seconds for c in changes), sum(c.after_seconds for c in changes))
+    total = ProfileChange("sum", sum(c.before_seconds for c in changes), sum(c.after_seconds for c in changes))
     return Table(title, tuple(columns), changes, total=total if changes else None, id=id_)
 
 
-def explanation(found: Difference) -> str:
+def explanation(difference: ProfileDifference) -> str:
     """In a sentence: how much, and which stages it comes from."""
-    if not found.before_wall_seconds:
+    if not difference.before_wall_seconds:
         return "nothing was timed"
-    ratio = found.after_wall_seconds / found.before_wall_seconds
-    walls = f"{milliseconds(found.before_wall_seconds)} → {milliseconds(found.after_wall_seconds)}"
-    if abs(found.seconds) < NET_MIN * found.before_wall_seconds:
+    ratio = difference.after_wall_seconds / difference.before_wall_seconds
+    walls = f"{milliseconds(difference.before_wall_seconds)} → {milliseconds(difference.after_wall_seconds)}"
+    if abs(difference.seconds) < NET_MIN * difference.before_wall_seconds:
         return f"{walls}: the same within {NET_MIN:.0%}"
     speed = f"{ratio:.2f}× as long" if ratio > 1 else f"{1 / ratio:.2f}× as fast"
     # Of the stages' own difference, as in their table: medians of stages do not add up to the median of walls.
-    net = sum(change.seconds for change in found.stages)
-    named = found.stages[:NAMED_STAGES] if net * found.seconds > 0 else ()
+    net = sum(change.seconds for change in difference.stages)
+    named = difference.stages[:NAMED_STAGES] if net * difference.seconds > 0 else ()
     causes = [_cause(change, net) for change in named if change.seconds * net > 0]
     return f"{walls}, {speed}" + (f": {', '.join(causes)}" if causes else "")
 
 
-def _cause(change: Change, net: float) -> str:
+def _cause(change: ProfileChange, net: float) -> str:
     return f"{change.name} {signed(change.seconds * 1e3, ',.1f')} ms ({change.seconds / net:.0%} of it)"
 
 
-def markdown(found: Difference) -> str:
-    findings = [f"- gone: {in_markdown(headline)}" for _, headline in found.gone]
-    findings += [f"- new: {in_markdown(headline)}" for _, headline in found.new]
+def markdown(difference: ProfileDifference) -> str:
+    findings = [f"- gone: {in_markdown(headline)}" for _, headline in difference.gone]
+    findings += [f"- new: {in_markdown(headline)}" for _, headline in difference.new]
     parts = [
-        f"# {in_markdown(found.before)} → {in_markdown(found.after)}",
-        in_markdown(explanation(found)),
-        *(f"**{in_markdown(note)}**" for note in found.notes),
-        *(render(table.first(ROWS_MAX)) for table in tables(found)),
+        f"# {in_markdown(difference.before)} → {in_markdown(difference.after)}",
+        in_markdown(explanation(difference)),
+        *(f"**{in_markdown(note)}**" for note in difference.notes),
+        *(render(table.first(ROWS_MAX)) for table in tables(difference)),
         *(["## Findings", "\n".join(findings)] if findings else []),
     ]
     return "\n\n".join(parts) + "\n"
 
 
-def page(found: Difference) -> str:
+def page(difference: ProfileDifference) -> str:
     return templates.render(
         "profile_diff.html",
         ("plots", "tables"),
         {},
-        title=f"{found.before} → {found.after}: ttsbench profile",
-        found=found,
-        explained=explanation(found),
-        tables=[templates.table(table, PAGE_ROWS_MAX) for table in tables(found)],
+        title=f"{difference.before} → {difference.after}: ttsbench profile",
+        difference=difference,
+        explained=explanation(difference),
+        tables=[templates.table(table, PAGE_ROWS_MAX) for table in tables(difference)],
     )
 
 
-def write(found: Difference, folder: Path) -> None:
-    files.write_below(folder, FILE, page(found))
-    files.write_below(folder, TEXT_FILE, markdown(found))
+def write(difference: ProfileDifference, folder: Path) -> None:
+    files.write_below(folder, FILE, page(difference))
+    files.write_below(folder, TEXT_FILE, markdown(difference))

@@ -45,17 +45,17 @@ def stages(profile: Profile) -> Table:
     return Table("Stages", tuple(columns), profile.stages, total=_sum(profile.stages), id="stages")
 
 
-def _sum(found: Sequence[Stage]) -> Stage | None:
+def _sum(stages: Sequence[Stage]) -> Stage | None:
     """What adds up is added; of peaks the highest."""
-    if not found:
+    if not stages:
         return None
     added = (
         "wall_seconds", "unprofiled_wall_seconds", "share", "busy_seconds", "idle_seconds", "host_bound_seconds",
         "launches", "graph_launches", "syncs", "copies", "kernels",
     )  # fmt: skip
-    peaks = [stage.peak_memory_bytes for stage in found if stage.peak_memory_bytes is not None]
-    sums = {name: sum(getattr(stage, name) for stage in found) for name in added}
-    return replace(found[0], name=SUM, peak_memory_bytes=max(peaks, default=None), **sums)
+    peaks = [stage.peak_memory_bytes for stage in stages if stage.peak_memory_bytes is not None]
+    sums = {name: sum(getattr(stage, name) for stage in stages) for name in added}
+    return replace(stages[0], name=SUM, peak_memory_bytes=max(peaks, default=None), **sums)
 
 
 def decode(profile: Profile) -> Table:
@@ -176,8 +176,8 @@ def roofline(profile: Profile) -> Table:
         _field("TFLOP/s", "operations_per_second", "TFLOP/s"),
         Column("GB/s", ratio_of(of_field("bytes"), of_field("measured_seconds")), "GB/s"),
     )
-    found = profile.roofline
-    return Table("Against the limit", columns, found.points if found else (), ceilings(profile), id="roofline")
+    recorded = profile.roofline
+    return Table("Against the limit", columns, recorded.points if recorded else (), ceilings(profile), id="roofline")
 
 
 def ceilings(profile: Profile) -> tuple[str, ...]:
@@ -211,21 +211,22 @@ def gaps(profile: Profile) -> Table:
 
 
 def memory(profile: Profile) -> Table:
-    found = profile.memory
+    recorded = profile.memory
     columns = (
         _field("part", "name"),
         _field("MiB", "bytes", "MiB"),
-        Column("of the peak", ratio_of(of_field("bytes"), lambda _: found.peak_bytes if found else 0), "share"),
+        Column("of the peak", ratio_of(of_field("bytes"), lambda _: recorded.peak_bytes if recorded else 0), "share"),
     )
-    return Table("Memory", columns, found.breakdown if found else (), memory_totals(profile), id="memory")
+    return Table("Memory", columns, recorded.breakdown if recorded else (), memory_totals(profile), id="memory")
 
 
 def memory_totals(profile: Profile) -> tuple[str, ...]:
-    found = profile.memory
-    if found is None:
+    recorded = profile.memory
+    if recorded is None:
         return ()
-    peak = f"peak {FORMS['MiB'](found.peak_bytes)} MiB allocated"
-    return (peak,) if found.reserved_bytes is None else (peak, f"{FORMS['MiB'](found.reserved_bytes)} MiB reserved")
+    reserved = recorded.reserved_bytes
+    peak = f"peak {FORMS['MiB'](recorded.peak_bytes)} MiB allocated"
+    return (peak,) if reserved is None else (peak, f"{FORMS['MiB'](reserved)} MiB reserved")
 
 
 def coverage(profile: Profile) -> Table:

@@ -55,9 +55,9 @@ def _facts(facts: Iterable[tuple[str, str]]) -> str:
 
 def lede(profile: Profile) -> str:
     header = profile.header
-    what = [header.scenario, f"{header.family}, {header.size}", header.device_name or header.device]
-    told = [header.started_utc, f"ttsbench {header.ttsbench_version}" if header.ttsbench_version else ""]
-    return " · ".join(filter(None, [*what, *told]))
+    parts = [header.scenario, f"{header.family}, {header.size}", header.device_name or header.device]
+    parts += [header.started_utc, f"ttsbench {header.ttsbench_version}" if header.ttsbench_version else ""]
+    return " · ".join(filter(None, parts))
 
 
 def facts(profile: Profile) -> list[tuple[str, str]]:
@@ -67,9 +67,9 @@ def facts(profile: Profile) -> list[tuple[str, str]]:
         ("decode step", window.decode_steps),
         ("call of S3Gen", window.s3gen_calls),
     )
-    told = [_counted(number, name) for name, number in counted]
+    window_parts = [_counted(number, name) for name, number in counted]
     return [
-        ("window", f"{', '.join(told)}; {window.audio_seconds:.2f} s of audio"),
+        ("window", f"{', '.join(window_parts)}; {window.audio_seconds:.2f} s of audio"),
         ("wall", profile_answers.milliseconds(profile_answers.unprofiled_wall_seconds(profile))),
         ("wall while profiled", profile_answers.milliseconds(header.profiled_wall_seconds)),
         ("inflation", f"{header.inflation:.2f}×"),

@@ -22,7 +22,7 @@ from ttsbench.reports.escaping import in_markdown
 from ttsbench.reports.metrics import S3GEN_STAGES, STAGES, Metric
 from ttsbench.reports.readings import MedianOfUtterances, stage_seconds
 from ttsbench.reports.tables import markdown, profile_diff, tradeoffs, words
-from ttsbench.reports.tables.profile_diff import Difference
+from ttsbench.reports.tables.profile_diff import ProfileDifference
 from ttsbench.reports.tables.table import TEXT, Table
 
 SCHEMA_VERSION = 1
@@ -43,7 +43,7 @@ class CandidateReport:
     match: Match
     comparison: Comparison
     # From a profile of the baseline to one of the candidate, where there are both.
-    profile: Difference | None = None
+    profile: ProfileDifference | None = None
 
     @property
     def name(self) -> str:
@@ -90,15 +90,15 @@ class CandidateReport:
         return {stage: seconds[stage] for stage in stages if stage in seconds}
 
     @functools.cached_property
-    def stages(self) -> Difference | None:
+    def stages(self) -> ProfileDifference | None:
         """Where the time of an utterance goes on both sides, by the host's clock."""
-        changes = [profile_diff.Change(stage, *seconds) for stage, seconds in self.stage_seconds.items()]
+        changes = [profile_diff.ProfileChange(stage, *seconds) for stage, seconds in self.stage_seconds.items()]
         changes.sort(key=lambda change: -abs(change.seconds))
         walls = self.medians(metrics.WALL)
         if not changes or walls[0] is None or walls[1] is None:
             return None
         before, after = profile_diff.labels(self.match.baseline, self.match.candidate)
-        return Difference(before, after, walls[0], walls[1], False, tuple(changes), (), ())
+        return ProfileDifference(before, after, walls[0], walls[1], False, tuple(changes), (), ())
 
 
 @dataclass(frozen=True)

@@ -312,7 +312,7 @@ class TestDifference:
         before = make_profile()
         header = replace(before.header, stack="<b>lean", unprofiled_wall_seconds=(0.9,))
         stages = tuple(replace(s, unprofiled_wall_seconds=s.unprofiled_wall_seconds * 0.7) for s in before.stages)
-        found = profile_diff.difference(before, replace(before, header=header, stages=stages))
+        found = profile_diff.compare_profiles(before, replace(before, header=header, stages=stages))
         profile_diff.write(found, tmp_path)
         browser.open(tmp_path / profile_diff.FILE, PHONE)
         assert browser.run("document.querySelector('h1').innerText") == "upstream → <b>lean"

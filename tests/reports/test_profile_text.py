@@ -119,7 +119,7 @@ class TestMarkdown:
         text = profile_text.markdown(profile)
         assert "| sum | – |" in text
         assert "of the wall)" not in text
-        assert any(void in note for note in profile_diff.difference(make_profile(), profile).notes)
+        assert any(void in note for note in profile_diff.compare_profiles(make_profile(), profile).notes)
         quiet = replace(header, unprofiled_wall_seconds=(0.14 / 0.96,))
         assert void not in profile_text.markdown(replace(profile, header=quiet))
 
@@ -162,7 +162,7 @@ class TestDifference:
 
     def test_changes_are_ranked_by_what_they_contribute(self, make_profile: MakeProfile) -> None:
         before = make_profile()
-        found = profile_diff.difference(before, self.faster_decode(before))
+        found = profile_diff.compare_profiles(before, self.faster_decode(before))
         assert found.stages[0].name == "decode"
         assert [change.seconds for change in found.stages] == pytest.approx([-0.488, *[0.0] * 9])
         assert found.ops[0].name == "aten::mm"
@@ -175,13 +175,13 @@ class TestDifference:
     def test_it_is_explained_in_a_sentence_both_ways(self, make_profile: MakeProfile) -> None:
         before = make_profile()
         after = self.faster_decode(before)
-        assert profile_diff.explanation(profile_diff.difference(before, after)) == (
+        assert profile_diff.explanation(profile_diff.compare_profiles(before, after)) == (
             "1,138 ms → 650 ms, 1.75× as fast: decode −488.0 ms (100% of it)"
         )
-        assert profile_diff.explanation(profile_diff.difference(after, before)) == (
+        assert profile_diff.explanation(profile_diff.compare_profiles(after, before)) == (
             "650 ms → 1,138 ms, 1.75× as long: decode +488.0 ms (100% of it)"
         )
-        assert "the same within 1%" in profile_diff.explanation(profile_diff.difference(before, before))
+        assert "the same within 1%" in profile_diff.explanation(profile_diff.compare_profiles(before, before))
 
     def test_the_sentence_gives_a_stage_the_share_that_its_table_gives(self, make_profile: MakeProfile) -> None:
         """Medians of stages do not add up to the median of walls."""
@@ -189,16 +189,16 @@ class TestDifference:
         after = self.faster_decode(before)
         walls = tuple(seconds * 0.9 for seconds in before.header.unprofiled_wall_seconds)
         after = replace(after, header=replace(after.header, unprofiled_wall_seconds=walls))
-        found = profile_diff.difference(before, after)
+        found = profile_diff.compare_profiles(before, after)
         assert "decode −488.0 ms (100% of it)" in profile_diff.explanation(found)
         assert "| decode | −488.00 | +100.0% |" in profile_diff.markdown(found)
 
     def test_findings_that_came_and_went_are_named(self, make_profile: MakeProfile) -> None:
         before = make_profile()
-        found = profile_diff.difference(before, self.faster_decode(before))
+        found = profile_diff.compare_profiles(before, self.faster_decode(before))
         assert [id_ for id_, _ in found.gone] == ["launch_bound_decode", "sort_in_sampler"]
         assert found.new == ()
-        back = profile_diff.difference(self.faster_decode(before), before)
+        back = profile_diff.compare_profiles(self.faster_decode(before), before)
         assert (back.gone, [id_ for id_, _ in back.new]) == ((), ["launch_bound_decode", "sort_in_sampler"])
 
     def test_what_makes_two_profiles_differ_besides_the_stack_is_told(self, make_profile: MakeProfile) -> None:
@@ -207,7 +207,7 @@ class TestDifference:
         header = replace(
             before.header, device="cpu", device_name="a CPU", window=window, changes_output=("no watermark",)
         )
-        found = profile_diff.difference(before, replace(before, header=header))
+        found = profile_diff.compare_profiles(before, replace(before, header=header))
         assert found.notes == (
             "device: NVIDIA H200 against a CPU; part of the difference is theirs",
             "decode steps: 32 against 64; part of the difference is theirs",
@@ -219,20 +219,20 @@ class TestDifference:
 
     def test_as_text_it_shows_signs_shares_and_sums(self, make_profile: MakeProfile) -> None:
         before = make_profile()
-        text = profile_diff.markdown(profile_diff.difference(before, self.faster_decode(before)))
+        text = profile_diff.markdown(profile_diff.compare_profiles(before, self.faster_decode(before)))
         assert "| decode | −488.00 | +100.0% | 588.00 | 100.00 | 0.17× |" in text
         assert "| aten::mm | −110.00 | " in text
         assert "| sum | −488.00 | " in text
         assert "| cfm | 0.00 | 0.0% | 331.00 | 331.00 | 1.00× |" in text
         assert "- gone: The sampler sorts all logits" in text
         # No difference has no shares.
-        same = profile_diff.markdown(profile_diff.difference(before, before))
+        same = profile_diff.markdown(profile_diff.compare_profiles(before, before))
         assert "| decode | 0.00 | – | 588.00 | 588.00 | 1.00× |" in same
 
     def test_its_page_is_escaped(self, make_profile: MakeProfile) -> None:
         before = make_profile()
         op = replace(before.ops[0], name="<script>alert(1)</script>")
-        html = profile_diff.page(profile_diff.difference(before, replace(before, ops=(op,))))
+        html = profile_diff.page(profile_diff.compare_profiles(before, replace(before, ops=(op,))))
         assert "&lt;script&gt;alert(1)" in html
         assert "<script>alert" not in html
         assert html.count("<table") == 3

@@ -15,7 +15,7 @@ from ttsbench.records.profiles import Profile
 from ttsbench.records.runs import Cell, Run
 from ttsbench.reports.decide.sides import Match, Side, at
 from ttsbench.reports.tables import profile_diff
-from ttsbench.reports.tables.profile_diff import Difference
+from ttsbench.reports.tables.profile_diff import ProfileDifference
 
 # What a profile in another folder has to share with a run, to be of what ran there.
 SAME_CODE = ("ttsbench.sha256", "sources_sha256", "packages", "gpu.name", "cpu.model")
@@ -60,7 +60,7 @@ class SideProfiles:
         return max((*among, *beside), key=lambda profile: profile.header.started_utc, default=None)
 
 
-def between_profiles(match: Match, candidate: SideProfiles, baseline: SideProfiles) -> Difference | None:
+def between_profiles(match: Match, candidate: SideProfiles, baseline: SideProfiles) -> ProfileDifference | None:
     """From the baseline's profile to the candidate's; nothing where one of them has none, or both have the same."""
     first = next(iter(match.pairing.pairs), None)
     if first is None:
@@ -68,7 +68,7 @@ def between_profiles(match: Match, candidate: SideProfiles, baseline: SideProfil
     before, after = baseline.newest(first.baseline[0]), candidate.newest(first.candidate[0])
     if before is None or after is None or before == after:
         return None
-    return profile_diff.difference(before, after)
+    return profile_diff.compare_profiles(before, after)
 
 
 def _readable(file: Path) -> Profile | None:

@@ -8,7 +8,7 @@ device waited for the host or ran behind it.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -28,20 +28,20 @@ class Timeline:
         self._marks: list[tuple[str, int, torch.cuda.Event | None]] = []
         self.prompt_rows = 0
         self.prompt_length = 0
-        # Of a stream: the marks of what went on beside this one, by another thread on another CUDA stream.
-        self.beside: Timeline | None = None
+        # Of a stream: the marks of another thread, which works on a CUDA stream of its own at the same time.
+        self.concurrent: Timeline | None = None
 
     def start(self) -> None:
         """Begins an utterance; whatever was recorded before is forgotten."""
         self._marks = []
-        self.beside = None
+        self.concurrent = None
         self.enter("text")
 
-    def started_beside(self) -> Timeline:
-        """Begins a stream, and gives the timeline for what goes on beside this one; its marks are one thread's."""
+    def start_concurrent(self) -> Timeline:
+        """Begins a stream, and returns the timeline for its other thread."""
         self.start()
-        self.beside = Timeline(self._device)
-        return self.beside
+        self.concurrent = Timeline(self._device)
+        return self.concurrent
 
     def enter(self, stage: str) -> None:
         event = None
@@ -64,12 +64,13 @@ class Timeline:
         device = dict(host)
         if self._on_cuda:
             torch.cuda.synchronize()
-        for span in (*self._spans(), *(self.beside._spans() if self.beside else ())):
+        spans = [*self._spans(), *(self.concurrent._spans() if self.concurrent else ())]
+        for span in spans:
             host[span.stage] += span.host_seconds
             device[span.stage] += span.device_seconds
-        if self.beside is None:
+        if self.concurrent is None:
             return {name: StageTime(host[name], device[name] if self._on_cuda else None) for name in host}
-        host[RESIDUAL] = self._idle_seconds(self.beside)
+        host[RESIDUAL] = self._idle_seconds(spans)
         on_device = {name: seconds if self._on_cuda else None for name, seconds in device.items()} | {RESIDUAL: None}
         return {name: StageTime(host[name], on_device[name]) for name in host}
 
@@ -78,11 +79,10 @@ class Timeline:
             device_seconds = 0.0 if first is None or second is None else first.elapsed_time(second) * 1e-3
             yield _Span(stage, began * 1e-9, ended * 1e-9, device_seconds)
 
-    def _idle_seconds(self, beside: Timeline) -> float:
-        """By the host's clock, how long neither was at any stage."""
+    def _idle_seconds(self, spans: Sequence[_Span]) -> float:
+        """By the host's clock, how long no thread was at any stage."""
         idle, until = 0.0, self._marks[0][1] * 1e-9
-        busy = [span for span in (*self._spans(), *beside._spans()) if span.stage != RESIDUAL]
-        for span in sorted(busy, key=lambda span: span.began):
+        for span in sorted((span for span in spans if span.stage != RESIDUAL), key=lambda span: span.began):
             idle += max(0.0, span.began - until)
             until = max(until, span.ended)
         return idle + max(0.0, self._marks[-1][1] * 1e-9 - until)

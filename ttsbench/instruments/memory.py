@@ -19,10 +19,10 @@ PROCESS = Path("/proc/self")
 
 class Peaks:
     def __init__(self) -> None:
-        self._found: dict[str, Any] = {}
+        self._fields: dict[str, Any] = {}
 
     def result(self, *, weights_bytes: int, kv_cache_bytes: int | None) -> Memory:
-        return Memory(weights_bytes=weights_bytes, kv_cache_bytes=kv_cache_bytes, **self._found)
+        return Memory(weights_bytes=weights_bytes, kv_cache_bytes=kv_cache_bytes, **self._fields)
 
 
 @contextmanager
@@ -33,9 +33,9 @@ def measure(device: object) -> Iterator[Peaks]:
         _reset_cuda_peaks(device)
     _reset_host_peak()
     yield peaks
-    peaks._found["host_peak_bytes"] = _host_peak_bytes()
+    peaks._fields["host_peak_bytes"] = _host_peak_bytes()
     if on_cuda:
-        peaks._found |= _cuda_peaks(device)
+        peaks._fields |= _cuda_peaks(device)
 
 
 def _reset_cuda_peaks(device: Any) -> None:
@@ -81,10 +81,10 @@ def _reset_host_peak() -> None:
 def _host_peak_bytes() -> int:
     """VmHWM, which the reset above sets back; elsewhere ru_maxrss, which nothing does."""
     try:
-        found = re.search(r"^VmHWM:\s+(\d+) kB", (PROCESS / "status").read_text(), re.MULTILINE)
+        peak = re.search(r"^VmHWM:\s+(\d+) kB", (PROCESS / "status").read_text(), re.MULTILINE)
     except OSError:
-        found = None
-    if found:
-        return int(found[1]) * 1024
+        peak = None
+    if peak:
+        return int(peak[1]) * 1024
     maximum = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return maximum if sys.platform == "darwin" else maximum * 1024

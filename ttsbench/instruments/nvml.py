@@ -106,8 +106,8 @@ def boards() -> tuple[Board, ...]:
     otherwise with CUDA_DEVICE_ORDER=PCI_BUS_ID."""
     handles = [ask("nvmlDeviceGetHandleByIndex", index) for index in range(ask("nvmlDeviceGetCount") or 0)]
     present = tuple(Board(handle) for handle in handles if handle is not None)
-    asked = os.environ.get("CUDA_VISIBLE_DEVICES")
-    return present if asked is None else _visible(asked, present)
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return present if visible is None else _visible(visible, present)
 
 
 def board(device: object) -> Board | None:
@@ -119,14 +119,14 @@ def board(device: object) -> Board | None:
     return present[int(index or 0)] if int(index or 0) < len(present) else None
 
 
-def _visible(asked: str, present: tuple[Board, ...]) -> tuple[Board, ...]:
+def _visible(variable: str, present: tuple[Board, ...]) -> tuple[Board, ...]:
     """As CUDA reads the variable: numbers or (beginnings of) UUIDs, up to the first that is none."""
     chosen: list[Board] = []
-    for word in (w.strip() for w in asked.split(",")):
-        found = _find(word, present)
-        if found is None or found in chosen:
+    for word in (w.strip() for w in variable.split(",")):
+        named = _find(word, present)
+        if named is None or named in chosen:
             break
-        chosen.append(found)
+        chosen.append(named)
     return tuple(chosen)
 
 

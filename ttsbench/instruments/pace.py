@@ -1,9 +1,8 @@
-"""How fast the device itself is at a moment, by work that never changes.
+"""The device's pace: how long a kernel takes in a fixed chain of the smallest ones.
 
-An H200 was seen to change between two speeds, with every clock that NVML tells of standing still: in the slow one all
-that consists of small kernels takes 7 to 10 % longer, as if each kernel of a CUDA graph took 0.35 µs more. What a stack
-takes says nothing of that; a chain of the smallest kernels does, read beside it: in 621 utterances of one stack it told
-what decoding told.
+An H200 was seen to change between two speeds while every clock in NVML stood still: in the slow one all that consists
+of small kernels takes 7 to 10 % longer, as if each kernel of a CUDA graph took 0.35 µs more. In 621 utterances of one
+stack this chain, read before and after each, changed when decoding did. `reports.decide.paces` judges what is read.
 """
 
 from __future__ import annotations
@@ -47,8 +46,8 @@ class Pace:
 def _chain(numbers: torch.Tensor) -> torch.cuda.CUDAGraph:
     """Kernels of which each waits for the one before it.
 
-    Captured by hand: `torch.cuda.graph` would empty the cache of the allocator, and the next utterance would pay. It is
-    no stack's graph, so nobody is told of it.
+    Captured by hand: `torch.cuda.graph` would empty the cache of the allocator, and the next utterance would pay. It
+    belongs to no stack, so it is not counted as a capture.
     """
     graph, present = torch.cuda.CUDAGraph(), torch.cuda.current_stream(numbers.device)
     stream = torch.cuda.Stream(numbers.device)  # type: ignore[no-untyped-call]

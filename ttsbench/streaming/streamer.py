@@ -66,7 +66,7 @@ class Streamer:
     def speak_timed(self, text_index: int, seed: int, limit: int, timeline: Timeline) -> tuple[Speech, float]:
         """With the stages of both threads marked; the wall seconds end with the last chunk."""
         listener = Listener()
-        marks = timeline.started_beside()
+        marks = timeline.start_concurrent()
         tts = self._pipeline.tts
         with staged_t3(tts, timeline, self._pipeline.backbone), staged_s3gen(tts, marks, RESIDUAL):
             speech = self._speak(text_index, seed, limit, listener, None, timeline)
@@ -88,7 +88,7 @@ class Streamer:
         with self._t3, self._speaking_as(voice) as own:
             voice_seconds = listener.now()
             stream = self.new_stream(own.gen, seed, listener)
-            stream.marks = timeline and timeline.beside
+            stream.marks = timeline and timeline.concurrent
             sink = self._sink(stream)
             decode_began = listener.now()
             with RANDOM_STREAM.held():
