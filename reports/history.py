@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ttsbench.errors import RecordError
+from ttsbench.records.fingerprint import machine_name
 from ttsbench.records.runs import Run
 from ttsbench.reports import metrics
 from ttsbench.reports.decide import change_points, sides
@@ -120,7 +121,7 @@ def entries(run: Run, stamp: Stamp) -> list[Entry]:
     about = Entry(
         **dataclasses.asdict(stamp), started=_when(run), scenario=run.scenario, overrides=json.dumps(run.overrides),
         commit=str(git.get("git_commit") or ""), dirty=bool(git.get("git_dirty")), machine=machine,
-        machine_name=sides.machine_name(run), work=work,
+        machine_name=machine_name(run.environment), work=work,
     )  # fmt: skip
     drawable = [figure for figure in figures(run) if figure.low > 0 and figure.high < FIGURE_MAX]
     return [_entry(about, figure) for figure in drawable] or [about]

@@ -6,9 +6,9 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from operator import attrgetter
-from typing import Any
 
 from ttsbench.records import measurements
+from ttsbench.records.fingerprint import look_up
 from ttsbench.records.measurements import Forward, Streamed, Utterance
 from ttsbench.records.runs import Cell
 from ttsbench.reports import continuity
@@ -100,19 +100,17 @@ def tokens(cell: Cell) -> float | None:
     return float(sum(utterance.tokens for utterance in cell.utterances)) if cell.utterances else None
 
 
-def in_evidence(*path: str) -> Callable[[Cell], float | None]:
+def in_evidence(dotted: str) -> Callable[[Cell], float | None]:
     """Reads a number there, whatever the evidence is made of."""
 
     def read(cell: Cell) -> float | None:
-        value: Any = cell.evidence
-        for name in path:
-            value = value.get(name) if isinstance(value, dict) else None
+        value = look_up(cell.evidence, dotted)
         return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
 
     return read
 
 
-_busy_milliseconds = in_evidence("activity", "per_call", "device_busy_ms")
+_busy_milliseconds = in_evidence("activity.per_call.device_busy_ms")
 
 
 def busy_seconds(cell: Cell) -> float | None:

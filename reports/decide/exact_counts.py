@@ -38,12 +38,12 @@ ACTIVITIES = {"decode_per_step": "step", "s3gen_per_call": "S3Gen", "per_call": 
 # Numbers that two processes of the same code agree on.
 COUNTS: tuple[Metric, ...] = (
     *(
-        _count(f"{part}.{name}", f"{label}/{where}", in_evidence("activity", part, name))
+        _count(f"{part}.{name}", f"{label}/{where}", in_evidence(f"activity.{part}.{name}"))
         for part, where in ACTIVITIES.items()
         for name, label in (("launches", "launches"), ("graph_launches", "graphs"), ("waits", "syncs"))
     ),
-    _count("graph_breaks", "graph breaks", in_evidence("compiler", "graph_breaks")),
-    _count("recompilations", "recompilations", in_evidence("compiler", "recompilations_while_timing")),
+    _count("graph_breaks", "graph breaks", in_evidence("compiler.graph_breaks")),
+    _count("recompilations", "recompilations", in_evidence("compiler.recompilations_while_timing")),
     metrics.ALLOCATED,
     _count("tokens", "tokens", tokens),
 )

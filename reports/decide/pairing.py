@@ -17,8 +17,8 @@ from ttsbench.reports.readings import in_evidence
 CLOCK_SPREAD_MAX = 0.03
 RETRIES = 2
 CANDIDATE, BASELINE = SIDES = ("candidate", "baseline")
-_recompilations = in_evidence("compiler", "recompilations_while_timing")
-_captures = in_evidence("compiler", "captures_while_timing")
+_recompilations = in_evidence("compiler.recompilations_while_timing")
+_captures = in_evidence("compiler.captures_while_timing")
 
 
 @dataclass(frozen=True)

@@ -10,17 +10,12 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ttsbench.errors import UsageError, suggest
-from ttsbench.records import runs
+from ttsbench.records import fingerprint, runs
 from ttsbench.records.runs import Cell, Run
 from ttsbench.reports.decide.pairing import Pair, Pairing, pair_up
 from ttsbench.reports.tables.markdown import flatten
 from ttsbench.reports.tables.run_tables import point_name
 
-# Of the fingerprint: where one differs, it is another machine, and its figures are no evidence about the code.
-SAME_MACHINE = (
-    "device", "gpu.name", "gpu.driver", "gpu.cuda_driver", "gpu.power_limit_watts", "gpu.mig", "cpu.model",
-    "cpu.usable", "packages.torch", "torch_build.cuda",
-)  # fmt: skip
 MISSING = "–"
 TWO_SERIES = "measured one after the other: what changed in between is part of the difference, and not of the interval"
 WHOLE_SERIES = "each run counts as one measurement: its processes share the conditions of the run"
@@ -169,7 +164,7 @@ def environments(runs: Iterable[Run]) -> list[tuple[str, str, str]]:
         if other.environment == first.environment:
             continue
         ours = dict(flatten(other.environment))
-        names = [name for name in dict.fromkeys((*theirs, *ours)) if name not in SAME_MACHINE]
+        names = [name for name in dict.fromkeys((*theirs, *ours)) if name not in fingerprint.MACHINE]
         rows = [(name, theirs.get(name, MISSING), ours.get(name, MISSING)) for name in names]
         differing |= dict.fromkeys(row for row in rows if row[1] != row[2])
     return list(differing)
@@ -177,8 +172,7 @@ def environments(runs: Iterable[Run]) -> list[tuple[str, str, str]]:
 
 def identity(run: Measured) -> dict[str, Any]:
     """The machine and the work by dotted names: what has to be the same for figures to be compared."""
-    machine = {name: run.environment.get(name, at(run.environment, name)) for name in SAME_MACHINE}
-    return {**machine, **dict(sorted(flatten(_work(run))))}
+    return {**_machine(run), **dict(sorted(flatten(_work(run))))}
 
 
 def mismatches(runs: Iterable[Measured]) -> list[str]:
@@ -202,25 +196,15 @@ def _work(run: Measured) -> dict[str, Any]:
     return {"model": {"family": "fake"} if pretended else model, "workload": understood.get("workload")}
 
 
+def _machine(run: Measured) -> dict[str, Any]:
+    return {name: fingerprint.look_up(run.environment, name) for name in fingerprint.MACHINE}
+
+
 def fingerprints(run: Run) -> tuple[str, str]:
     """Of the machine and of the work; runs that agree in both may be compared."""
-    machine = {name: at(run.environment, name) for name in SAME_MACHINE}
-    first, second = (runs.dump(dict(sorted(flatten(part)))) for part in (machine, _work(run)))
+    first, second = (runs.dump(dict(sorted(flatten(part)))) for part in (_machine(run), _work(run)))
     return _digest(first), _digest(second)
-
-
-def machine_name(run: Run) -> str:
-    """As people call it."""
-    return str(at(run.environment, "gpu.name") or at(run.environment, "cpu.model") or "an unknown machine")
 
 
 def _digest(text: str) -> str:
     return hashlib.sha256(text.encode(errors="replace")).hexdigest()[:16]
-
-
-def at(data: Mapping[str, Any], dotted: str) -> Any:
-    """What stands under a dotted name; None where nothing does."""
-    value: Any = data
-    for name in dotted.split("."):
-        value = value.get(name) if isinstance(value, Mapping) else None
-    return value

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ttsbench.records import runs
+from ttsbench.records.fingerprint import look_up
 from ttsbench.records.runs import Cell, Run
 from ttsbench.reports import sections
 from ttsbench.reports.decide import comparison, sides
@@ -77,14 +78,15 @@ def _head(run: Run) -> dict[str, Any]:
 
 # Label, and where it stands in the fingerprint.
 FACTS = (
-    ("GPU", ("gpu", "name")), ("CPU", ("cpu", "model")), ("driver", ("gpu", "driver")),
-    ("torch", ("packages", "torch")), ("Python", ("python", "version")), ("code", ("ttsbench", "sha256")),
+    ("GPU", "gpu.name"), ("CPU", "cpu.model"), ("driver", "gpu.driver"), ("torch", "packages.torch"),
+    ("Python", "python.version"), ("code", "ttsbench.sha256"),
 )  # fmt: skip
 HASH_DIGITS = 12
 
 
 def _facts(run: Run) -> list[tuple[str, str]]:
-    values = {label: _at(run.environment, path) for label, path in FACTS}
+    facts = {label: look_up(run.environment, name) for label, name in FACTS}
+    values = {label: value if isinstance(value, str) else "" for label, value in facts.items()}
     values["code"] = values["code"][:HASH_DIGITS]
     if values["GPU"]:
         del values["CPU"]
@@ -96,12 +98,6 @@ def _facts(run: Run) -> list[tuple[str, str]]:
 def _minute(utc: str) -> str:
     """As people write it, where it is a time."""
     return re.sub(r"^(\d{4}-\d\d-\d\d)T(\d\d:\d\d).*\+00:00$", r"\1 \2 UTC", utc)
-
-
-def _at(data: Any, path: Sequence[str]) -> str:
-    for name in path:
-        data = data.get(name) if isinstance(data, dict) else None
-    return data if isinstance(data, str) else ""
 
 
 def _verdicts(run: Run) -> dict[str, Any]:

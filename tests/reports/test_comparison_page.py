@@ -13,8 +13,7 @@ import pytest
 from ttsbench.cli import compare as comparing
 from ttsbench.cli import show
 from ttsbench.errors import ExitCode
-from ttsbench.gating.side_profiles import SAME_CODE
-from ttsbench.records import measurements, profiles, runs
+from ttsbench.records import fingerprint, measurements, profiles, runs
 from ttsbench.records.jobs import PROFILE
 from ttsbench.records.profiles import Profile
 from ttsbench.records.runs import Run
@@ -201,7 +200,7 @@ class TestKernels:
         (tmp_path / "runs" / "s-x-profile-0" / profiles.FILE).write_text("{")
         assert compare(run, output=tmp_path / "out") is ExitCode.SLOWER
         assert "(profiled)" not in self.told(tmp_path / "out")
-        assert "ttsbench.sha256" in SAME_CODE
+        assert "ttsbench.sha256" in fingerprint.CODE
 
     def test_rows_of_the_runs_themselves_do_too_the_newest_first(
         self, keep: Keep, tmp_path: Path, make_slower_profile: Callable[..., Profile],

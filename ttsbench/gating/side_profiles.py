@@ -10,15 +10,14 @@ from pathlib import Path
 
 from ttsbench.errors import RecordError
 from ttsbench.records import profiles
+from ttsbench.records.fingerprint import CODE, differing
 from ttsbench.records.jobs import PROFILE
 from ttsbench.records.profiles import Profile
 from ttsbench.records.runs import Cell, Run
-from ttsbench.reports.decide.sides import Match, Side, at
+from ttsbench.reports.decide.sides import Match, Side
 from ttsbench.reports.tables import profile_diff
 from ttsbench.reports.tables.profile_diff import ProfileDifference
 
-# What a profile in another folder has to share with a run, to be of what ran there.
-SAME_CODE = ("ttsbench.sha256", "sources_sha256", "packages", "gpu.name", "cpu.model")
 SUFFIX = "-profile-"
 
 
@@ -80,5 +79,5 @@ def _readable(file: Path) -> Profile | None:
 
 def _is_of(profile: Profile, run: Run) -> bool:
     header = profile.header
-    same = (at(header.environment, name) == at(run.environment, name) for name in SAME_CODE)
-    return header.scenario == run.scenario and all(same)
+    same_code = not differing(CODE, header.environment, run.environment)
+    return header.scenario == run.scenario and same_code

@@ -17,7 +17,7 @@ from typing import Any
 
 import platformdirs
 
-from ttsbench.errors import CheckpointError, suggest
+from ttsbench.errors import CheckpointError, first_line, suggest
 from ttsbench.model import checkpoint_files as files
 from ttsbench.model.checkpoint_files import weights_digest
 from ttsbench.model.families import FAMILIES, SIZES, Family, files_of, names
@@ -221,7 +221,7 @@ def _from_hub(family: str) -> Path:
         return Path(snapshot_download(repository, allow_patterns=patterns))
     except (HTTPError, OSError) as error:
         raise CheckpointError(
-            f"{repository} is not in the hub's cache, and cannot be fetched: {str(error).splitlines()[0]}",
+            f"{repository} is not in the hub's cache, and cannot be fetched: {first_line(error)}",
             mend=f"Where there is a network: hf download {repository} {' '.join(patterns)}",
         ) from None
 

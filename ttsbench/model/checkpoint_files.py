@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ttsbench.errors import CheckpointError, RecordError
+from ttsbench.errors import CheckpointError, NoRecordError, RecordError
 from ttsbench.model.families import CANGJIE, CONDITIONALS, Family, files_of, names
 from ttsbench.records import runs
+from ttsbench.records.files import read_json
 
 FORMAT_VERSION = 1
 MANIFEST = "ttsbench.json"
@@ -57,11 +58,10 @@ def read_manifest(folder: Path) -> Manifest | None:
     """None for a checkpoint that others made."""
     path = folder / MANIFEST
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-        manifest = runs.from_json(Manifest, data, str(path))
-    except FileNotFoundError:
+        manifest = runs.from_json(Manifest, read_json(path), str(path))
+    except NoRecordError:
         return None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError, RecordError) as error:
+    except RecordError as error:
         raise CheckpointError(f"{path} cannot be read: {error}", mend="Write the checkpoint again") from None
     if manifest.format_version != FORMAT_VERSION:
         raise CheckpointError(

@@ -19,6 +19,7 @@ import torch
 from triton import TritonError
 
 from ttsbench import __version__
+from ttsbench.errors import first_line
 from ttsbench.instruments.tf32 import ALLOWED, FORBIDDEN, tf32
 from ttsbench.optimizations.kernels import catalog
 from ttsbench.optimizations.kernels.kernel import DTYPES, Case, Forward, Shape, Tensors
@@ -95,8 +96,7 @@ def row_of(case: Case, shape: Shape, dtype: str, contender: str, device: str, *,
         if row.ok and device != "cpu":
             row = timed(row, case, shape, forward, generator, SAMPLES_QUICK if quick else SAMPLES)
     except (RuntimeError, TritonError, ValueError) as problem:
-        first_line = (str(problem).strip() or type(problem).__name__).splitlines()[0]
-        return replace(row, status="failed", reason=first_line, microseconds={})
+        return replace(row, status="failed", reason=first_line(problem), microseconds={})
     return row
 
 
@@ -199,7 +199,7 @@ def timed(row: Row, case: Case, shape: Shape, forward: Forward, generator: torch
             times |= {"graph": tuple(graph_times(call, samples)), "cold": tuple(cold_times(call, samples))}
         except RuntimeError as problem:
             torch.cuda.synchronize()
-            return replace(row, microseconds=times, reason=f"not captured: {str(problem).splitlines()[0]}")
+            return replace(row, microseconds=times, reason=f"not captured: {first_line(problem)}")
     return replace(row, microseconds=times)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from ttsbench import __version__
 from ttsbench.errors import ExitCode, NoRecordError, NotComparableError, RecordError, UsageError
 from ttsbench.records import assembly, files, jobs, journal, profiles, runs
+from ttsbench.records.fingerprint import ENVIRONMENT, differing
 from ttsbench.records.journal import Header, Journal
 from ttsbench.reports import run_documents
 from ttsbench.reports.pages import profile_page, report_page
@@ -21,8 +22,6 @@ from ttsbench.running.runner import Observer
 from ttsbench.scenarios import ablation, schema
 from ttsbench.scenarios.schema import Scenario
 
-# What must be the same for a run to be continued.
-SAME_MACHINE = ("gpu", "cpu", "packages", "sources_sha256", "python", "torch_build", "ttsbench.sha256", "variables")
 # Shows how far a run is, given how many seconds it will take.
 Observe = Callable[[float], AbstractContextManager[Observer]]
 
@@ -157,18 +156,11 @@ def refuse_nothing_to_measure(planned: Plan) -> None:
 def refuse_other_machine(header: Header, planned: Plan) -> None:
     """Cells from two machines, or of two versions of the code, are no one run."""
     now = fingerprint(planned)
-    if different := [part for part in SAME_MACHINE if _part(now, part) != _part(header.environment, part)]:
+    if different := differing(ENVIRONMENT, now, header.environment):
         raise NotComparableError(
             f"{header.run_id} was begun in another environment; different: {', '.join(different)}",
             mend="Start a new run",
         )
-
-
-def _part(fingerprint: dict[str, Any], dotted: str) -> Any:
-    value: Any = fingerprint
-    for name in dotted.split("."):
-        value = value.get(name) if isinstance(value, dict) else None
-    return value
 
 
 def refuse_other_work(header: Header, planned: Plan) -> None:
