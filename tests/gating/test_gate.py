@@ -170,7 +170,7 @@ class TestWhatCannotBeHad:
         (("--base-run", "runs/x"), "holds no run.json"),
         (("--base", "HEAD", "--fail-on", "slow"), "did you mean 'slower'"),
         (("--base", "HEAD", "--set", "measure.repeat=1"), "did you mean 'repeats'"),
-        (("--base", "HEAD", "--calibration", "none.json"), "there is no file none.json"),
+        (("--base", "HEAD", "--calibration", "none.json"), "there is no none.json"),
     ],
 )
 def test_wrong_usage_is_told(bench: Any, arguments: tuple[str, ...], told: str) -> None:

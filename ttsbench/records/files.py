@@ -143,7 +143,7 @@ def locate(path: Path, name: str, *, mend: str = "") -> Path:
     with errors_of(path):
         file = path / name if path.is_dir() else path
         if not file.exists():
-            raise NoRecordError(f"{path} holds no {name}" if path.is_dir() else f"there is no file {path}", mend=mend)
+            raise NoRecordError(f"{path} holds no {name}" if path.is_dir() else f"there is no {path}", mend=mend)
         return file
 
 
