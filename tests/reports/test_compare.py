@@ -250,7 +250,7 @@ def test_what_is_on_one_side_only_is_told(keep: Keep, walls: Walls, capsys: pyte
 
 def test_wrong_names_are_told(keep: Keep, walls: Walls, tmp_path: Path) -> None:
     run = keep("runs/run", {"upstream": walls()})
-    with pytest.raises(RecordError, match="there is no .*nowhere"):
+    with pytest.raises(RecordError, match=r"there is no .*nowhere"):
         compare(run, tmp_path / "nowhere")
     (tmp_path / "empty").mkdir()
     with pytest.raises(RecordError, match="holds no run"):
