@@ -30,7 +30,7 @@ def run(
     """
     from ttsbench.cli.console import print_note
     from ttsbench.cli.progress import observers
-    from ttsbench.cli.show import show_finished
+    from ttsbench.cli.run_printing import show_finished
     from ttsbench.running import run as engine
     from ttsbench.running import runner
 

@@ -1,4 +1,4 @@
-"""`ttsbench show`, and the tables of a run that is over."""
+"""`ttsbench show`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from ttsbench.cli.arguments import RunFolder
 from ttsbench.errors import ExitCode
 
 if TYPE_CHECKING:
-    from ttsbench.records.runs import Run
+    from collections.abc import Sequence
+
+    from ttsbench.records.runs import Cell
 
 
 def show(
@@ -24,8 +26,8 @@ def show(
     Example: ttsbench show runs/quickstart-20261120T180000Z --evidence
     """
     from ttsbench.cli.console import print_lines
-    from ttsbench.cli.profile_printing import show_profile
-    from ttsbench.records import journal, profiles
+    from ttsbench.cli.run_printing import show_evidence, show_run
+    from ttsbench.records import journal
     from ttsbench.records.assembly import read_run
 
     record = read_run(run)
@@ -36,10 +38,10 @@ def show(
         write_page(folder, record, html)
         print_lines([str(html)])
         return ExitCode.OK
-    for cell in record.cells:
-        if cell.profile:
-            show_profile(profiles.of_cell(cell))
-    if profiles.are_all(record):
+    profiled = [cell for cell in record.cells if cell.profile]
+    if profiled:
+        show_profiles(profiled)
+    if profiled and len(profiled) == len(record.cells):
         return ExitCode.OK
     show_run(record, details=evidence)
     if record.status != "complete" and (folder / journal.FILE).exists():
@@ -49,37 +51,9 @@ def show(
     return ExitCode.OK
 
 
-def show_run(run: Run, *, details: bool = False) -> None:
-    """The run's tables, then what did not run and what to know."""
-    from ttsbench.cli import console
-    from ttsbench.reports import sections
-    from ttsbench.reports.tables import run_tables
+def show_profiles(cells: Sequence[Cell]) -> None:
+    from ttsbench.cli.profile_printing import show_profile
+    from ttsbench.records import profiles
 
-    for content in sections.contents(run, details=details):
-        for table in content.tables:
-            console.show_table(table)
-    for where, status, reason in run_tables.failures(run):
-        console.print_marked(f"{status}: ", f"{where}: {reason}", "bold red")
-    for fault in run_tables.faults(run):
-        console.print_marked("quality failed: ", fault, "bold red")
-    for warning in run_tables.warnings(run):
-        console.print_note(warning)
-
-
-def show_finished(folder: Path, run: Run) -> None:
-    from ttsbench.cli.console import print_lines
-    from ttsbench.reports.pages import report_page
-
-    show_run(run)
-    print_lines([f"{folder}/{report_page.FILE}", f"{folder}/report.md"])
-    if run.status == "interrupted":
-        print_lines([f"stopped; go on with: ttsbench run --resume {folder}"])
-
-
-def show_evidence(run: Run) -> None:
-    from ttsbench.cli import console
-    from ttsbench.records import runs
-
-    console.print_lines(
-        [f"{cell.key} ({cell.kind} {cell.process + 1}): {runs.dump(cell.evidence)}" for cell in run.cells]
-    )
+    for cell in cells:
+        show_profile(profiles.of_cell(cell))

@@ -8,7 +8,7 @@ import pytest
 from rich.cells import cell_len
 
 from ttsbench.cli import compare as comparing
-from ttsbench.cli import show, table_splitting
+from ttsbench.cli import run_printing, show, table_splitting
 from ttsbench.records import runs
 from ttsbench.records.measurements import Energy, Memory, Quality, StageTime
 from ttsbench.reports import metrics
@@ -91,7 +91,7 @@ def test_no_name_moves_the_cursor(
     name = "evil\x1b]0;owned\x07\x1b[2J\x9b31m\u202e\x08[red]"
     cells = (make_cell(stack=name, key=name), make_cell(stack="b", key=name, status=name, reason=name),
              make_cell(stack="b", key="b", faults=(name,), warnings=(name,)))  # fmt: skip
-    show.show_run(make_run(cells=cells, baseline=name, warnings=(name,)))
+    run_printing.show_run(make_run(cells=cells, baseline=name, warnings=(name,)))
     printed = capsys.readouterr().out
     assert not {"\x1b", "\x07", "\x9b", "\u202e", "\x08"} & set(printed)
     assert "[red]" in printed.replace("\n", "")

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from ttsbench.cli import show
+from ttsbench.cli import run_printing
 from ttsbench.errors import ScenarioError, UsageError
 from ttsbench.records import runs
 from ttsbench.records.measurements import Forward, ForwardQuality
@@ -144,7 +144,7 @@ def test_report_and_console_show_claims_and_forwards(measured: Make, capsys: pyt
     text = report_markdown.report(run)
     assert "| c | 1.25× | 2.00× | holds |" in text
     assert "c: holds: ours is 2.00×, claimed is 1.25×" in text
-    show.show_run(run)
+    run_printing.show_run(run)
     told = capsys.readouterr().out
     assert "holds" in told
     assert "500.00 ± 0.00" in told
