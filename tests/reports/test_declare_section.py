@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from ttsbench.cli.show import show_run
+from ttsbench.cli.run_printing import show_run
 from ttsbench.records.runs import Run
 from ttsbench.reports import run_documents, sections
 from ttsbench.reports.pages import svg
