@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import sys
 from collections.abc import Callable
@@ -170,6 +171,100 @@ def test_forwards_of_the_backbone_alone_do_not_draw() -> None:
 def test_other_shapes_are_refused(make_pipeline: Make) -> None:
     with pytest.raises(CellError, match="written for hidden size 1024, and this model has"):
         make_pipeline(**PERSISTENT)
+
+
+class Counting:
+    """In the kernel's place, on a CPU: the draw of a step is that step, or what is forced; logits are its number."""
+
+    stop_at = 0  # the step that draws the stop token
+
+    def __init__(self, **shape: Any) -> None:
+        self.rows, self.vocabulary = shape["rows"], shape["vocabulary"]
+        self.state = torch.zeros(len(kernel.STATE), dtype=torch.int32)
+        self.launched: list[int] = []
+
+    def begin(self, token: torch.Tensor, *, step: int, position: int, stop_token: int) -> None:
+        self.state.copy_(torch.tensor([int(token), step, position, int(token) == stop_token, 1, 0]))
+
+    def launch(self, arguments: Any) -> None:
+        self.launched.append(arguments.tokens)
+        _, first, _, stopped, _, _ = self.state.tolist()
+        drawn = ctypes.cast(arguments.drawn, ctypes.POINTER(ctypes.c_int64))
+        forced = ctypes.cast(arguments.forced, ctypes.POINTER(ctypes.c_int64)) if arguments.forced else None
+        logits = ctypes.cast(arguments.logits, ctypes.POINTER(ctypes.c_float)) if arguments.logits else None
+        for step in range(first, first + arguments.tokens * (not stopped)):
+            token = arguments.stop_token if step == self.stop_at else step
+            token = forced[step] if forced and forced[step] >= 0 else token
+            drawn[step] = token
+            if logits:
+                logits[(step - first) * self.rows * self.vocabulary] = step
+            self.state += torch.tensor([0, 1, 1, 0, 0, 0], dtype=torch.int32)
+            if token == arguments.stop_token:
+                self.state[3] = 1
+                return
+
+
+@pytest.fixture
+def counting(make_pipeline: Make, monkeypatch: pytest.MonkeyPatch) -> Pipeline:
+    """The loop over a tiny model, with a kernel that counts; only the first token is drawn."""
+    monkeypatch.setattr(kernel, "check_shape", lambda **_: None)
+    monkeypatch.setattr(kernel, "PersistentDecode", Counting)
+    monkeypatch.setattr(persistent, "packed_weights", lambda t3: torch.zeros(1))
+    monkeypatch.setattr(Counting, "stop_at", 0)
+    return make_pipeline(**PERSISTENT | {"dtype": "stored"})
+
+
+def tokens_and_launches(pipeline: Pipeline, limit: int, **decode: Any) -> tuple[list[int], list[int]]:
+    """All tokens but the first, which is really drawn, and how many each launch was asked for."""
+    for held in pipeline.loop._kernels.values():
+        held.launched.clear()
+    pipeline.decode(0, 3, limit, **decode)
+    return pipeline._tokens.flatten().tolist()[1:], pipeline.loop._kernels[2].launched
+
+
+@pytest.mark.parametrize(
+    ("limit", "launches"), [(1, []), (2, [1]), (26, [25]), (27, [25, 1]), (101, [25, 25, 25, 25]), (60, [25, 25, 9])]
+)
+def test_launches_add_up_to_the_limit(counting: Pipeline, limit: int, launches: list[int]) -> None:
+    assert tokens_and_launches(counting, limit) == (list(range(1, limit)), launches)
+    assert counting.loop.steps == limit
+
+
+@pytest.mark.parametrize("stop_at", [1, 24, 25, 26, 30, 59])
+def test_after_a_stop_one_launch_at_most_is_in_vain(
+    counting: Pipeline, stop_at: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Counting, "stop_at", stop_at)
+    stop = counting.tts.t3.hp.stop_speech_token
+    tokens, launches = tokens_and_launches(counting, 1000)
+    assert tokens == [*range(1, stop_at), stop]
+    assert len(launches) <= (stop_at - 1) // 25 + 2
+    heard: list[torch.Tensor] = []
+    assert tokens_and_launches(counting, 1000, take=lambda new: heard.append(new.clone()))[0] == tokens
+    listened = torch.cat([part.flatten() for part in heard]).tolist()
+    assert listened[1 : stop_at + 1] == tokens
+    assert set(listened[stop_at + 1 :]) <= {stop}
+
+
+@pytest.mark.parametrize("stop_at", [0, 40])
+def test_every_draw_shows_its_logits_once(counting: Pipeline, stop_at: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Counting, "stop_at", stop_at)
+    with quality.taken_logits(counting) as logits, counting.forcing((5, 6, 7)):
+        tokens, _ = tokens_and_launches(counting, 60)
+    assert tokens[:4] == [6, 7, 3, 4]
+    assert len(logits) == (stop_at or 59) + 1
+    assert [int(rows[0, 0]) for rows in logits[1:]] == list(range(1, len(logits)))
+
+
+def test_more_tokens_than_speech_positions_are_refused(counting: Pipeline) -> None:
+    positions = counting.tts.t3.speech_pos_emb.emb.num_embeddings
+    with pytest.raises(CellError, match=f"T3 has {positions} speech positions, and {positions + 1} tokens"):
+        counting.decode_only(0, 3, positions + 1)
+
+
+def test_a_loop_whose_kernel_never_ran_is_caught(counting: Pipeline) -> None:
+    with pytest.raises(CellError, match="its kernel was never launched"):
+        counting.loop.evidence()
 
 
 class Decoding:
