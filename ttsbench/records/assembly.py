@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ttsbench.errors import NoRecordError, RecordError
 from ttsbench.records import journal, runs
+from ttsbench.records.bulk_reading import paused_garbage_collection
 from ttsbench.records.journal import Entries
 
 
@@ -16,7 +17,8 @@ def read_run(path: Path) -> runs.Run:
     """The record; where there is none, or none that can be read, what the journal holds."""
     folder = path if path.is_dir() else path.parent
     try:
-        return runs.read_run(path)
+        with paused_garbage_collection():
+            return runs.read_run(path)
     except RecordError as error:
         if not (folder / journal.FILE).exists():
             raise

@@ -12,6 +12,7 @@ from typing import Any
 from ttsbench import __version__
 from ttsbench.errors import ExitCode, NoRecordError, NotComparableError, RecordError, UsageError
 from ttsbench.records import assembly, files, jobs, journal, profiles, runs
+from ttsbench.records.bulk_reading import paused_garbage_collection
 from ttsbench.records.fingerprint import ENVIRONMENT, differing
 from ttsbench.records.journal import Header, Journal
 from ttsbench.reports import run_documents
@@ -185,7 +186,8 @@ def carry_out(folder: Path, book: Journal, planned: Plan, left: Plan, observe: O
 
 def write_results(folder: Path, planned: Plan, status: str) -> runs.Run:
     """Everything that is derived from the journal."""
-    run = assembly.assemble(journal.read(folder), status, planned.job_ids)
+    with paused_garbage_collection():
+        run = assembly.assemble(journal.read(folder), status, planned.job_ids)
     try:
         runs.write_run(folder, run)
         for name, text in run_documents.documents(folder, run):
