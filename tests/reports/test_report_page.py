@@ -17,7 +17,7 @@ from ttsbench.records import files, measurements, runs
 from ttsbench.records.measurements import Audio, Quality, StageTime, Utterance
 from ttsbench.records.runs import Cell, Run
 from ttsbench.reports.decide.statistics import Estimate
-from ttsbench.reports.pages import players, report_page, run_plots, samples_plot, tradeoff_plot
+from ttsbench.reports.pages import players, report_markdown, report_page, run_plots, samples_plot, tradeoff_plot
 from ttsbench.reports.pages.tradeoff_plot import StackTradeoff
 from ttsbench.reports.tables import run_tables
 
@@ -371,3 +371,26 @@ class TestData:
         run = runs.read_run(ROOT / "docs" / "results" / "h200-claims-d")
         drawn = sum(plot.svg.count("text 1</title>") for plot in samples_plot.plots(run))
         assert drawn == sum(len(cell.forwards) for cell in run.cells if cell.ok and cell.kind == "timed")
+
+
+class TestManyCells:
+    def test_a_page_holds_the_first_rows_and_says_where_the_rest_is(
+        self, make_run: Make, make_cell: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for name in ("PLOTS_MAX", "TABLES_MAX", "ROWS_MAX", "CARDS_MAX", "LINES_MAX"):
+            monkeypatch.setattr(report_page, name, 2)
+        monkeypatch.setattr(run_plots, "POINTS_MAX", 2)
+        monkeypatch.setattr(run_plots, "STACKS_MAX", 3)
+        cells = tuple(
+            make_cell(stack=stack, key=f"{stack} {seed}", point={"workload.seed": seed}, warnings=("hot",))
+            for seed in range(4)
+            for stack in ("upstream", "a", "b", "c")
+        )
+        run = make_run(cells=(*cells, make_cell(stack="d", status="oom", reason="full", utterances=())))
+        page = report_page.page(run, tmp_path)
+        assert "2 further tables are in report.md." in page
+        assert "the first 2 of 4 rows" in page
+        assert "10 further verdicts" in page
+        assert "further ones are left out here; see report.md" in page
+        assert "the first 3 of 4 stacks; point 1 of 4, further ones only in the tables" in page
+        assert report_markdown.report(run).count("workload.seed=3") > 2
