@@ -23,9 +23,9 @@ BYTES_MAX, PAGE_BYTES_MAX = 500_000_000, 10_000_000
 WRITE = """
 import pathlib, sys
 from ttsbench.reports import run_documents
-from ttsbench.running import run
+from ttsbench.records import assembly
 folder = pathlib.Path(sys.argv[1])
-for name, text in run_documents.documents(folder, run.read_run(folder)):
+for name, text in run_documents.documents(folder, assembly.read_run(folder)):
     (folder / name).write_text(text, encoding="utf-8")
 """
 
