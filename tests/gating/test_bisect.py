@@ -82,7 +82,7 @@ def test_a_bad_commit_that_does_not_run_is_told(bench: Any) -> None:
     bench.commit("Crashes")
     ended = bench("bisect", bench.scenario, "--good", good, "--bad", "main", "--quiet")
     assert ended.returncode == ExitCode.CELL_FAILED
-    assert "pair 1 was void 3 times, at last because candidate: crashed" in ended.stderr
+    assert "pair 1 was void 3 times; the last time: candidate: crashed" in ended.stderr
 
 
 @pytest.mark.parametrize(

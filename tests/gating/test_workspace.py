@@ -30,7 +30,7 @@ MOMENTS = ("at once", "worktree", "pair 1", "pair 3")
 
 @pytest.fixture
 def slow(repository: Path, tmp_path: Path) -> Path:
-    engine = repository / "ttsbench" / "fake.py"
+    engine = repository / "ttsbench" / "running" / "fake_engine.py"
     engine.write_text(engine.read_text().replace(*SLOW))
     subprocess.run(["git", "commit", "-q", "-a", "-m", "Slow"], cwd=repository, check=True)
     (tmp_path / "tmp").mkdir()
