@@ -167,7 +167,7 @@ class TestWhatCannotBeHad:
     [
         ((), "give --base REF or --base-run RUN"),
         (("--base", "HEAD", "--base-run", "runs/x"), "give --base REF or --base-run RUN"),
-        (("--base-run", "runs/x"), "there is no file runs/x"),
+        (("--base-run", "runs/x"), "there is no runs/x"),
         (("--base", "HEAD", "--fail-on", "slow"), "did you mean 'slower'"),
         (("--base", "HEAD", "--set", "measure.repeat=1"), "did you mean 'repeats'"),
         (("--base", "HEAD", "--calibration", "none.json"), "there is no none.json"),
