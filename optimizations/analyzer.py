@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from ttsbench.errors import CellError
 from ttsbench.model.families import Family
 from ttsbench.optimizations.decode import OUR_LOOPS
 from ttsbench.optimizations.options import NEEDS, Evidence, Option, Rule, Slot, needs
-
-if TYPE_CHECKING:
-    from ttsbench.optimizations.target import Target
+from ttsbench.optimizations.target import Target
 
 
 def apply(target: Target, option: str) -> None:

@@ -9,8 +9,6 @@ as with `sdpa`.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from ttsbench.errors import CellError
 from ttsbench.optimizations.dtype import AMP, HALF
 from ttsbench.optimizations.options import (
@@ -23,9 +21,7 @@ from ttsbench.optimizations.options import (
     has_no_part_in,
     needs,
 )
-
-if TYPE_CHECKING:
-    from ttsbench.optimizations.target import Target
+from ttsbench.optimizations.target import Target
 
 # What a profiler shows when the option took effect: kernels on a GPU, operators everywhere.
 KERNEL_MARKS = {

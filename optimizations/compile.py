@@ -7,7 +7,7 @@ layer's MLP and norms.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ttsbench.errors import CellError
 from ttsbench.optimizations.options import (
@@ -20,9 +20,7 @@ from ttsbench.optimizations.options import (
     inductor,
     needs,
 )
-
-if TYPE_CHECKING:
-    from ttsbench.optimizations.target import Target
+from ttsbench.optimizations.target import Target
 
 
 def apply(target: Target, option: str) -> None:

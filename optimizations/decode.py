@@ -7,15 +7,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from ttsbench.errors import CellError
 from ttsbench.model.families import Family
 from ttsbench.optimizations.dtype import HALF
 from ttsbench.optimizations.options import HOPPER, WITH_STEPS, Evidence, Option, Slot, needs
-
-if TYPE_CHECKING:
-    from ttsbench.optimizations.target import Target
+from ttsbench.optimizations.target import Target
 
 
 def apply(target: Target, option: str) -> None:

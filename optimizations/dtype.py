@@ -46,11 +46,11 @@ def apply(target: Target, option: str) -> None:
 def attest(target: Target, option: str) -> Evidence:
     """By the dtypes of parameters, and of what came out of layers on a warm call; ids must still be integers."""
     warm_call, conditionals = target.warm_call, target.tts.conds
-    parameters = {_short(p.dtype) for p in target.tts.t3.parameters()}
-    activations = {_short(dtype) for dtype in warm_call.activation_dtypes}
+    parameters = {short(p.dtype) for p in target.tts.t3.parameters()}
+    activations = {short(dtype) for dtype in warm_call.activation_dtypes}
     ids = None if conditionals is None else conditionals.t3.cond_prompt_speech_tokens
     if ids is not None and ids.dtype.is_floating_point:
-        raise CellError(f"dtype: the voice's token ids were cast to {_short(ids.dtype)}, which garbles them")
+        raise CellError(f"dtype: the voice's token ids were cast to {short(ids.dtype)}, which garbles them")
     expected = NATIVE.get(option) or AUTOCAST.get(option)
     if expected is not None and expected not in activations:
         raise CellError(f"dtype: {option} was asked for, and the layers worked in {', '.join(sorted(activations))}")
@@ -63,7 +63,7 @@ def attest(target: Target, option: str) -> Evidence:
     return {"parameters": sorted(parameters), "activations": sorted(activations), "tf32": warm_call.tf32_allowed}
 
 
-def _short(dtype: torch.dtype) -> str:
+def short(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 

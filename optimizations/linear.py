@@ -8,15 +8,24 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from ttsbench.model.families import Family
 from ttsbench.optimizations.dtype import AMP
-from ttsbench.optimizations.options import WITH_STEPS, Evidence, Option, Slot, excludes, has_no_part_in, needs
+from ttsbench.optimizations.options import (
+    WITH_STEPS,
+    Evidence,
+    Option,
+    Slot,
+    excludes,
+    has_no_part_in,
+    layer_kernel,
+    needs,
+)
 
 if TYPE_CHECKING:
     import torch
 
     from ttsbench.optimizations.parts.llama_attention import OneProduct
-    from ttsbench.optimizations.target import Target
+    from ttsbench.optimizations.quantize import UNQUANTIZED
+from ttsbench.optimizations.target import Target
 
 
 def apply(target: Target, option: str) -> None:
@@ -69,15 +78,12 @@ SLOT = Slot(
     "the products of a step with T3's weights",
     (
         Option("eager", "as PyTorch does, by cuBLAS"),
-        Option(
+        layer_kernel(
             "triton",
             "our kernel for few rows",
-            fits=Family.llama_layers,
-            needs_cuda=True,
-            triton=True,
             rules=(
                 has_no_part_in("decode", "persistent", because="it makes the products of a step itself"),
-                needs("quantize", "off", because="it reads the weights as they are; with quantize use linear: eager"),
+                UNQUANTIZED,
                 excludes("dtype", *AMP, because="it multiplies in the weights' own precision; use linear: eager"),
                 needs(
                     "cache",

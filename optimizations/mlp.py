@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from ttsbench.model.families import Family
-from ttsbench.optimizations.options import ANY_FORWARD, Evidence, Option, Slot, needs
+from ttsbench.optimizations.options import ANY_FORWARD, Evidence, Option, Slot, layer_kernel
 
 if TYPE_CHECKING:
     import torch
 
-    from ttsbench.optimizations.target import Target
+    from ttsbench.optimizations.quantize import UNQUANTIZED
+from ttsbench.optimizations.target import Target
 
 
 def apply(target: Target, option: str) -> None:
@@ -55,21 +55,12 @@ SLOT = Slot(
     "Llama's silu(gate)·up",
     (
         Option("eager", "as transformers writes it"),
-        Option("liger", "Liger's kernel for silu and product", fits=Family.llama_layers, needs_cuda=True, triton=True),
-        Option("triton", "our kernel for silu and product", fits=Family.llama_layers, needs_cuda=True, triton=True),
-        Option(
+        layer_kernel("liger", "Liger's kernel for silu and product"),
+        layer_kernel("triton", "our kernel for silu and product"),
+        layer_kernel(
             "triton_fused",
             "our kernel with both projections in it",
-            fits=Family.llama_layers,
-            needs_cuda=True,
-            triton=True,
-            rules=(
-                needs(
-                    "quantize",
-                    "off",
-                    because="it reads the weights as they are; with quantize use mlp: triton, liger or eager",
-                ),
-            ),
+            rules=(UNQUANTIZED,),
         ),
     ),
     apply=apply,

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from ttsbench.model.families import Family
-from ttsbench.optimizations.options import ANY_FORWARD, Evidence, Option, Slot
+from ttsbench.optimizations.options import ANY_FORWARD, Evidence, Option, Slot, layer_kernel
 
 if TYPE_CHECKING:
     import torch
@@ -51,8 +50,8 @@ SLOT = Slot(
     "Llama's RMSNorm",
     (
         Option("eager", "as transformers writes it"),
-        Option("liger", "Liger's kernel", fits=Family.llama_layers, needs_cuda=True, triton=True),
-        Option("triton", "our kernel", fits=Family.llama_layers, needs_cuda=True, triton=True),
+        layer_kernel("liger", "Liger's kernel"),
+        layer_kernel("triton", "our kernel"),
     ),
     apply=apply,
     attest=attest,

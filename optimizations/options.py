@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ttsbench.model.families import Family
-
-if TYPE_CHECKING:
-    from ttsbench.optimizations.target import Target
+from ttsbench.optimizations.target import Target
 
 AMPERE, ADA, HOPPER = (8, 0), (8, 9), (9, 0)
 
@@ -18,8 +16,8 @@ NO_FORWARD, WITH_STEPS, ANY_FORWARD = "no forward", "with steps", "any forward"
 
 Evidence = dict[str, Any]
 # Both take the option's name. `attest` raises a `CellError` where the option did not take effect.
-Apply = Callable[["Target", str], None]
-Attest = Callable[["Target", str], Evidence]
+Apply = Callable[[Target, str], None]
+Attest = Callable[[Target, str], Evidence]
 
 
 NEEDS, EXCLUDES, HAS_NO_PART_IN = "needs", "does not run with", "has no part in"
@@ -125,6 +123,11 @@ def flash_attention_2(summary: str, rules: tuple[Rule, ...] = ()) -> Option:
         how_to_get="pip install 'ttsbench[flash-attn]' (or a wheel for your torch and CUDA from its releases page)",
         rules=rules,
     )
+
+
+def layer_kernel(name: str, summary: str, rules: tuple[Rule, ...] = ()) -> Option:
+    """A Triton kernel in the layers of Llama and its like."""
+    return Option(name, summary, fits=Family.llama_layers, needs_cuda=True, triton=True, rules=rules)
 
 
 def inductor(

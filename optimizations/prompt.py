@@ -6,13 +6,9 @@ Captured once for each bucket of lengths, it is one. In a batch it is read besid
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from ttsbench.errors import CellError
 from ttsbench.optimizations.options import Evidence, Option, Slot, needs
-
-if TYPE_CHECKING:
-    from ttsbench.optimizations.target import Target
+from ttsbench.optimizations.target import Target
 
 
 def apply(target: Target, option: str) -> None:

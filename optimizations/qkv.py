@@ -6,13 +6,10 @@ whatever else reads them reads the same numbers.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from ttsbench.model.families import Family
-from ttsbench.optimizations.options import ANY_FORWARD, Evidence, Option, Slot, needs
-
-if TYPE_CHECKING:
-    from ttsbench.optimizations.target import Target
+from ttsbench.optimizations.options import ANY_FORWARD, Evidence, Option, Slot
+from ttsbench.optimizations.quantize import UNQUANTIZED
+from ttsbench.optimizations.target import Target
 
 
 def apply(target: Target, option: str) -> None:
@@ -38,9 +35,7 @@ SLOT = Slot(
             "fused",
             "one product over all their weights",
             fits=Family.llama_layers,
-            rules=(
-                needs("quantize", "off", because="it reads the weights as they are; with quantize use qkv: separate"),
-            ),
+            rules=(UNQUANTIZED,),
         ),
     ),
     apply=apply,

@@ -80,6 +80,8 @@ def _by_torchao(name: str, summary: str, *, capability: tuple[int, int] = (0, 0)
     )
 
 
+# Of kernels that read the weights themselves.
+UNQUANTIZED = needs("quantize", "off", because="it reads the weights as they are")
 SLOT = Slot(
     "quantize",
     "T3's linear layers with fewer bits",

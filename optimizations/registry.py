@@ -9,49 +9,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from importlib import import_module
 from importlib.metadata import entry_points
 
 from ttsbench.errors import UsageError, suggest
-from ttsbench.optimizations import (
-    analyzer,
-    attention,
-    cache,
-    cfm_steps,
-    compile,  # noqa: A004  (slots are named as in YAML)
-    decode,
-    dtype,
-    linear,
-    mlp,
-    norm,
-    on_missing,
-    prompt,
-    qkv,
-    quantize,
-    resample,
-    rope,
-    s3gen_attention,
-    s3gen_compile,
-    s3gen_dtype,
-    s3gen_graph,
-    sampler,
-    serve,
-    stream,
-    vocoder,
-    watermark,
-)
 from ttsbench.optimizations.options import Option, Slot
 
 GROUP = "ttsbench.options"
-BUILT_IN = (
-    dtype.SLOT, attention.SLOT, mlp.SLOT, norm.SLOT, rope.SLOT, qkv.SLOT, linear.SLOT, quantize.SLOT, decode.SLOT,
-    cache.SLOT, sampler.SLOT, serve.SLOT, prompt.SLOT, compile.SLOT, analyzer.SLOT, s3gen_dtype.SLOT,
-    s3gen_attention.SLOT, s3gen_graph.SLOT, s3gen_compile.SLOT, cfm_steps.SLOT, vocoder.SLOT, resample.SLOT,
-    watermark.SLOT, stream.SLOT, on_missing.SLOT,
+# Each slot's file, in the order in which slots are applied.
+FILES = (
+    "dtype", "attention", "mlp", "norm", "rope", "qkv", "linear", "quantize", "decode", "cache", "sampler", "serve",
+    "prompt", "compile", "analyzer", "s3gen_dtype", "s3gen_attention", "s3gen_graph", "s3gen_compile", "cfm_steps",
+    "vocoder", "resample", "watermark", "stream", "on_missing",
 )  # fmt: skip
 
 
 def with_added_options() -> dict[str, Slot]:
-    slots = {slot.name: slot for slot in BUILT_IN}
+    slots: dict[str, Slot] = {name: import_module(f"{__package__}.{name}").SLOT for name in FILES}
     for entry in entry_points(group=GROUP):
         slot, _, name = entry.name.partition(".")
         option = entry.load()

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from ttsbench.model.families import Family
-from ttsbench.optimizations.options import ANY_FORWARD, Evidence, Option, Slot, has_no_part_in
+from ttsbench.optimizations.options import ANY_FORWARD, Evidence, Option, Slot, has_no_part_in, layer_kernel
 
 if TYPE_CHECKING:
     from ttsbench.optimizations.parts.llama_attention import Projected
@@ -48,8 +47,8 @@ SLOT = Slot(
     "Llama's rotary embedding",
     (
         Option("eager", "as transformers writes it"),
-        Option("liger", "Liger's kernel", fits=Family.llama_layers, needs_cuda=True, triton=True, rules=(NOT_TWICE,)),
-        Option("triton", "our kernel", fits=Family.llama_layers, needs_cuda=True, triton=True, rules=(NOT_TWICE,)),
+        layer_kernel("liger", "Liger's kernel", rules=(NOT_TWICE,)),
+        layer_kernel("triton", "our kernel", rules=(NOT_TWICE,)),
     ),
     apply=apply,
     attest=attest,

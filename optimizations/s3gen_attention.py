@@ -8,14 +8,10 @@ there.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from ttsbench.errors import CellError
 from ttsbench.optimizations.dtype import HALF
 from ttsbench.optimizations.options import Evidence, Option, Slot, flash_attention_2, needs
-
-if TYPE_CHECKING:
-    from ttsbench.optimizations.target import Target
+from ttsbench.optimizations.target import Target
 
 
 def apply(target: Target, option: str) -> None:

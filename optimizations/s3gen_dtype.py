@@ -15,12 +15,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ttsbench.errors import CellError
-from ttsbench.optimizations.dtype import HALF, NATIVE
+from ttsbench.optimizations.dtype import HALF, NATIVE, short
 from ttsbench.optimizations.options import AMPERE, Evidence, Option, Slot, half_precisions
 
 if TYPE_CHECKING:
-    import torch
-
     from ttsbench.optimizations.target import Target
 
 IN_HALF = {NATIVE[option] for option in HALF}
@@ -55,7 +53,7 @@ def attest(target: Target, option: str) -> Evidence:
         "speech_tokenizer": s3gen.tokenizer,
         "speaker_encoder": s3gen.speaker_encoder,
     }
-    dtypes = {name: {_short(parameter.dtype) for parameter in part.parameters()} for name, part in parts.items()}
+    dtypes = {name: {short(parameter.dtype) for parameter in part.parameters()} for name, part in parts.items()}
     _refuse_garbled_ids(target)
     if half := sorted(name for name in dtypes if name != "estimator" and dtypes[name] & IN_HALF):
         raise CellError(f"s3gen_dtype: only the estimator may be in half precision, and so are {', '.join(half)}")
@@ -67,8 +65,8 @@ def attest(target: Target, option: str) -> Evidence:
     if in_tf32 != (option == "tf32"):
         raise CellError(f"s3gen_dtype: {option} was asked for, and S3Gen ran with{'' if in_tf32 else 'out'} TF32")
     return {name: _named(names) for name, names in dtypes.items()} | {
-        "reference_is_cast_to": _short(s3gen.dtype),
-        "prompt_token": _short(target.tts.conds.gen["prompt_token"].dtype),
+        "reference_is_cast_to": short(s3gen.dtype),
+        "prompt_token": short(target.tts.conds.gen["prompt_token"].dtype),
         "tf32": in_tf32,
         "times": "float32" if "solve_euler" in vars(s3gen.flow.decoder) else _named(dtypes["estimator"]),
     }
@@ -76,13 +74,9 @@ def attest(target: Target, option: str) -> Evidence:
 
 def _refuse_garbled_ids(target: Target) -> None:
     """Upstream itself turns the ids into fp32 numbers, which hold them exactly; half precision does not."""
-    casts = {_short(target.tts.conds.gen["prompt_token"].dtype), _short(target.tts.s3gen.dtype)}
+    casts = {short(target.tts.conds.gen["prompt_token"].dtype), short(target.tts.s3gen.dtype)}
     if garbled := casts & IN_HALF:
         raise CellError(f"s3gen_dtype: the reference's token ids are cast to {_named(garbled)}, which garbles them")
-
-
-def _short(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
 
 
 def _named(dtypes: set[str]) -> str:

@@ -6,14 +6,10 @@ graph serves a bucket. `parts/flow_graphs.py` holds the work.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from ttsbench.errors import CellError
 from ttsbench.optimizations.options import Evidence, Option, Slot
 from ttsbench.optimizations.s3gen_attention import OUR_PASSES
-
-if TYPE_CHECKING:
-    from ttsbench.optimizations.target import Target
+from ttsbench.optimizations.target import Target
 
 
 def apply(target: Target, option: str) -> None:

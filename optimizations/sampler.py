@@ -9,14 +9,10 @@ the same random stream.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from ttsbench.errors import CellError
 from ttsbench.optimizations.decode import OUR_LOOPS
 from ttsbench.optimizations.options import Evidence, Option, Slot, needs
-
-if TYPE_CHECKING:
-    from ttsbench.optimizations.target import Target
+from ttsbench.optimizations.target import Target
 
 
 def apply(target: Target, option: str) -> None:

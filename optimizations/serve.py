@@ -7,14 +7,10 @@ utterances together, each in a slot of one static cache, and has S3Gen make the 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from ttsbench.errors import CellError
 from ttsbench.model.families import Family
 from ttsbench.optimizations.options import Evidence, Option, Slot, excludes, needs
-
-if TYPE_CHECKING:
-    from ttsbench.optimizations.target import Target
+from ttsbench.optimizations.target import Target
 
 
 def apply(target: Target, option: str) -> None:

@@ -7,14 +7,10 @@ each frame fixed, so that windows agree. `ttsbench.streaming` holds the work; th
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from ttsbench.errors import CellError
 from ttsbench.model.families import Family
 from ttsbench.optimizations.options import Evidence, Option, Slot
-
-if TYPE_CHECKING:
-    from ttsbench.optimizations.target import Target
+from ttsbench.optimizations.target import Target
 
 
 def apply(target: Target, option: str) -> None:

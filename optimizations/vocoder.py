@@ -8,13 +8,9 @@ of sound too, since upstream draws its phase on the host.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from ttsbench.errors import CellError
 from ttsbench.optimizations.options import Evidence, Option, Slot, inductor
-
-if TYPE_CHECKING:
-    from ttsbench.optimizations.target import Target
+from ttsbench.optimizations.target import Target
 
 
 def apply(target: Target, option: str) -> None:

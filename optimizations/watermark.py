@@ -7,13 +7,10 @@ host's, so the samples differ; the mark is the same, and Perth reads it as befor
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
 
 from ttsbench.errors import CellError
 from ttsbench.optimizations.options import Evidence, Option, Slot
-
-if TYPE_CHECKING:
-    from ttsbench.optimizations.target import Target
+from ttsbench.optimizations.target import Target
 
 
 def apply(target: Target, option: str) -> None:

@@ -29,7 +29,6 @@ def modules() -> tuple[str, ...]:
 
 
 def case_names() -> tuple[str, ...]:
-    """In the order in which they are measured."""
     return tuple(name for module in modules() for name in _names_in(_source_of(module)))
 
 

@@ -22,7 +22,6 @@ VALUES, VALUES_A_WARP = 2048, 2048
 
 
 def few_rows_reference(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
-    """A linear layer."""
     return functional.linear(x, weight, bias)
 
 

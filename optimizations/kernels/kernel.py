@@ -18,8 +18,6 @@ Forward = Callable[..., Any]
 
 @dataclass(frozen=True)
 class Shape:
-    """What it stands for in a model, and its dimensions."""
-
     label: str
     dims: tuple[int, ...]
 
@@ -50,8 +48,6 @@ class Case:
 
 @dataclass(frozen=True, kw_only=True)
 class Kernel:
-    """A kernel and what is known of it."""
-
     # Found in the name that a profiler shows: ours and, where an option runs them, another package's.
     device_names: tuple[str, ...]
     cases: tuple[Case, ...]
@@ -60,7 +56,6 @@ class Kernel:
 
 
 def normal(generator: torch.Generator, *shape: int, dtype: torch.dtype, scale: float = 1.0) -> torch.Tensor:
-    """Fresh noise on the generator's device."""
     return torch.randn(shape, generator=generator, device=generator.device).mul_(scale).to(dtype)
 
 

@@ -43,7 +43,6 @@ def architecture() -> str:
 
 
 def nvrtc_version() -> tuple[int, int]:
-    """That of the library."""
     _, major, minor = nvrtc.nvrtcVersion()
     return int(major), int(minor)
 
@@ -130,7 +129,6 @@ class CooperativeKernel:
 
     @property
     def registers(self) -> int:
-        """Of a thread."""
         found = check(driver.cuFuncGetAttribute(driver.CUfunction_attribute.CU_FUNC_ATTRIBUTE_NUM_REGS, self._function))
         assert isinstance(found, int)
         return found

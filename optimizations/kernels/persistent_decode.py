@@ -67,7 +67,6 @@ def chunks(matrix: torch.Tensor) -> torch.Tensor:
 
 
 def matrix_of(packed: torch.Tensor) -> torch.Tensor:
-    """What `chunks` was given."""
     tiles, parts, _ = packed.shape
     split = packed.reshape(tiles, parts, WARPS, 2, CHUNK_ROWS, 4, 8).permute(0, 4, 1, 2, 5, 3, 6)
     return split.reshape(tiles * CHUNK_ROWS, parts * CHUNK_COLUMNS)
@@ -97,12 +96,10 @@ def pack(layers: Iterable[Layer], head: torch.Tensor, *, count: int, dtype: torc
 
 
 def _by_block(matrix: torch.Tensor) -> torch.Tensor:
-    """(blocks, chunks, 8192)."""
     return chunks(matrix).reshape(BLOCKS, -1, CHUNK_ROWS * CHUNK_COLUMNS)
 
 
 def unpack(packed: torch.Tensor, vocabulary: int) -> tuple[list[Layer], torch.Tensor]:
-    """The matrices again."""
     of_layers, of_head = packed.split([packed.size(1) - head_chunks(vocabulary), head_chunks(vocabulary)], 1)
     layers = []
     for of_layer in of_layers.split(LAYER_CHUNKS, 1):
@@ -181,7 +178,6 @@ class PersistentDecode:
         self.state[3].copy_(token == stop_token)
 
     def launch(self, arguments: Arguments, *, blocks: int = BLOCKS) -> None:
-        """On the present stream."""
         arguments.slots, arguments.state = self._slots.data_ptr(), self.state.data_ptr()
         with _TURNS.next():
             self._kernel.launch(blocks, arguments)

@@ -13,13 +13,14 @@ import torch
 from transformers import DynamicCache
 
 from ttsbench.model import kv_cache
+from ttsbench.optimizations.parts.buckets import round_up
 
 # Spans double as buckets: one compiled or captured step for each. 512 positions hold a prompt and about 10 s.
 SPAN = 512
 
 
 def spanned(positions: int) -> int:
-    return -(-positions // SPAN) * SPAN
+    return round_up(positions, SPAN)
 
 
 class Backbone(Protocol):
@@ -66,7 +67,6 @@ class AllRows:
         self.ids = positions[None]
 
     def write(self, memory: torch.Tensor, new: torch.Tensor) -> None:
-        """(rows, heads, positions, head) to where it belongs."""
         memory.index_copy_(2, self.positions, new)
 
     def mask(self, span: int) -> torch.Tensor:
@@ -86,7 +86,6 @@ class EachRow:
         self.ids = positions[:, None]
 
     def write(self, memory: torch.Tensor, new: torch.Tensor) -> None:
-        """(rows, heads, 1, head) to where it belongs."""
         rows = torch.arange(self.positions.size(0), device=self.positions.device)
         memory[rows, :, self.positions] = new[:, :, 0]
 
@@ -109,7 +108,6 @@ class WrittenCache:
 
     @property
     def positions(self) -> torch.Tensor:
-        """Where this forward writes."""
         return self.places.positions
 
     def update(self, key: torch.Tensor, value: torch.Tensor, layer: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -136,7 +134,6 @@ class WritingBackbone(ABC):
         self.read: Callable[[torch.Tensor], torch.Tensor] = self.read_eagerly
 
     def bytes_of(self, rows: int, positions: int, dtype: torch.dtype) -> int:
-        """What keys and values of so many take."""
         return kv_cache.bytes_of(self._tfmr.config, rows, spanned(positions), dtype.itemsize)
 
     def _allocate(self, rows: int, positions: int, dtype: torch.dtype) -> None:
@@ -200,7 +197,6 @@ class StaticBackbone(WritingBackbone):
         return spanned(self._read + 1)
 
     def prefill(self, embeds: torch.Tensor, limit: int) -> torch.Tensor:
-        """Reads a prompt into the first positions."""
         rows, prompt = embeds.shape[:2]
         self._reserve(rows, prompt + limit, embeds.dtype)
         self._read = prompt
@@ -214,7 +210,6 @@ class StaticBackbone(WritingBackbone):
         return self._layers(embeds, WrittenCache(self.keys, self.values, positions, prompt))
 
     def step(self, embed: torch.Tensor) -> torch.Tensor:
-        """Reads one position and moves on."""
         hidden = self.forward_one(embed, self.position, self.span)
         self.advance()
         self.position += 1

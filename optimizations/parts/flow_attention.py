@@ -26,8 +26,6 @@ class Attention(Protocol):
 
 
 class Sdpa:
-    """PyTorch's scaled dot product attention."""
-
     name = "sdpa"
 
     def mark_keys(self, mask: torch.Tensor) -> torch.Tensor:
@@ -35,7 +33,6 @@ class Sdpa:
         return torch.zeros_like(mask).masked_fill(mask == 0, float("-inf"))[:, None]
 
     def __call__(self, module: Any, x: torch.Tensor, keys: torch.Tensor | None) -> torch.Tensor:
-        """Heads first."""
         query, key, value = (heads.transpose(1, 2) for heads in _heads(module, x))
         attended = functional.scaled_dot_product_attention(query, key, value, attn_mask=keys)
         return _joined(module, attended.transpose(1, 2))
@@ -61,7 +58,6 @@ class Flash2:
         return torch.cat([torch.stack([starts, ends], dim=1).flatten(), total]).to(torch.int32)
 
     def __call__(self, module: Any, x: torch.Tensor, keys: torch.Tensor | None) -> torch.Tensor:
-        """Frames first, as the projections deliver them."""
         query, key, value = _heads(module, x)
         if keys is None:
             return _joined(module, self._plain(query, key, value))
@@ -77,7 +73,6 @@ BY_NAME: dict[str, Callable[[], Attention]] = {"sdpa": Sdpa, "flash_attention_2"
 
 
 def _heads(module: Any, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    """Query, key and value of (rows, frames, heads, channels)."""
     return tuple(project(x).unflatten(-1, (module.heads, -1)) for project in (module.to_q, module.to_k, module.to_v))
 
 

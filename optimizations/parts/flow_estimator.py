@@ -45,7 +45,6 @@ class LeanEstimator:
         return self.velocity(x, mu, t, spks, cond, r, self.attention.mark_keys(mask)) * mask
 
     def velocity(self, *arguments: torch.Tensor | None) -> torch.Tensor:
-        """One call of `run`, counted."""
         self.calls += 1
         return self.run(*arguments)
 

@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from ttsbench.errors import CellError
 from ttsbench.optimizations.parts import flow_solve
+from ttsbench.optimizations.parts.buckets import round_up
 from ttsbench.optimizations.parts.flow_encoder import LeanEncoder
 from ttsbench.optimizations.parts.flow_estimator import LeanEstimator
 from ttsbench.optimizations.parts.graphs import Graphs
@@ -25,8 +26,6 @@ FRAMES_PER_TOKEN = 2
 
 
 class GraphedSolve(flow_solve.Solve):
-    """The Euler solve of one utterance, replayed."""
-
     def __init__(self, decoder: Any, estimator: LeanEstimator, bucket_tokens: int) -> None:
         super().__init__(decoder)
         self._estimator = estimator
@@ -48,7 +47,7 @@ class GraphedSolve(flow_solve.Solve):
         if x.size(0) > 1:
             raise CellError(f"s3gen_graph: graphs are captured for one utterance at a time, not for {x.size(0)}")
         frames = x.size(2)
-        length = _ceil(frames, self._bucket)
+        length = round_up(frames, self._bucket)
         key = (length, times.numel() - 1)
         inputs = [_padded(tensor, length) for tensor in (x, mu, cond)]
         if self._bucket > 1:
@@ -74,8 +73,6 @@ class GraphedSolve(flow_solve.Solve):
 
 
 class GraphedEncoder:
-    """The flow encoder's pass over one utterance, replayed."""
-
     def __init__(self, encoder: LeanEncoder, bucket_tokens: int) -> None:
         self._encoder = encoder
         self._bucket = bucket_tokens
@@ -85,7 +82,7 @@ class GraphedEncoder:
     def __call__(self, xs: torch.Tensor, _: None) -> torch.Tensor:
         """`LeanEncoder.work` without padding of the caller's."""
         tokens = xs.size(1)
-        length = _ceil(tokens, self._bucket)
+        length = round_up(tokens, self._bucket)
         inputs = [functional.pad(xs, (0, 0, 0, length - tokens))]
         if self._bucket > 1:
             inputs.append(_padded(torch.ones_like(xs[:, :, 0]), length))
@@ -98,10 +95,6 @@ class GraphedEncoder:
         module = self._encoder.module
         self._positions.update((module.embed.pos_enc.pe, module.up_embed.pos_enc.pe))
         return encoded
-
-
-def _ceil(number: int, multiple: int) -> int:
-    return -(-number // multiple) * multiple
 
 
 def _padded(tensor: torch.Tensor, length: int) -> torch.Tensor:

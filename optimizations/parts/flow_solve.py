@@ -71,7 +71,6 @@ class Solve:
         spks: torch.Tensor,
         cond: torch.Tensor,
     ) -> torch.Tensor:
-        """The state at the last of the times."""
         estimator = self.decoder.estimator
         mask = mask.to(estimator.dtype)
         rows_mask = mask if estimator.meanflow else mask.repeat(2, 1, 1)

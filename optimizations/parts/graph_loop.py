@@ -26,8 +26,6 @@ LOOK_EVERY = 4
 
 
 class GraphLoop(LeanLoop):
-    """Needs a static cache and a sampler that lives on the device."""
-
     option = "cuda_graph"
     backbone: StaticBackbone
     sampler: LeanSampler

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from ttsbench.instruments.compiler import count_capture
-from ttsbench.optimizations.parts.yielding_lock import Turnstile
+from ttsbench.optimizations.parts.yielding_lock import YieldingLock
 
 GRAPHS_MAX = 8
 WARMUPS = 2
@@ -20,7 +20,7 @@ Work = Callable[..., torch.Tensor]
 
 # Every capture takes the device's random stream to itself, whichever thread draws from it: one that draws while another
 # captures holds this, and lets the other pass between two draws.
-RANDOM_STREAM = Turnstile()
+RANDOM_STREAM_LOCK = YieldingLock()
 
 
 @contextmanager
@@ -32,7 +32,7 @@ def capturing(graph: torch.cuda.CUDAGraph, pool: Any) -> Iterator[None]:
     present = torch.cuda.current_stream()
     stream = _capture_stream(present.device, present.priority)
     captured = torch.cuda.graph(graph, pool=pool, stream=stream, capture_error_mode="thread_local")
-    with RANDOM_STREAM.held(), captured:
+    with RANDOM_STREAM_LOCK.held(), captured:
         yield
 
 
@@ -105,5 +105,4 @@ class Graphs:
         count_capture()
 
     def evidence(self) -> dict[str, Any]:
-        """For the record."""
         return {"captured": self.captures, "replays": self.replays, "held": [str(key) for key in self._held]}

@@ -21,7 +21,6 @@ class HostCopy:
         self._event.record()
 
     def read(self) -> list[Any]:
-        """All of it in one list."""
         if self._event is not None:
             self._event.synchronize()
         return self._copy.flatten().tolist()

@@ -87,7 +87,6 @@ class LeanLoop:
     def _next_token(
         self, hidden: torch.Tensor, cfg_weight: float | torch.Tensor, step: int, edit: LogitsEdit | None = None
     ) -> torch.Tensor:
-        """Drawn outside of any graph."""
         forced = self.forced[step] if step < len(self.forced) else NOT_FORCED
         return next_tokens(
             self.model,

@@ -42,7 +42,6 @@ class LlamaAttention:
         past_key_values: Any = None,
         **kwargs: Any,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Transformers' signature."""
         attention, weights = self.attention, None
         query, key, value = (self._as_heads(projected) for projected in self.project(hidden_states))
         if self.step is not None and hidden_states.size(1) == 1:
@@ -98,7 +97,6 @@ def in_place(target: Target) -> Iterator[LlamaAttention]:
 
 
 def attest_part(target: Target, slot: str, option: str, part: str) -> Evidence:
-    """By the layers in which that part was exchanged."""
     forwards = [getattr(layer.self_attn, "forward", None) for layer in getattr(target.tts.t3.tfmr, "layers", ())]
     parts = [getattr(forward, part) for forward in forwards if isinstance(forward, LlamaAttention)]
     ours = [exchanged for exchanged in parts if isinstance(exchanged, Counted)]

@@ -30,8 +30,6 @@ class Counted:
 
 
 class Replaced(Counted):
-    """In the place of a module's `forward`, by a slot."""
-
     def __init__(self, slot: str, call: Callable[..., Any]) -> None:
         super().__init__(call)
         self.slot = slot
@@ -66,7 +64,6 @@ def attest_calls(slot: str, option: str, calls: list[int]) -> Evidence:
 
 
 def cast(undo: Undo, module: torch.nn.Module, dtype: torch.dtype) -> None:
-    """All parameters; buffers stay."""
     for parameter in module.parameters():
         undo.weights(partial(setattr, parameter, "data", parameter.data))
         parameter.data = parameter.data.to(dtype)

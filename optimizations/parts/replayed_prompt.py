@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 
 from ttsbench.optimizations.parts.backbones import Backbone, WritingBackbone
+from ttsbench.optimizations.parts.buckets import round_up
 from ttsbench.optimizations.parts.graphs import Graphs
 
 # Divides the cache's span, so that a bucket always fits. The work grows with it, the number of captures shrinks.
@@ -16,8 +17,6 @@ BUCKET = 64
 
 
 class ReplayedPrompt:
-    """The layers over a whole prompt, from graphs."""
-
     def __init__(self, backbone: Backbone) -> None:
         assert isinstance(backbone, WritingBackbone)
         self._backbone = backbone
@@ -30,7 +29,7 @@ class ReplayedPrompt:
             self._allocation = self._backbone.allocations
             self.graphs.forget()
         rows, prompt, width = embeds.shape
-        bucket = -(-prompt // BUCKET) * BUCKET
+        bucket = round_up(prompt, BUCKET)
         filled = embeds.new_zeros(rows, bucket, width)
         filled[:, :prompt] = embeds
         return self.graphs((rows, bucket), self._backbone.read_eagerly, filled)[:, :prompt]

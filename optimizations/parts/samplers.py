@@ -51,21 +51,18 @@ class UpstreamSampler:
         self.draws = 0
 
     def begin(self, sampling: Sampling, limit: int) -> None:
-        """A new list of tokens, which begins with the start of speech."""
         t3 = self._model.t3
         self._warpers = gpt2_warpers(sampling) if t3.is_gpt else llama_warpers(sampling)
         self._drawn = torch.full((1, limit + 1), t3.hp.start_speech_token, dtype=torch.long, device=t3.device)
         self._first, self._count = 0, 1
 
     def draw(self, logits: torch.Tensor, noise: torch.Tensor | None = None) -> torch.Tensor:
-        """By `torch.multinomial`, which draws its own."""
         assert noise is None
         self.draws += 1
         ids = self._drawn[:, self._first : self._count]
         return torch.multinomial(torch.softmax(self._warpers(ids, logits), dim=-1), num_samples=1)
 
     def observe(self, token: torch.Tensor) -> None:
-        """One more for the penalty."""
         self._drawn[:, self._count] = token[0]
         self._count += 1
 
@@ -121,7 +118,6 @@ class LeanSampler:
 
     @property
     def state(self) -> tuple[torch.Tensor, ...]:
-        """What a draw changes."""
         return (self._seen,)
 
     def begin(self, sampling: Sampling, limit: int, row: int = 0) -> None:
@@ -146,7 +142,6 @@ class LeanSampler:
         return torch.argmax(probabilities.div_(noise), dim=-1, keepdim=True)
 
     def observe(self, token: torch.Tensor) -> None:
-        """One more for the penalty."""
         self._seen[: token.size(0)].scatter_(1, token, True)
 
     def forget_start(self, row: int = 0) -> None:
@@ -154,14 +149,12 @@ class LeanSampler:
         self._seen[row, self._start] = False
 
     def at(self, row: int) -> LeanSampler:
-        """The same for one row alone."""
         only, rows = copy.copy(self), slice(row, row + 1)
         only._seen, only._parameters = self._seen[rows], self._parameters[rows]
         only._last_kept = self._last_kept[rows]
         return only
 
     def move(self, source: int, target: int) -> None:
-        """A row takes another's place."""
         for held in (self._seen, self._parameters, self._last_kept):
             held[target] = held[source]
         self._structures[target] = self._structures[source]
@@ -223,7 +216,6 @@ class TritonSampler(LeanSampler):
         self._settings.copy_(kernel.settings(self._settings.device, **asdict(sampling)))
 
     def draw(self, logits: torch.Tensor, noise: torch.Tensor | None = None) -> torch.Tensor:
-        """The winner of the race."""
         self.draws += 1
         noise = torch.empty_like(logits, dtype=torch.float32).exponential_(1.0) if noise is None else noise
         token = torch.empty((1, 1), dtype=torch.long, device=logits.device)

@@ -62,5 +62,4 @@ class StepGraphs:
             self._random.set_state(stream)
 
     def evidence(self) -> dict[str, Any]:
-        """For the record."""
         return {"captures": self.captures, "replays": self.replays, "graphs": len(self._held)}

@@ -83,7 +83,6 @@ class Llama:
         self.t3 = t3
 
     def request(self, arguments: dict[str, Any]) -> Request:
-        """As upstream counts."""
         return Request(sampling_of(arguments), arguments["max_new_tokens"], float(arguments["cfg_weight"]))
 
     def prompt(self, t3_cond: Any, text_tokens: torch.Tensor, cfg_weight: float) -> Prompt:
@@ -97,7 +96,6 @@ class Llama:
         return Prompt(torch.cat([embeds, again], dim=1), (text_start, text_start + text_tokens.size(1)))
 
     def embed(self, token: torch.Tensor, step: torch.Tensor) -> torch.Tensor:
-        """Token and position."""
         embedded = self.t3.speech_emb(token) + self.t3.speech_pos_emb.emb.weight.index_select(0, step)[:, None]
         assert isinstance(embedded, torch.Tensor)
         return embedded
@@ -107,7 +105,6 @@ class Llama:
         return logits if logits.size(0) == 1 else guided(logits, cfg_weight)
 
     def stops(self, token: int, step: int) -> bool:
-        """At the stop token."""
         return bool(token == self.t3.hp.stop_speech_token)
 
     def returned(self, drawn: torch.Tensor, stopped: bool) -> torch.Tensor:
@@ -115,7 +112,6 @@ class Llama:
         return drawn
 
     def for_s3gen(self, tokens: torch.Tensor) -> torch.Tensor:
-        """Speech tokens alone."""
         return tokens[tokens < SPEECH_VOCAB_SIZE]
 
 
@@ -132,7 +128,6 @@ class Gpt2:
         return Request(sampling_of(arguments), arguments.get("max_gen_len", 1000) + 1)
 
     def prompt(self, t3_cond: Any, text_tokens: torch.Tensor, cfg_weight: float) -> Prompt:
-        """Condition, text, start of speech."""
         start = torch.full_like(text_tokens[:, :1], self.t3.hp.start_speech_token)
         embeds, text_start = self.t3.prepare_input_embeds(
             t3_cond=t3_cond, text_tokens=text_tokens, speech_tokens=start, cfg_weight=0.0
@@ -153,7 +148,6 @@ class Gpt2:
         return step > 0 and bool(token == self.t3.hp.stop_speech_token)
 
     def returned(self, drawn: torch.Tensor, stopped: bool) -> torch.Tensor:
-        """Without the stop token."""
         return drawn[:, :-1] if stopped else drawn
 
     def for_s3gen(self, tokens: torch.Tensor) -> torch.Tensor:
@@ -162,5 +156,4 @@ class Gpt2:
 
 
 def model_of(t3: Any) -> Model:
-    """The right one of the two."""
     return Gpt2(t3) if t3.is_gpt else Llama(t3)

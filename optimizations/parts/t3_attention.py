@@ -82,7 +82,6 @@ class Gpt2Attention:
     def __call__(
         self, hidden_states: torch.Tensor, past_key_values: Any = None, **kwargs: Any
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Transformers' signature."""
         if hidden_states.size(1) > 1:
             prompt: tuple[torch.Tensor, torch.Tensor | None] = self._forward(
                 hidden_states, past_key_values=past_key_values, **kwargs

@@ -79,7 +79,6 @@ class Decode:
         return evidence
 
     def __call__(self, x: torch.Tensor, s: torch.Tensor) -> torch.Tensor:
-        """The wave for a mel spectrogram and a source."""
         self.calls += 1
         hift = self._hift
         half = hift.istft_params["n_fft"] // 2 + 1
@@ -114,5 +113,4 @@ class GraphedConvolutions:
         self.graphs = Graphs(held_max=LENGTHS_MAX)
 
     def __call__(self, x: torch.Tensor, source: torch.Tensor) -> torch.Tensor:
-        """`Decode.convolutions`, replayed."""
         return self.graphs(x.size(2), self._work, x, source)

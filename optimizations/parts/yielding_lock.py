@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 
-class Turnstile:
+class YieldingLock:
     """One thread at a time, again and again within itself; those who wait are let by before the holder goes on."""
 
     def __init__(self) -> None:
@@ -17,21 +17,21 @@ class Turnstile:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Nobody else is within such a block, but for those that `let_pass` lets by."""
+        """Nobody else is within such a block, but for those that `let_others_in` lets by."""
         self._enter()
         try:
             yield
         finally:
             self._leave()
 
-    def let_pass(self) -> None:
+    def let_others_in(self) -> None:
         """To be called by the holder where others may have their turn; returns when none of them waits any more."""
         if self._waiting:
-            with self.aside(), self._condition:
+            with self.released(), self._condition:
                 self._condition.wait_for(lambda: self._holder is None and not self._waiting)
 
     @contextmanager
-    def aside(self) -> Iterator[None]:
+    def released(self) -> Iterator[None]:
         """Within the block others may have their turn; whoever holds nothing has nothing to step aside from."""
         if self._holder != threading.get_ident():
             yield

@@ -7,66 +7,66 @@ import time
 
 import pytest
 
-from ttsbench.optimizations.parts.yielding_lock import Turnstile
+from ttsbench.optimizations.parts.yielding_lock import YieldingLock
 
 SOON = 5.0
 
 
 def test_who_steps_aside_comes_back_when_the_other_has_left() -> None:
-    turnstile, told, within = Turnstile(), [], threading.Event()
+    lock, told, within = YieldingLock(), [], threading.Event()
 
     def capture() -> None:
-        with turnstile.held():
+        with lock.held():
             within.set()
             time.sleep(0.05)
             told.append("captured")
 
     other = threading.Thread(target=capture)
-    with turnstile.held(), turnstile.held():
-        with turnstile.aside():
+    with lock.held(), lock.held():
+        with lock.released():
             other.start()
             assert within.wait(SOON)
         told.append("back")
     other.join(SOON)
     assert told == ["captured", "back"]
-    with turnstile.held():  # all of it was handed back
+    with lock.held():  # all of it was handed back
         pass
 
 
 def test_who_waits_is_let_by_at_the_holders_moment_and_not_before() -> None:
-    turnstile, told, waits = Turnstile(), [], threading.Event()
+    lock, told, waits = YieldingLock(), [], threading.Event()
 
     def capture() -> None:
         waits.set()
-        with turnstile.held():
+        with lock.held():
             told.append("captured")
 
-    with turnstile.held():
+    with lock.held():
         other = threading.Thread(target=capture)
         other.start()
         assert waits.wait(SOON)
         time.sleep(0.05)
         told.append("drawn")
-        while not turnstile._waiting:
+        while not lock._waiting:
             time.sleep(0.001)
-        turnstile.let_pass()
+        lock.let_others_in()
         told.append("drawn on")
     other.join(SOON)
     assert told == ["drawn", "captured", "drawn on"]
 
 
 def test_many_threads_are_never_within_at_once() -> None:
-    turnstile, within, most = Turnstile(), [0], [0]
+    lock, within, most = YieldingLock(), [0], [0]
 
     def work(times: int, lets_pass: bool) -> None:
         for _ in range(times):
-            with turnstile.held(), turnstile.held():
+            with lock.held(), lock.held():
                 within[0] += 1
                 most[0] = max(most[0], within[0])
                 time.sleep(0.0002)
                 within[0] -= 1
                 if lets_pass:
-                    turnstile.let_pass()
+                    lock.let_others_in()
 
     threads = [threading.Thread(target=work, args=(60, number % 2 == 0)) for number in range(6)]
     for thread in threads:
@@ -78,13 +78,13 @@ def test_many_threads_are_never_within_at_once() -> None:
 
 
 def test_an_error_within_gives_it_back() -> None:
-    turnstile = Turnstile()
-    with pytest.raises(ZeroDivisionError), turnstile.held():
+    lock = YieldingLock()
+    with pytest.raises(ZeroDivisionError), lock.held():
         1 / 0  # noqa: B018
     entered = threading.Event()
 
     def enter() -> None:
-        with turnstile.held():
+        with lock.held():
             entered.set()
 
     threading.Thread(target=enter).start()
@@ -92,10 +92,10 @@ def test_an_error_within_gives_it_back() -> None:
 
 
 def test_who_does_not_hold_it_lets_nobody_pass() -> None:
-    turnstile = Turnstile()
-    turnstile.let_pass()
-    with turnstile.held():
-        other = threading.Thread(target=turnstile.let_pass)
+    lock = YieldingLock()
+    lock.let_others_in()
+    with lock.held():
+        other = threading.Thread(target=lock.let_others_in)
         other.start()
         other.join(SOON)
-        assert turnstile._holder == threading.get_ident()
+        assert lock._holder == threading.get_ident()

@@ -36,11 +36,9 @@ class Row:
 
     @property
     def ok(self) -> bool:
-        """Whether it ran and was right."""
         return self.status == "ok"
 
     def median(self, timing: str) -> float | None:
-        """Microseconds per call."""
         samples = self.microseconds.get(timing)
         return statistics.median(samples) if samples else None
 
@@ -53,7 +51,6 @@ class Row:
         return (high - low) / 2 / middle
 
     def bytes_per_second(self, timing: str = "cold") -> float | None:
-        """What it had to read and write, over its time."""
         middle = self.median(timing)
         return self.bytes_moved / middle * 1e6 if middle else None
 
@@ -84,8 +81,6 @@ class Ceilings:
 
 @dataclass(frozen=True)
 class KernelRun:
-    """A whole run of the command."""
-
     schema_version: int
     ttsbench_version: str
     environment: dict[str, Any]

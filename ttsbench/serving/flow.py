@@ -18,6 +18,7 @@ from torch.nn import functional
 from ttsbench.model.pipeline import Pipeline
 from ttsbench.model.speech import MEL_BANDS
 from ttsbench.optimizations.parts import flow_solve
+from ttsbench.optimizations.parts.buckets import round_up
 from ttsbench.optimizations.parts.flow_graphs import BUCKET_TOKENS
 from ttsbench.optimizations.parts.graphs import Graphs
 from ttsbench.records.chunk_schedule import FRAMES_PER_TOKEN
@@ -108,7 +109,7 @@ class BatchedS3Gen:
         """Graphs are captured for powers of two and for buckets of lengths."""
         if self._graphs is None:
             return rows, tokens
-        return 1 << (rows - 1).bit_length(), -(-tokens // BUCKET_TOKENS) * BUCKET_TOKENS
+        return 1 << (rows - 1).bit_length(), round_up(tokens, BUCKET_TOKENS)
 
     def _noise(self, tokens: int, speech: int, random: RandomStream) -> torch.Tensor:
         """As upstream draws it for one utterance; a mean flow draws that of the speech before all of it."""

@@ -12,7 +12,7 @@ import torch
 from ttsbench.instruments.tf32 import tf32, tf32_setting
 from ttsbench.model.pipeline import Pipeline
 from ttsbench.optimizations.parts.compiled import CAPTURES
-from ttsbench.optimizations.parts.graphs import RANDOM_STREAM, urgent_stream
+from ttsbench.optimizations.parts.graphs import RANDOM_STREAM_LOCK, urgent_stream
 from ttsbench.streaming.stream import Stream
 
 
@@ -125,7 +125,7 @@ class ExecutorSink:
         self._handed += drawn.numel()
         if self._stream.first_alone and not self._stream.chunks and self._handed >= self._stream.tokens_for_the_first:
             self._rest()
-        RANDOM_STREAM.let_pass()  # S3Gen, where it has something to capture
+        RANDOM_STREAM_LOCK.let_others_in()  # S3Gen, where it has something to capture
 
     def finish(self, tokens: torch.Tensor) -> None:
         self._begin(lambda: self._stream.finish(tokens.tolist()))
@@ -141,7 +141,7 @@ class ExecutorSink:
         no speech the chunk cannot be made yet, and the next hand-over rests again.
         """
         began = self._stream.now()
-        with RANDOM_STREAM.aside():
+        with RANDOM_STREAM_LOCK.released():
             self._begun[-1].result()
         if self._stream.chunks:
             self.rested = began, self._stream.now()

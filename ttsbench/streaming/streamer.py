@@ -18,7 +18,7 @@ from ttsbench.instruments.swapping import swapped
 from ttsbench.model.pipeline import Pipeline
 from ttsbench.model.speech import SAMPLE_RATE_HZ, Speech
 from ttsbench.model.voice import copied
-from ttsbench.optimizations.parts.graphs import RANDOM_STREAM
+from ttsbench.optimizations.parts.graphs import RANDOM_STREAM_LOCK
 from ttsbench.records import measurements
 from ttsbench.records.measurements import RESIDUAL
 from ttsbench.streaming.designs import Design, MakeDesign
@@ -91,7 +91,7 @@ class Streamer:
             stream.marks = timeline and timeline.concurrent
             sink = self._sink(stream)
             decode_began = listener.now()
-            with RANDOM_STREAM.held():
+            with RANDOM_STREAM_LOCK.held():
                 arguments, tokens = pipeline.decode(text_index, seed, limit, sink.take)
             decode_ended = listener.now()
         sink.finish(arguments["speech_tokens"])
