@@ -52,7 +52,7 @@ def test_a_planted_change_is_found_twice_and_its_stage_is_named(bench: Any, tmp_
     assert ended.returncode == ExitCode.SLOWER, ended.stdout + ended.stderr
     assert "slower" in ended.stdout
     assert re.search(r"decode took (29|30)\d\.\d ms and takes (38|39|40)\d\.\d", ended.stdout)
-    assert re.search(r"second series of \d+ pairs: slower, it is 1\d", ended.stdout)
+    assert re.search(r"second series of \d+ pairs: slower, RTF 1\d", ended.stdout)
     assert "the working tree, changed since" in ended.stdout
     first, second = (runs.read_run(tmp_path / "out" / f"series-{n}" / "head") for n in (1, 2))
     assert first.cells[0].utterances != second.cells[0].utterances
