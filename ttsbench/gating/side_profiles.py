@@ -38,8 +38,8 @@ class SideProfiles:
         return rows
 
     @cached_property
-    def _beside(self) -> list[Profile]:
-        """In folders that `profile` made beside a run's, of the same code on the same machine."""
+    def _in_neighbours(self) -> list[Profile]:
+        """In folders that `profile` made next to a run's, of the same code on the same machine."""
         if len(self.side.runs) != 1:
             return []
         [run] = self.side.runs
@@ -49,14 +49,16 @@ class SideProfiles:
 
     def newest(self, cell: Cell) -> Profile | None:
         """The last one made of this stack at this point."""
-        among = (
+        in_rows = (
             profiles.decoded(row.profile, f"{run.run_id}: {row.key}: profile")
             for run, row in self._rows.get(cell.key, ())
             if row.slots == cell.slots
         )
-        headers = ((profile, profile.header) for profile in self._beside)
-        beside = (profile for profile, header in headers if (header.stack, header.slots) == (cell.stack, cell.slots))
-        return max((*among, *beside), key=lambda profile: profile.header.started_utc, default=None)
+        headers = ((profile, profile.header) for profile in self._in_neighbours)
+        in_neighbours = (
+            profile for profile, header in headers if (header.stack, header.slots) == (cell.stack, cell.slots)
+        )
+        return max((*in_rows, *in_neighbours), key=lambda profile: profile.header.started_utc, default=None)
 
 
 def between_profiles(match: Match, candidate: SideProfiles, baseline: SideProfiles) -> ProfileDifference | None:
