@@ -18,7 +18,7 @@ WIDTH = 1200
 # Name: of which page, where the picture begins, and how high it is.
 PICTURES = {
     "report": ("report", "", 1240),
-    "samples": ("report", "#stages", 950),
+    "samples": ("report", "#where-the-time-goes", 950),
     "comparison": ("comparison", "", 1180),
     "profile": ("profile", "", 1180),
 }

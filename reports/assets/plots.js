@@ -46,24 +46,24 @@ const logarithmic = ([low, high], range) => {
   return (value) => scale(Math.log10(value));
 };
 
-/** Round values, about as many as asked for. */
-function ticks([low, high], wanted) {
-  const raw = (high - low) / wanted || 1;
+/** Round values, at most about so many. */
+function ticks([low, high], most) {
+  const raw = (high - low) / most || 1;
   const power = 10 ** Math.floor(Math.log10(raw));
   const step = [1, 2, 5, 10].find((factor) => factor * power >= raw) * power;
-  const found = [];
-  for (let value = Math.ceil(low / step) * step; value <= high + step * 1e-6; value += step) found.push(value);
-  return found;
+  const values = [];
+  for (let value = Math.ceil(low / step) * step; value <= high + step * 1e-6; value += step) values.push(value);
+  return values;
 }
 
 /** Powers of ten, every other one and so on where they would crowd. */
-function decades([low, high], wanted) {
+function decades([low, high], most) {
   const from = Math.ceil(Math.log10(low) - 1e-9);
   const to = Math.floor(Math.log10(high) + 1e-9);
-  const step = Math.max(1, Math.ceil((to - from + 1) / wanted));
-  const found = [];
-  for (let power = from; power <= to; power += step) found.push(10 ** power);
-  return found;
+  const step = Math.max(1, Math.ceil((to - from + 1) / most));
+  const values = [];
+  for (let power = from; power <= to; power += step) values.push(10 ** power);
+  return values;
 }
 
 /** Grid lines and figures of both axes, and what they mean. */
@@ -85,18 +85,18 @@ function axes(frame, x, y) {
   return group;
 }
 
-/** Marks an element as one that tells more when pointed at or focused. */
-function telling(element, lines) {
+/** The lines are shown when the element is pointed at or focused. */
+function withHint(element, lines) {
   element.dataset.hint = lines.join('\n');
   element.setAttribute('role', 'img');
   element.setAttribute('aria-label', lines.join(', '));
   return element;
 }
 
-/** What a plot made in Python tells in its titles; a viewer without scripts shows those by itself. */
+/** Plots made in Python hold their hints as titles, which a viewer without scripts shows by itself. */
 function hintsFromTitles() {
   document.querySelectorAll('.plot.static title').forEach((title) => {
-    telling(title.parentElement, title.textContent.split('\n'));
+    withHint(title.parentElement, title.textContent.split('\n'));
     if (title.parentElement.tagName === 'g') title.parentElement.setAttribute('tabindex', 0);
     title.remove();
   });
@@ -138,7 +138,7 @@ function strip(width, parts, description) {
   let at = 0;
   for (const part of parts) {
     const size = part.value / whole * width;
-    const group = telling(svg('g', {class: 'part'}), part.hint);
+    const group = withHint(svg('g', {class: 'part'}), part.hint);
     group.append(svg('rect', {x: at, y: 0, width: Math.max(size - 1, 0.5), height, rx: 3, fill: part.colour}));
     const room = Math.floor((size - 14) / 7.4);
     const text = [`${part.name} ${percent(part.value / whole)}`, part.name].find((words) => words.length <= room);

@@ -106,7 +106,7 @@ function drawRoofline(width) {
   // The smallest are drawn last, and stages above kernels, so that none is hidden.
   const order = [...placed].sort((a, b) => (a.point.kind === 'stage') - (b.point.kind === 'stage'));
   for (const {point, cx, cy} of order) {
-    const group = telling(svg('g', {class: `point ${point.kind}`, tabindex: 0}), pointHint(point));
+    const group = withHint(svg('g', {class: `point ${point.kind}`, tabindex: 0}), pointHint(point));
     group.append(pointShape(point, cx, cy));
     drawing.append(group);
   }

@@ -33,7 +33,7 @@ function drawStages(width) {
     const top = index * row + (narrow ? 22 : (row - bar) / 2);
     const said = STATES.filter(([state]) => states[state] > 0).map(([state, words]) =>
       `${words}: ${milliseconds(states[state])}, ${percent(states[state] / total)}`);
-    const group = telling(svg('g', {class: 'stage', tabindex: 0}), [stage.name, ...said]);
+    const group = withHint(svg('g', {class: 'stage', tabindex: 0}), [stage.name, ...said]);
     group.append(svg('rect', {x: 0, y: index * row, width, height: row, class: 'target'}));
     let at = left;
     for (const [state] of STATES) {

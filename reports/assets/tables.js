@@ -10,7 +10,7 @@ function sortable(table) {
   const compare = (a, b) => typeof a === 'number' ? a - b : a.localeCompare(b, 'en', {numeric: true});
   const sort = (column) => {
     const header = headers[column];
-    // Figures are asked for largest first, words from a to z.
+    // The first click sorts figures from the largest, words from a to z.
     const first = header.classList.contains('number') ? 'descending' : 'ascending';
     const other = first === 'ascending' ? 'descending' : 'ascending';
     const order = header.getAttribute('aria-sort') === first ? other : first;
@@ -31,7 +31,7 @@ function sortable(table) {
 function filterable(field) {
   const rows = [...document.getElementById(field.dataset.table).tBodies[0].rows];
   const texts = rows.map((row) => row.textContent.toLowerCase());
-  const told = document.getElementById(`${field.id}-count`);
+  const counter = document.getElementById(`${field.id}-count`);
   const filter = () => {
     const words = field.value.toLowerCase().split(/\s+/).filter(Boolean);
     let shown = 0;
@@ -39,7 +39,7 @@ function filterable(field) {
       row.hidden = !words.every((word) => texts[index].includes(word));
       shown += !row.hidden;
     });
-    told.textContent = `${count(shown)} of ${count(rows.length)} rows`;
+    counter.textContent = `${count(shown)} of ${count(rows.length)} rows`;
   };
   field.addEventListener('input', filter);
   field.addEventListener('keydown', (event) => {

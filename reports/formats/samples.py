@@ -21,7 +21,7 @@ FORWARD_FIELDS = (
     "rows", "positions", "steps", "repeat", "wall_seconds", "host_seconds", "device_seconds", "tokens_per_second",
     "peak_allocated_bytes",
 )  # fmt: skip
-# Empty for an utterance that came all at once and was not asked to be told as a stream.
+# Empty for an utterance that was not a stream.
 STREAM_FIELDS = (
     "design", "chunks", "flow_frames_per_second", "vocoder_frames_per_second", "overlap_share", "underrun_seconds",
     "prebuffer_seconds", "late_chunks", "voice_seconds", "consumer_seconds", "chunk_arrivals_seconds",

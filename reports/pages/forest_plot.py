@@ -31,7 +31,7 @@ def forest(rows: Sequence[ForestRow]) -> str:
     """Empty without rows."""
     if not rows:
         return ""
-    named = NamedRows([row.name for row in rows], 16, top=8, beside=64)
+    named = NamedRows([row.name for row in rows], 16, top=8, right_margin=64)
     domain = _domain([row.judgement for row in rows])
     scale = svg.logarithmic(domain, (named.frame.left + 6, named.frame.right))
     shapes = [named.frame.bottom_axis(scale, _ticks(domain, 10), "candidate ÷ baseline", lambda value: f"{value:g}")]

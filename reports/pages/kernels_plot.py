@@ -30,7 +30,7 @@ def plot(run: KernelRun) -> Plot | None:
 
 
 def _panel(timed: Sequence[Row], run: KernelRun) -> tuple[str, float]:
-    named = NamedRows([f"{row.shape} {row.contender}" for row in timed], 12, top=TITLE_HEIGHT, beside=60)
+    named = NamedRows([f"{row.shape} {row.contender}" for row in timed], 12, top=TITLE_HEIGHT, right_margin=60)
     speed_ups = [kernels.speed_up(row, run) or 0.0 for row in timed]
     domain = (0.0, max(1.0, *speed_ups))
     scale = svg.linear(domain, (named.frame.left, named.frame.right))

@@ -102,10 +102,10 @@ def _minute(utc: str) -> str:
 
 def _verdicts(run: Run) -> dict[str, Any]:
     matches = sides.within(run)
-    compared = [CandidateReport(match, comparison.judge_recorded(match.pairing)) for match in matches[:CARDS_MAX]]
+    candidates = [CandidateReport(match, comparison.judge_recorded(match.pairing)) for match in matches[:CARDS_MAX]]
     left_out = len(matches) - CARDS_MAX
     return {
-        "cards": [verdict_cards.card(one) for one in compared],
+        "cards": [verdict_cards.card(candidate) for candidate in candidates],
         "cards_left_out": f"{left_out:,} further verdicts: ttsbench compare." if left_out > 0 else "",
         "failures": _first(run_tables.failures(run), ("further ones", "left out", "see report.md")),
         "faults": _first(run_tables.faults(run), FURTHER),

@@ -129,7 +129,7 @@ def _bars(bars: Sequence[Bar], names: Sequence[str], colours: Sequence[str], tit
     if not bars:
         return ""
     fills = dict(zip(names, colours, strict=True))
-    rows = NamedRows([bar.label for bar in bars], 22, beside=max(len(bar.words) for bar in bars) * 6.8 + 12)
+    rows = NamedRows([bar.label for bar in bars], 22, right_margin=max(len(bar.words) for bar in bars) * 6.8 + 12)
     longest = max(bar.length for bar in bars)
     scale = svg.linear((0, longest), (rows.frame.left, rows.frame.right))
     shapes = [svg.legend([(svg.swatch(fills[name]), name) for name in names if any(name in b.seconds for b in bars)])]
@@ -176,7 +176,7 @@ def _first_audio(stacks: Stacks) -> str:
     timed = [stack for stack in stacks if stack.median(metrics.WALL)]
     if not timed:
         return ""
-    rows = NamedRows([stack.label for stack in timed], 16, beside=70)
+    rows = NamedRows([stack.label for stack in timed], 16, right_margin=70)
     longest = max(stack.median(metrics.WALL) or 0.0 for stack in timed)
     scale = svg.linear((0, longest), (rows.frame.left + 4, rows.frame.right))
     marks = [(svg.circle(0, 0, 5, class_=kind), name) for name, kind, _ in FIRST_AUDIO]

@@ -205,7 +205,7 @@ class NamedRows:
     bar: float
     top: float = LEGEND_HEIGHT + 8
     # Kept free on the right, for words behind a bar.
-    beside: float = 12
+    right_margin: float = 12
 
     @property
     def row(self) -> float:
@@ -213,7 +213,9 @@ class NamedRows:
 
     @property
     def frame(self) -> Frame:
-        return Frame(names_width(self.names), WIDTH - self.beside, self.top, self.top + len(self.names) * self.row)
+        return Frame(
+            names_width(self.names), WIDTH - self.right_margin, self.top, self.top + len(self.names) * self.row
+        )
 
     @property
     def height(self) -> float:

@@ -1,4 +1,4 @@
-"""Pages that open from disk without a network: templates and scripts of this package, data of whoever asks.
+"""Pages that open from disk without a network: templates and scripts of this package, data of the caller.
 
 All that is filled in is escaped, and a policy in the page lets a browser run and load nothing but what stands here.
 """

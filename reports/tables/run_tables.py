@@ -320,6 +320,6 @@ def warnings(run: Run) -> list[str]:
 
 
 def titled(title: str, stacks: Sequence[StackResult]) -> str:
-    """With the point of the matrix, where there is one."""
+    """With the point of the matrix, if the matrix has several."""
     point = point_name(stacks[0].point)
     return f"{title} ({point})" if point else title
