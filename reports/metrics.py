@@ -5,11 +5,10 @@ A distribution adds one by an entry point of the group `ttsbench.metrics` that n
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from importlib.metadata import entry_points
 
+from ttsbench.records.plugins import declare_installed
 from ttsbench.records.runs import Cell
 from ttsbench.reports import continuity, load_figures, readings
 from ttsbench.reports.readings import S3GEN_STAGES as S3GEN_STAGES
@@ -318,17 +317,4 @@ declare(
     )
 )  # fmt: skip
 
-
-def _declare_installed() -> None:
-    """What installed distributions declare; one that cannot be used is named, and the others remain."""
-    for entry in entry_points(group=ENTRY_POINTS):
-        try:
-            metric = entry.load()
-            if not isinstance(metric, Metric):
-                raise TypeError(f"it is a {type(metric).__name__}")
-            declare(metric)
-        except Exception as error:  # noqa: BLE001  (whatever somebody else's module raises)
-            warnings.warn(f"the metric {entry.name} ({entry.value}) cannot be used: {error}", stacklevel=2)
-
-
-_declare_installed()
+declare_installed(ENTRY_POINTS, Metric, declare)

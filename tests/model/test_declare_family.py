@@ -25,12 +25,14 @@ SMALL = replace(
     files=FILES,
     sizes={"tiny": {**CHATTERBOX.sizes["tiny"], "num_hidden_layers": 3}},
 )
+AGAIN = CHATTERBOX
 NO_FAMILY = 3
 """
 ENTRY_POINTS = """[ttsbench.families]
 small = small_family:SMALL
 number = small_family:NO_FAMILY
 gone = no_such_module:FAMILY
+again = small_family:AGAIN
 """
 SCENARIO = """
 name: small
@@ -71,8 +73,9 @@ def test_a_declared_family_is_named_where_families_are(
         ["small", "runs", "here"]
     ]
     # The others of its distribution are no families, and say so; nothing else is lost by that.
-    assert "the family number (small_family:NO_FAMILY) is a int" in doctor.stderr
-    assert "the family gone (no_such_module:FAMILY) cannot be loaded: No module named" in doctor.stderr
+    assert "the family number (small_family:NO_FAMILY) cannot be used: it is a int, not a Family" in doctor.stderr
+    assert "the family again (small_family:AGAIN) cannot be used: there is a family chatterbox already" in doctor.stderr
+    assert "the family gone (no_such_module:FAMILY) cannot be used: No module named" in doctor.stderr
 
 
 def test_a_declared_family_has_a_checkpoint_and_runs(

@@ -5,11 +5,11 @@ A distribution adds a family by an entry point of the group `ttsbench.families` 
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from importlib.metadata import entry_points
 from importlib.util import find_spec
+
+from ttsbench.records.plugins import declare_installed
 
 ENTRY_POINTS = "ttsbench.families"
 SIZES = ("full", "tiny")
@@ -175,24 +175,18 @@ SPARK_TTS = Family(
     sizes={"full": _FULL_QWEN2, "tiny": {**_FULL_QWEN2, **_TINY_LLAMA, "num_key_value_heads": 1}},
 )
 
-
-def _installed() -> Iterator[Family]:
-    """What installed distributions declare; one that cannot be used is named, and the others remain."""
-    for entry in entry_points(group=ENTRY_POINTS):
-        try:
-            family = entry.load()
-        except Exception as error:  # noqa: BLE001  (whatever somebody else's module raises)
-            warnings.warn(f"the family {entry.name} ({entry.value}) cannot be loaded: {error}", stacklevel=2)
-            continue
-        if isinstance(family, Family):
-            yield family
-        else:
-            warnings.warn(f"the family {entry.name} ({entry.value}) is a {type(family).__name__}", stacklevel=2)
+FAMILIES: dict[str, Family] = {}
 
 
-FAMILIES: Mapping[str, Family] = {
-    family.name: family for family in (CHATTERBOX, TURBO, NANO, MULTILINGUAL_23, SPARK_TTS, *_installed())
-}
+def declare(family: Family) -> None:
+    if family.name in FAMILIES:
+        raise ValueError(f"there is a family {family.name} already")
+    FAMILIES[family.name] = family
+
+
+for _family in (CHATTERBOX, TURBO, NANO, MULTILINGUAL_23, SPARK_TTS):
+    declare(_family)
+declare_installed(ENTRY_POINTS, Family, declare)
 
 
 def names(fits: Callable[[Family], bool]) -> tuple[str, ...]:
