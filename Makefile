@@ -29,9 +29,10 @@ alone: $(READY) ## Run the tests that need the machine to themselves, about 75 m
 benchmarks: $(READY) ## Check what must be fast, as ratios to a reference in the same run; results in .benchmarks/
 	@$(BIN)/python -m pytest tests/benchmarks --benchmark-autosave
 
-lint: $(READY) ## Check style and formatting
+lint: $(READY) ## Check style, formatting, and who imports whom
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
+	@$(BIN)/lint-imports --no-logo
 
 typecheck: $(READY) ## Check the types, strictly
 	@$(BIN)/mypy

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 from ttsbench.errors import UsageError, suggest
 from ttsbench.optimizations import registry
 from ttsbench.optimizations.stacks import complete
+from ttsbench.records.runs import ONLY, WITHOUT
 
 if TYPE_CHECKING:
     from ttsbench.scenarios.schema import Scenario
 
-ONLY, WITHOUT = "only-", "without-"
 
 Slots = dict[str, str]
 Runs = Callable[[Mapping[str, str]], bool]

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ttsbench.optimizations import registry
+from ttsbench.records.points import Point, value_text
 from ttsbench.scenarios.fakes import FakeEngine
 from ttsbench.scenarios.models import (
     TEXT_SOURCES,
@@ -21,7 +22,6 @@ from ttsbench.scenarios.models import (
     Voice,
     Workload,
 )
-from ttsbench.scenarios.points import Point, value_text
 
 CELLS_MAX = 10_000
 SLOTS = "slots."

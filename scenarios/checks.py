@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from ttsbench.errors import suggest
 from ttsbench.optimizations import registry
+from ttsbench.records.points import Point, holds_at, value_text
 from ttsbench.scenarios.cells import (
     CELLS_MAX,
     MAPPING_AXES,
@@ -35,7 +36,6 @@ from ttsbench.scenarios.models import (
     UTTERANCE_PASSES,
     ScenarioFile,
 )
-from ttsbench.scenarios.points import Point, holds_at, value_text
 from ttsbench.scenarios.settings import check_points
 from ttsbench.scenarios.yaml_source import Keys
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import Field
 
@@ -34,21 +33,3 @@ class FakeEngine(Section):
     planted: dict[str, dict[Annotated[str, OneOf(PLANTED_PLACES)], Planted]] = Field(
         default={}, description="stack: {stage: 0.05}; how much more it takes, in a stage, in memory or in launches"
     )
-
-
-MOVED = "model.family: fake and model.fake are now the section `fake`; this version of ttsbench reads both"
-
-
-def moved_from_model(data: Mapping[str, Any]) -> tuple[Mapping[str, Any], tuple[str, ...]]:
-    """Reads `model: {family: fake, seed: 1, fake: {…}}` as `fake: {seed: 1, …}`, with a note that says so."""
-    model = data.get("model")
-    if not isinstance(model, Mapping) or model.get("family") != "fake":
-        return data, ()
-    parameters = model.get("fake") or {}
-    if isinstance(parameters, Mapping) and "seed" in model:
-        parameters = {"seed": model["seed"], **parameters}
-    changed = {**data, "model": {key: model[key] for key in model if key not in ("family", "seed", "fake")}}
-    changed["fake"] = parameters
-    if isinstance(matrix := data.get("matrix"), Mapping):
-        changed["matrix"] = {axis.replace("model.fake.", "fake."): values for axis, values in matrix.items()}
-    return changed, (MOVED,)

@@ -6,9 +6,9 @@ from typing import Annotated, Any
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
+from ttsbench.records.jobs import NEXT_REQUEST
 from ttsbench.records.jobs import Load as LoadJob
 from ttsbench.scenarios.kinds import AsTuple, OneOf, Section, refused
-from ttsbench.serving.calls import AGAIN
 
 
 class Targets(Section):
@@ -44,8 +44,8 @@ class Load(Section):
     warmup: Annotated[float, Field(ge=0, le=10, allow_inf_nan=False)] = Field(
         default=0.2, description="before those that count, as a share of them; in a closed loop one a listener at least"
     )
-    again: Annotated[str, OneOf(AGAIN)] = Field(
-        default=AGAIN[0], description="a listener asks again when the last answer was delivered, or played"
+    next_request: Annotated[str, OneOf(NEXT_REQUEST)] = Field(
+        default=NEXT_REQUEST[0], description="when a listener asks again: when the last answer was delivered, or played"
     )
     ramp_seconds: Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)] = Field(
         default=0.0, description="over which listeners come one by one, before the warm-up; all at once if left out"

@@ -176,7 +176,7 @@ class Chunks(Section):
         default=None, description="of the reference, from its end, in each window; all of it if left out"
     )
     overlap: bool = Field(default=True, description="whether T3 decodes on while S3Gen works")
-    first_alone: bool = Field(
+    pause_for_first_chunk: bool = Field(
         default=True, description="whether T3 waits while S3Gen makes the first chunk; a batch never does"
     )
     prepare_voice: bool = Field(

@@ -12,15 +12,16 @@ from pydantic import Field
 from ttsbench.errors import ScenarioError, UsageError, suggest
 from ttsbench.model.families import FAMILIES
 from ttsbench.optimizations.stacks import complete, precision
+from ttsbench.records.points import Point
 from ttsbench.scenarios import checks, files, yaml_source
 from ttsbench.scenarios.cells import SLOTS, CellPlan, Matrix, Variant, at_point
 from ttsbench.scenarios.expectations import Limits
-from ttsbench.scenarios.fakes import FakeEngine, moved_from_model
+from ttsbench.scenarios.fakes import FakeEngine
 from ttsbench.scenarios.json_schema import json_schema
 from ttsbench.scenarios.mistakes import MistakeCollector
 from ttsbench.scenarios.models import Length, Measure, Model, Sampling, ScenarioFile, Voice, Workload
 from ttsbench.scenarios.overrides import apply_overrides
-from ttsbench.scenarios.points import Point
+from ttsbench.scenarios.renamed import with_present_names
 from ttsbench.scenarios.shipped import shipped
 from ttsbench.scenarios.texts import DEFAULT_LANGUAGE
 
@@ -119,7 +120,7 @@ def parse(text: str, source: str, base: Path, overrides: Sequence[str] = ()) -> 
     data: Any = document.data
     notes: tuple[str, ...] = ()
     if isinstance(data, dict):
-        data, notes = moved_from_model(apply_overrides(data, overrides, mistakes))
+        data, notes = with_present_names(apply_overrides(data, overrides, mistakes))
         data = with_option_names(data)
     checks.check(data, base, mistakes)
     if mistakes.collected:

@@ -12,13 +12,13 @@ from pydantic_core import PydanticCustomError
 
 from ttsbench.errors import UsageError
 from ttsbench.model.families import FAMILIES, names
+from ttsbench.records.points import Point, value_text
 from ttsbench.scenarios import files
 from ttsbench.scenarios.cells import at_point
 from ttsbench.scenarios.fakes import FakeEngine
 from ttsbench.scenarios.kinds import Section, check_device
 from ttsbench.scenarios.mistakes import MistakeCollector, describe_error, shown
 from ttsbench.scenarios.models import HUB, SECTIONS, TEXT_SOURCES, Length, Model, Voice, Workload
-from ttsbench.scenarios.points import Point, value_text
 from ttsbench.scenarios.yaml_source import Keys
 
 _T = TypeVar("_T")

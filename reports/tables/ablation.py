@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ttsbench.records.runs import Run
+from ttsbench.records.runs import ONLY, WITHOUT, Run
 from ttsbench.reports import metrics
 from ttsbench.reports.decide.statistics import Estimate
 from ttsbench.reports.metrics import Metric
 from ttsbench.reports.tables import run_tables
 from ttsbench.reports.tables.table import Column, Table, of_field
-from ttsbench.scenarios.ablation import ONLY, WITHOUT
 
 # So much slower must the fastest process of one side be than the slowest of the other.
 NOTICEABLE = 1.02

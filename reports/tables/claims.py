@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ttsbench.errors import RecordError
+from ttsbench.records.points import holds_at
 from ttsbench.records.runs import Cell, Run
 from ttsbench.reports import metrics
 from ttsbench.reports.decide.statistics import Estimate
@@ -14,7 +15,6 @@ from ttsbench.reports.metrics import Metric
 from ttsbench.reports.tables import run_tables
 from ttsbench.reports.tables.run_tables import StackResult
 from ttsbench.reports.tables.table import Table
-from ttsbench.scenarios.points import holds_at
 
 HOLDS, DOES_NOT_HOLD, NOT_SHOWN, NOT_MEASURABLE = "holds", "does not hold", "not shown", "not measurable here"
 METRICS: Mapping[str, Metric] = {

@@ -14,7 +14,7 @@ import pytest
 
 from ttsbench.errors import ScenarioError
 from ttsbench.records import measurements, playback, runs
-from ttsbench.records.jobs import Fake, Job, Load
+from ttsbench.records.jobs import PLAYED, Fake, Job, Load
 from ttsbench.reports import load_figures, metrics
 from ttsbench.reports.decide import comparison
 from ttsbench.reports.formats import samples
@@ -23,7 +23,7 @@ from ttsbench.reports.pages import load_plot, report_markdown, report_page
 from ttsbench.reports.tables import loads, run_tables
 from ttsbench.running.cells import load
 from ttsbench.scenarios.schema import parse
-from ttsbench.serving.calls import PLAYED, Call
+from ttsbench.serving.calls import Call
 from ttsbench.serving.load import CLOSED, OPEN, level
 from ttsbench.serving.simulated import SimulatedEngine
 
@@ -79,14 +79,14 @@ class TestQueueing:
             assert sum(begins <= moment < ends for begins, ends in under_way) == listeners
 
     def test_who_listens_first_asks_later(self) -> None:
-        found = at(CLOSED, 1, again=PLAYED)
+        found = at(CLOSED, 1, next_request=PLAYED)
         assert found.throughput == pytest.approx(AUDIO / (SERVICE + AUDIO), rel=0.02)
         assert found.over_calls(load_figures.ttfa, 0.99) == pytest.approx(SERVICE)
 
     def test_listeners_who_come_one_by_one_do_not_wait_for_each_other(self) -> None:
         """Each asks when the last has been served; at once, the second one's request would stand behind the first's."""
         at_once, one_by_one = (
-            at(CLOSED, 2, again=PLAYED, ramp_seconds=ramp).level.calls[:2] for ramp in (0.0, 2.2 * SERVICE)
+            at(CLOSED, 2, next_request=PLAYED, ramp_seconds=ramp).level.calls[:2] for ramp in (0.0, 2.2 * SERVICE)
         )
         assert [call.scheduled_seconds for call in at_once] == [0.0, 0.0]
         assert [call.scheduled_seconds for call in one_by_one] == pytest.approx([0.0, 1.1 * SERVICE])

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from ttsbench.optimizations import registry
+from ttsbench.records.points import value_text
 from ttsbench.scenarios.cells import POINT_AXES, Matrix, at_point, substitute
-from ttsbench.scenarios.points import value_text
 from ttsbench.scenarios.schema import Scenario, parse
 
 

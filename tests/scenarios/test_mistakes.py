@@ -281,16 +281,16 @@ STACK_MISTAKES = {
         "stacks:\n  upstream: {}\n  lean:\n    decode: leen",
         (
             "line 5: stacks.lean.decode: 'leen' is no option of decode; did you mean 'lean'? "
-            "(allowed: cuda_graph, lean, upstream)"
+            "(allowed: cuda_graph, lean, persistent, upstream)"
         ),
     ),
     "a boolean where there is no on or off": (
         "stacks: {lean: {decode: on}}",
-        "line 2: stacks.lean.decode: 'on' is no option of decode; allowed: cuda_graph, lean, upstream",
+        "line 2: stacks.lean.decode: 'on' is no option of decode; allowed: cuda_graph, lean, persistent, upstream",
     ),
     "a list of options": (
         "stacks: {lean: {decode: [lean]}}",
-        "line 2: stacks.lean.decode: a list is no option of decode; allowed: cuda_graph, lean, upstream",
+        "line 2: stacks.lean.decode: a list is no option of decode; allowed: cuda_graph, lean, persistent, upstream",
     ),
     "no stacks": ("stacks: {}", "line 2: stacks: is empty; it needs at least one entry"),
     "stacks left out": ("device: cpu", "line 1: stacks: is missing"),

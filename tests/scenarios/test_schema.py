@@ -233,3 +233,30 @@ def test_importing_the_schema_imports_nothing_heavy() -> None:
     code = "import sys, ttsbench.scenarios.schema; print(sorted({'torch', 'numpy', 'pandas'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+OLDER = """
+name: a
+stacks: {upstream: {}, windows: {stream: windowed, decode: lean}}
+matrix: {workload.streaming.first_alone: [true, false]}
+measure: {passes: [time]}
+workload:
+  load: {listeners: [1], requests: 4, targets: {ttfa_seconds: 1}, again: played}
+"""
+
+
+def test_keys_under_their_older_names_are_read_with_a_note() -> None:
+    older = parse(OLDER, "x", Path())
+    newer = parse(OLDER.replace("first_alone", "pause_for_first_chunk").replace("again:", "next_request:"), "x", Path())
+    assert [cell.workload for cell in older.cells()] == [cell.workload for cell in newer.cells()]
+    assert older.understood() == newer.understood()
+    assert newer.notes == ()
+    assert [note.partition(" is now")[0] for note in older.notes] == [
+        "workload.load.again",
+        "workload.streaming.first_alone",
+    ]
+
+
+def test_a_key_under_both_names_is_a_mistake(refusal: Refusal) -> None:
+    lines = refusal(OLDER.replace("again: played", "again: played, next_request: delivered"))
+    assert any("workload.load.again: unknown key" in line for line in lines)

@@ -12,9 +12,9 @@ import yaml
 
 from ttsbench.model.families import FAMILIES, LANGUAGES
 from ttsbench.optimizations import registry
+from ttsbench.records.points import holds_at
 from ttsbench.scenarios.json_schema import json_schema
 from ttsbench.scenarios.models import SECTIONS
-from ttsbench.scenarios.points import holds_at
 from ttsbench.scenarios.schema import load
 from ttsbench.scenarios.shipped import descriptions, shipped
 from ttsbench.scenarios.texts import DEFAULT_LANGUAGE, DEFAULT_SET, SETS

@@ -324,18 +324,20 @@ def test_stages_of_a_stream_and_what_overlaps_make_the_wall(make: Make, at_once_
     assert stages[RESIDUAL] < 0.1 * wall_seconds
 
 
-@pytest.mark.parametrize("first_alone", [True, False])
-def test_t3_waits_for_the_first_chunk_and_for_no_other(make: Make, *, first_alone: bool) -> None:
+@pytest.mark.parametrize("pause_for_first_chunk", [True, False])
+def test_t3_waits_for_the_first_chunk_and_for_no_other(make: Make, *, pause_for_first_chunk: bool) -> None:
     """Which is there sooner for it; the sound is the same."""
-    pipeline = beside(make(stream="windowed", decode="lean", streaming=replace(EQUAL, first_alone=first_alone)))
+    pipeline = beside(
+        make(stream="windowed", decode="lean", streaming=replace(EQUAL, pause_for_first_chunk=pause_for_first_chunk))
+    )
     pipeline.speak(0, 3)
     streamed = pipeline.speak(0, 3).streamed
     assert streamed is not None
     first, last = streamed.chunks[0], streamed.chunks[-1]
     during = [seconds for seconds in streamed.token_seconds if first.began_seconds < seconds < first.arrived_seconds]
-    assert bool(during) != first_alone
-    assert (streamed.rest_ended_seconds > streamed.rest_began_seconds) == first_alone
-    if first_alone:
+    assert bool(during) != pause_for_first_chunk
+    assert (streamed.rest_ended_seconds > streamed.rest_began_seconds) == pause_for_first_chunk
+    if pause_for_first_chunk:
         assert any(first.arrived_seconds < seconds < last.began_seconds for seconds in streamed.token_seconds)
 
 

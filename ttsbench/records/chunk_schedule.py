@@ -33,7 +33,7 @@ class Streaming:
     # Whether T3 decodes on while S3Gen works.
     overlap: bool = True
     # Whether it waits while S3Gen makes the first chunk, which is then there sooner.
-    first_alone: bool = True
+    pause_for_first_chunk: bool = True
     # Whether each utterance prepares its voice anew, within its time to first audio.
     prepare_voice: bool = False
 

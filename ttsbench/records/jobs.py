@@ -17,6 +17,8 @@ COLD = "cold"
 REFERENCE = "reference"
 PROFILE = "profile"
 FILE_STEM_MAX = 100
+# When a listener asks again: when it holds the last answer, or has heard it.
+DELIVERED, PLAYED = NEXT_REQUEST = ("delivered", "played")
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,7 @@ class Shape:
 
 @dataclass(frozen=True)
 class Load:
-    """Who asks, how long, and what an answer should reach; `again` says when a listener asks for the next one."""
+    """Who asks, how long, and what an answer should reach."""
 
     listeners: tuple[int, ...]
     rates: tuple[float, ...]
@@ -39,7 +41,7 @@ class Load:
     requests: int | None = None
     duration_seconds: float | None = None
     warmup: float = 0.2
-    again: str = "delivered"
+    next_request: str = DELIVERED
     ramp_seconds: float = 0.0
     patience_seconds: float = 60.0
     memory_gib: float | None = None

@@ -28,7 +28,9 @@ from ttsbench.records.measurements import (
     Voice,
 )
 
-SCHEMA_VERSION = 7
+SCHEMA_VERSION = 8
+# How the stacks of an ablation are called: with these slots alone, and without those.
+ONLY, WITHOUT = "only-", "without-"
 FILE = "run.json"
 # Of run.json: what stands before the cells, each of which is a line, and after them.
 CELLS, END = b' "cells": [\n', b"]}\n"
@@ -129,6 +131,17 @@ def _with_whole_references(data: Json) -> Json:
     return {**data, "scenario_understood": {**understood, "workload": told}}
 
 
+def _with_present_keys(data: Json) -> Json:
+    """Two keys of a workload got other names; the same work has to look the same."""
+    scenario = data.get("scenario_understood")
+    workload = scenario.get("workload") if isinstance(scenario, dict) else None
+    for section, old, new in (("load", "again", "next_request"), ("streaming", "first_alone", "pause_for_first_chunk")):
+        keys = workload.get(section) if isinstance(workload, dict) else None
+        if isinstance(keys, dict) and old in keys:
+            keys[new] = keys.pop(old)
+    return data
+
+
 def _without_paces(data: Json) -> Json:
     """They were another chain's, whose pace depended on where it came to lie in memory."""
     for cell in _objects(data.get("cells")):
@@ -154,6 +167,7 @@ MIGRATIONS: dict[int, Callable[[Json], Json]] = {
     4: lambda data: {**data, "schema_version": 5},  # utterances may have a pace
     5: lambda data: {**data, "schema_version": 6},  # also one before them
     6: lambda data: _without_paces({**data, "schema_version": 7}),
+    7: lambda data: _with_present_keys({**data, "schema_version": 8}),
 }
 
 

@@ -14,8 +14,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from ttsbench.records import measurements, playback
-
-DELIVERED, PLAYED = AGAIN = ("delivered", "played")
+from ttsbench.records.jobs import PLAYED
 
 
 @dataclass(eq=False)
@@ -70,8 +69,8 @@ class Source(Protocol):
 class Listeners:
     """Each listener has one request at a time: the next one is due when the last was delivered, or played."""
 
-    def __init__(self, listeners: int, again: str, ramp_seconds: float = 0.0) -> None:
-        self._again = again
+    def __init__(self, listeners: int, next_request: str, ramp_seconds: float = 0.0) -> None:
+        self._next_request = next_request
         self._waiting = [(ramp_seconds * listener / listeners, listener) for listener in range(listeners)]
         self._requests = 0
 
@@ -87,7 +86,7 @@ class Listeners:
     def answered(self, call: Call) -> None:
         assert call.finished is not None
         ready, begins = call.finished, playback.begins(call.pieces)
-        if self._again == PLAYED and begins is not None:
+        if self._next_request == PLAYED and begins is not None:
             ready = max(ready, playback.play(call.pieces, begins).ends)
         heapq.heappush(self._waiting, (ready, call.listener))
 

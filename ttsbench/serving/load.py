@@ -93,7 +93,7 @@ def level(engine: Engine, load: Load, kind: str, size: float, seed: int, prepare
         reason = f"{size:g} listeners need as many slots for keys and values, and memory holds {engine.slots}"
         return measurements.Level(kind, size, reason=reason)
     closed = kind == CLOSED
-    source: Source = Listeners(round(size), load.again, load.ramp_seconds) if closed else Arrivals(size, seed)
+    source: Source = Listeners(round(size), load.next_request, load.ramp_seconds) if closed else Arrivals(size, seed)
     counting = CountedCalls(load, round(size) if closed else 0)
     calls = run(engine, source, counting, prepare)
     ended = engine.now()

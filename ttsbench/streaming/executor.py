@@ -123,7 +123,11 @@ class ExecutorSink:
         seconds = self._stream.now()
         self._begin(lambda: self._stream.receive(drawn, seconds))
         self._handed += drawn.numel()
-        if self._stream.first_alone and not self._stream.chunks and self._handed >= self._stream.tokens_for_the_first:
+        if (
+            self._stream.pause_for_first_chunk
+            and not self._stream.chunks
+            and self._handed >= self._stream.tokens_for_the_first
+        ):
             self._rest()
         RANDOM_STREAM_LOCK.let_others_in()  # S3Gen, where it has something to capture
 

@@ -33,7 +33,7 @@ class Stream:
 
     def __init__(self, design: Design, streaming: Streaming, listener: Listener, mark: Mark, t3: Any) -> None:
         self.design = design
-        self.first_alone = streaming.first_alone
+        self.pause_for_first_chunk = streaming.pause_for_first_chunk
         self.tokens_for_the_first = next(streaming.sizes()) + design.lookahead_tokens
         self._cutter = Cutter(streaming, design.lookahead_tokens)
         self._listener = listener
