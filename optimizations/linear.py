@@ -19,12 +19,12 @@ from ttsbench.optimizations.options import (
     layer_kernel,
     needs,
 )
+from ttsbench.optimizations.quantize import UNQUANTIZED
 
 if TYPE_CHECKING:
     import torch
 
     from ttsbench.optimizations.parts.llama_attention import OneProduct
-    from ttsbench.optimizations.quantize import UNQUANTIZED
 from ttsbench.optimizations.target import Target
 
 

@@ -10,11 +10,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ttsbench.optimizations.options import ANY_FORWARD, Evidence, Option, Slot, layer_kernel
+from ttsbench.optimizations.quantize import UNQUANTIZED
 
 if TYPE_CHECKING:
     import torch
-
-    from ttsbench.optimizations.quantize import UNQUANTIZED
 from ttsbench.optimizations.target import Target
 
 
