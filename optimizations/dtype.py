@@ -34,7 +34,8 @@ def apply(target: Target, option: str) -> None:
 
     if option in NATIVE:
         cast(target.undo, target.tts.t3, getattr(torch, NATIVE[option]))
-        target.undo.replace(target.tts, "conds", voice.copied(target.tts.conds))
+        if target.tts.conds is not None:  # forwards of the backbone alone have no voice
+            target.undo.replace(target.tts, "conds", voice.copied(target.tts.conds))
         checkpoint.fit_conditionals(target.tts)
         return
     context: Context = tf32

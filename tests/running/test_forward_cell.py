@@ -45,7 +45,7 @@ def prepared(job: Job) -> backbone.ForwardPipeline:
 def attested(pipeline: backbone.ForwardPipeline) -> dict[str, Any]:
     pipeline.begin()
     pipeline.work()
-    return forward.attested(pipeline, lambda stage: None)
+    return forward.attest(pipeline, lambda stage: None)
 
 
 @pytest.mark.parametrize("family", ["chatterbox", "turbo", "spark-tts"])

@@ -108,6 +108,22 @@ def merge_fields(fields: CellFields, more: CellFields) -> CellFields:
     return {**fields, **more, **both}
 
 
+def measure_warm(
+    job: Job, pipeline: AnyPipeline, report_progress: ProgressCallback, *,
+    timing: Callable[[], CellFields], passes: Mapping[str, Callable[[], CellFields]], attest: Callable[[], CellFields],
+) -> CellFields:  # fmt: skip
+    """Of a warm pipeline: the timed pass, each other pass that the job names, what it can attest, and warnings."""
+    warm_state = WarmState(pipeline)
+    fields = timing()
+    warm_state.timing_ended()
+    for name, run in passes.items():
+        if name in job.passes:
+            report_progress(name)
+            fields = merge_fields(fields, run())
+    fields["evidence"] = attest() | warm_state.evidence()
+    return merge_fields(fields, {"warnings": row_warnings(fields)})
+
+
 def count_hooks(pipeline: AnyPipeline) -> int:
     """Forward hooks on the two models; a number that grows from call to call is a leak."""
     modules = (m for model in (pipeline.tts.t3, pipeline.tts.s3gen) for m in model.modules())

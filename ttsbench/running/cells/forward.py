@@ -26,18 +26,17 @@ def measure(job: Job, folder: Path, report_progress: ProgressCallback, ladder: d
         return {"model": describe(pipeline)}
     warmup_seconds = common.warm_up(job, pipeline, report_progress, lambda _: whole_call(pipeline))
     ladder["first_call"] = warmup_seconds[0]
-    fields: CellFields = {"warmup_seconds": warmup_seconds, "model": describe(pipeline)}
-    warm_state = common.WarmState(pipeline)
-    fields |= time_pass(job, pipeline, report_progress)
-    warm_state.timing_ended()
-    if "memory" in job.passes:
-        report_progress("memory")
-        fields["memory"] = memory_pass(pipeline)
-    if "quality" in job.passes:
-        report_progress("quality")
-        fields = common.merge_fields(fields, quality_pass(job, pipeline, folder))
-    fields["evidence"] = attested(pipeline, report_progress) | warm_state.evidence()
-    return common.merge_fields(fields, {"warnings": common.row_warnings(fields)})
+    return common.measure_warm(
+        job,
+        pipeline,
+        report_progress,
+        timing=lambda: time_pass(job, pipeline, report_progress),
+        passes={
+            "memory": lambda: {"memory": memory_pass(pipeline)},
+            "quality": lambda: quality_pass(job, pipeline, folder),
+        },
+        attest=lambda: attest(pipeline, report_progress),
+    ) | {"warmup_seconds": warmup_seconds, "model": describe(pipeline)}
 
 
 def whole_call(pipeline: ForwardPipeline) -> None:
@@ -140,7 +139,7 @@ def quality_pass(job: Job, pipeline: ForwardPipeline, folder: Path) -> CellField
     return common.compare_with_reference(job, folder, compare)
 
 
-def attested(pipeline: ForwardPipeline, report_progress: ProgressCallback) -> CellFields:
+def attest(pipeline: ForwardPipeline, report_progress: ProgressCallback) -> CellFields:
     """What each slot can show for having taken effect, watched on a warm call; raises where it did not."""
     from ttsbench.running.cells import backbone
 

@@ -23,42 +23,39 @@ if TYPE_CHECKING:
 
 
 def measure(job: Job, folder: Path, report_progress: ProgressCallback, ladder: dict[str, float]) -> CellFields:
-    from ttsbench.instruments.guard import GuardSampler
     from ttsbench.serving import engine as engines
 
     assert job.load is not None
     pipeline = utterance.prepare(job, report_progress, ladder)
-    warmup_seconds = common.warm_up(
-        job, pipeline, report_progress, lambda number: utterance.warming(job, pipeline, number)
-    )
+    warmup_seconds = utterance.warm_up(job, pipeline, report_progress)
     ladder["first_call"] = warmup_seconds[0]
     report_progress("warming up the engine")
     engine = engines.engine(pipeline, job.load)
     engine.warm_up()
-    warm_state, guard = common.WarmState(pipeline), GuardSampler(pipeline.device)
-    levels = []
-    for done in all_levels(engine, job, report_progress, lambda: settle(pipeline)):
-        levels.append(done)
+    return common.measure_warm(
+        job,
+        pipeline,
+        report_progress,
+        timing=lambda: time_levels(job, pipeline, engine, report_progress),
+        passes={
+            "memory": lambda: {"memory": memory_pass(job, pipeline, engine)},
+            "quality": lambda: utterance.quality_pass(job, pipeline, folder),
+        },
+        attest=lambda: utterance.attest(job, pipeline, report_progress) | {"server": engine.evidence()},
+    ) | {"warmup_seconds": warmup_seconds, "model": utterance.describe(pipeline)}
+
+
+def time_levels(job: Job, pipeline: Pipeline, engine: Engine, report_progress: ProgressCallback) -> CellFields:
+    from ttsbench.instruments.guard import GuardSampler
+
+    assert job.load is not None
+    guard, levels = GuardSampler(pipeline.device), []
+    for measured in all_levels(engine, job, report_progress, lambda: settle(pipeline)):
+        levels.append(measured)
         guard.read()
-    warm_state.timing_ended()
-    fields: CellFields = {
-        "warmup_seconds": warmup_seconds,
-        "model": utterance.describe(pipeline),
-        "load": measurements.Load(
-            job.load.ttfa_seconds, job.load.underrun_seconds, tuple(levels), engine.slots, engine.streams
-        ),
-        "streams": engine.streams,
-        "guard": guard.result(),
-    }
-    if "memory" in job.passes:
-        report_progress("memory")
-        fields["memory"] = memory_pass(job, pipeline, engine)
-    if "quality" in job.passes:
-        report_progress("quality")
-        fields = common.merge_fields(fields, utterance.quality_pass(job, pipeline, folder))
-    evidence = utterance.attest(job, pipeline, report_progress)
-    fields["evidence"] = evidence | {"server": engine.evidence()} | warm_state.evidence()
-    return common.merge_fields(fields, {"warnings": common.row_warnings(fields)})
+    limits = job.load.ttfa_seconds, job.load.underrun_seconds
+    load = measurements.Load(*limits, tuple(levels), engine.slots, engine.streams)
+    return {"load": load, "streams": engine.streams, "guard": guard.result()}
 
 
 def sizes(load: Load) -> Iterator[tuple[str, float]]:

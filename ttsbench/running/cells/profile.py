@@ -19,7 +19,7 @@ from ttsbench.optimizations import stacks
 from ttsbench.records import profile_rows, profiles, runs
 from ttsbench.records.jobs import Job, Window
 from ttsbench.running import host
-from ttsbench.running.cells import common, utterance
+from ttsbench.running.cells import utterance
 from ttsbench.running.cells.common import CellFields, count_hooks, settle, utterance_seed
 from ttsbench.running.progress import ProgressCallback
 
@@ -46,7 +46,7 @@ def measure(job: Job, folder: Path, report_progress: ProgressCallback, ladder: d
     pipeline = utterance.prepare(job, report_progress, ladder)
     if pipeline.generator is not None:
         raise CellError("a profile is of a whole utterance; profile the stack with stream: oneshot in its place")
-    warmup_seconds = warm_up(job, pipeline, report_progress)
+    warmup_seconds = utterance.warm_up(job, pipeline, report_progress)
     unprofiled = time_unprofiled(job, pipeline, report_progress)
     profile = record(job, window, pipeline, folder, report_progress, unprofiled)
     evidence, not_attested = attest(job, pipeline, report_progress)
@@ -58,10 +58,6 @@ def measure(job: Job, folder: Path, report_progress: ProgressCallback, ladder: d
         "evidence": evidence,
         "warnings": (*([not_attested] if not_attested else []), *profile.notes),
     }
-
-
-def warm_up(job: Job, pipeline: Pipeline, report_progress: ProgressCallback) -> tuple[float, ...]:
-    return common.warm_up(job, pipeline, report_progress, lambda number: utterance.warming(job, pipeline, number))
 
 
 def attest(job: Job, pipeline: Pipeline, report_progress: ProgressCallback) -> tuple[CellFields, str]:
@@ -246,7 +242,7 @@ def eager_twin(
     twin_job = replace(job, slots=slots)
     try:
         pipeline = utterance.prepare(twin_job, lambda stage: report_progress(f"eager twin: {stage}"), {})
-        warm_up(twin_job, pipeline, report_progress)
+        utterance.warm_up(twin_job, pipeline, report_progress)
         report_progress("eager twin: profiling")
         chrome, _, _, classes = collect.record(pipeline, seed)
         return collect.window(chrome, pipeline.device), classes, ()

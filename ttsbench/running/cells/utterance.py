@@ -36,34 +36,41 @@ def measure(job: Job, folder: Path, report_progress: ProgressCallback, ladder: d
     if job.kind == REFERENCE:
         keep_reference(job, pipeline, folder, report_progress)
         return {"model": describe(pipeline)}
-    warmup_seconds = common.warm_up(job, pipeline, report_progress, lambda number: warming(job, pipeline, number))
+    warmup_seconds = warm_up(job, pipeline, report_progress)
     ladder["first_call"] = warmup_seconds[0]
-    fields: CellFields = {"warmup_seconds": warmup_seconds, "model": describe(pipeline)}
-    warm_state, waves = common.WarmState(pipeline), dict[int, Any]()
-    fields |= time_pass(job, pipeline, report_progress, waves)
-    warm_state.timing_ended()
-    if job.streaming is not None and pipeline.reference is not None:
-        fields["voice"] = pipeline.reference.describe()
-    if job.keep_audio:
-        fields = common.merge_fields(fields, keep_audio(job, waves, folder))
-    if "memory" in job.passes:
-        report_progress("memory")
-        fields["memory"] = memory_pass(job, pipeline)
-    if "energy" in job.passes:
-        report_progress("energy")
-        fields["energy"] = energy_pass(job, pipeline)
-    if "quality" in job.passes:
-        report_progress("quality")
-        fields = common.merge_fields(fields, quality_pass(job, pipeline, folder))
-        fields = common.merge_fields(fields, seams_pass(job, pipeline))
-    fields["evidence"] = attest(job, pipeline, report_progress) | warm_state.evidence()
-    return common.merge_fields(fields, {"warnings": common.row_warnings(fields)})
+
+    def timing() -> CellFields:
+        waves: dict[int, Any] = {}
+        fields = time_pass(job, pipeline, report_progress, waves)
+        if job.streaming is not None and pipeline.reference is not None:
+            fields["voice"] = pipeline.reference.describe()
+        return common.merge_fields(fields, keep_audio(job, waves, folder)) if job.keep_audio else fields
+
+    def compare() -> CellFields:
+        return common.merge_fields(quality_pass(job, pipeline, folder), seams_pass(job, pipeline))
+
+    return common.measure_warm(
+        job,
+        pipeline,
+        report_progress,
+        timing=timing,
+        passes={
+            "memory": lambda: {"memory": memory_pass(job, pipeline)},
+            "energy": lambda: {"energy": energy_pass(job, pipeline)},
+            "quality": compare,
+        },
+        attest=lambda: attest(job, pipeline, report_progress),
+    ) | {"warmup_seconds": warmup_seconds, "model": describe(pipeline)}
 
 
-def warming(job: Job, pipeline: Pipeline, number: int) -> None:
+def warm_up(job: Job, pipeline: Pipeline, report_progress: ProgressCallback) -> tuple[float, ...]:
     """Text by text, with seeds that no timed utterance has."""
-    text = number % len(job.texts)
-    pipeline.speak(text, utterance_seed(job, text, -1 - number))
+
+    def call(number: int) -> None:
+        text = number % len(job.texts)
+        pipeline.speak(text, utterance_seed(job, text, -1 - number))
+
+    return common.warm_up(job, pipeline, report_progress, call)
 
 
 def prepare(job: Job, report_progress: ProgressCallback, ladder: dict[str, float]) -> Pipeline:
