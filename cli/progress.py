@@ -14,7 +14,7 @@ from ttsbench.records.jobs import PROFILE
 from ttsbench.reports import metrics
 from ttsbench.reports.escaping import one_line
 from ttsbench.reports.tables import loads
-from ttsbench.running.progress import duration
+from ttsbench.running.progress import Observer, duration
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from ttsbench.records.jobs import Job
     from ttsbench.records.runs import Cell
     from ttsbench.running.run import Observe
-    from ttsbench.running.runner import Observer
 
 
 def observers(quiet: bool) -> Observe:
@@ -31,7 +30,7 @@ def observers(quiet: bool) -> Observe:
     @contextmanager
     def observe(estimated_seconds: float) -> Iterator[Observer]:
         if quiet:
-            yield QuietObserver()
+            yield Observer()
         elif ERR.is_terminal:
             with Live(console=ERR, refresh_per_second=4, transient=True) as live:
                 yield LiveObserver(live, estimated_seconds)
@@ -41,21 +40,7 @@ def observers(quiet: bool) -> Observe:
     return observe
 
 
-class QuietObserver:
-    def preparing(self, stage: str) -> None:
-        return
-
-    def cell_started(self, job: Job, number: int, total: int) -> None:
-        return
-
-    def stage(self, job: Job, stage: str) -> None:
-        return
-
-    def cell_finished(self, cell: Cell) -> None:
-        return
-
-
-class LineObserver(QuietObserver):
+class LineObserver(Observer):
     """One line per cell, for logs."""
 
     def __init__(self, estimated_seconds: float) -> None:
@@ -75,7 +60,7 @@ class LineObserver(QuietObserver):
         print_progress(f"[{self._number}/{self._total}] {describe(cell)}, {times}")
 
 
-class LiveObserver(QuietObserver):
+class LiveObserver(Observer):
     """One line that changes: cell, stage, elapsed time, estimate; it leaves a line behind for each cell."""
 
     def __init__(self, live: Live, estimated_seconds: float) -> None:

@@ -28,6 +28,7 @@ from ttsbench.records import assembly, jobs, journal, runs
 from ttsbench.records.jobs import Job
 from ttsbench.records.journal import Journal
 from ttsbench.running import runner, worker
+from ttsbench.running.progress import Observer
 
 ROOT = Path(__file__).parents[2]
 KILLS = 20
@@ -596,14 +597,8 @@ def test_what_nohup_ignores_stays_ignored() -> None:
         signal.signal(signal.SIGHUP, before)
 
 
-class StopsWhenTold:
-    """An observer that is interrupted right after a cell was written down."""
-
-    def preparing(self, stage: str) -> None: ...
-
-    def cell_started(self, job: Job, number: int, total: int) -> None: ...
-
-    def stage(self, job: Job, stage: str) -> None: ...
+class StopsWhenTold(Observer):
+    """Interrupted right after a cell was written down."""
 
     def cell_finished(self, cell: runs.Cell) -> None:
         raise KeyboardInterrupt

@@ -23,12 +23,13 @@ from ttsbench.records.jobs import Job
 from ttsbench.records.journal import Journal
 from ttsbench.records.runs import Cell
 from ttsbench.running import runner, worker
+from ttsbench.running.progress import Observer
 
 MakeJob = Callable[..., Job]
 IMPORTING = "importing torch and chatterbox"
 
 
-class Recorder:
+class Recorder(Observer):
     """An observer that remembers."""
 
     def __init__(self) -> None:

@@ -19,7 +19,7 @@ from ttsbench.reports import run_documents
 from ttsbench.reports.pages import profile_page, report_page
 from ttsbench.running import host, plan, runner
 from ttsbench.running.plan import Plan
-from ttsbench.running.runner import Observer
+from ttsbench.running.progress import Observer
 from ttsbench.scenarios import ablation, schema
 from ttsbench.scenarios.schema import Scenario
 

@@ -14,14 +14,14 @@ from datetime import UTC, datetime
 from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from ttsbench.errors import UsageError
 from ttsbench.records import assembly, files, runs
 from ttsbench.records.jobs import Job
 from ttsbench.records.journal import Journal
 from ttsbench.running import worker
-from ttsbench.running.progress import ProgressCallback
+from ttsbench.running.progress import Observer, ProgressCallback
 
 FORKSERVER, BARE = "forkserver", "bare"
 # The environment of every process that measures. See ttsbench.running.preload for the first; the second lets CUDA
@@ -34,22 +34,6 @@ WORKER_ENVIRONMENT = {
 POLL_SECONDS = 0.5
 EXIT_SECONDS = 10.0
 LOG_TAIL_BYTES = 64 * 1024
-
-
-class Observer(Protocol):
-    """Who is told how far the run is."""
-
-    def preparing(self, stage: str) -> None:
-        """Nothing is measured yet."""
-
-    def cell_started(self, job: Job, number: int, total: int) -> None:
-        """A process is about to start."""
-
-    def stage(self, job: Job, stage: str) -> None:
-        """The process says what it does."""
-
-    def cell_finished(self, cell: runs.Cell) -> None:
-        """The cell is in the journal."""
 
 
 class Interrupted(Exception):
