@@ -17,7 +17,7 @@ COMMANDS = (
     "add-mask", "add-matcher", "add-path", "debug", "echo", "endgroup", "error", "group", "internal-set-repo-path",
     "notice", "remove-matcher", "save-state", "set-env", "set-output", "stop-commands", "warning",
 )  # fmt: skip
-WORKFLOW_COMMAND = re.compile(rf"::(?=({'|'.join(COMMANDS)})(\s[^:]*)?::)|#(?=#(\[|vso\[))", re.IGNORECASE)
+WORKFLOW_COMMAND = re.compile(rf":(?=:({'|'.join(COMMANDS)})(\s[^:]*)?::)|#(?=#(\[|vso\[))", re.IGNORECASE)
 NOT_IN_XML = re.compile(r"[^\x20-\uD7FF\uE000-\uFFFD\U00010000-\U0010FFFF]")
 MARKUP = re.compile(r"[\\`*_|\[\]<>#~$&]")
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
@@ -30,7 +30,7 @@ def printable(text: str) -> str:
     if text.isprintable() and "::" not in text and "##" not in text:
         return text
     text = CONTROLS.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
-    return WORKFLOW_COMMAND.sub(r"\\\g<0>", text)
+    return WORKFLOW_COMMAND.sub(r"\g<0>\\", text)
 
 
 def one_line(text: str) -> str:

@@ -69,6 +69,8 @@ class Metric:
     tables: tuple[str, ...] = (OVERVIEW,)
     stages: tuple[str, ...] = ()
     part_of: str = ""
+    # A count that all processes of the same code agree on.
+    exact: bool = False
 
     def __post_init__(self) -> None:
         if not self.label:
@@ -268,7 +270,7 @@ ENERGY = declare(
 VOCODER_CALLS = declare(
     Metric(
         "vocoder_calls", Unit("", "calls", digits=0), LOWER, "calls of S3Gen", False,
-        of_stream(lambda stream: float(len(stream.chunks))), label="calls", tables=(STREAM_WORK,),
+        of_stream(lambda stream: float(len(stream.chunks))), label="calls", tables=(STREAM_WORK,), exact=True,
     )
 )  # fmt: skip
 declare(

@@ -31,7 +31,7 @@ class CountChange:
 
 
 def _count(name: str, label: str, read: Callable[[Cell], float | None]) -> Metric:
-    return Metric(name, COUNT, LOWER, label, False, read, tables=())
+    return Metric(name, COUNT, LOWER, label, False, read, tables=(), exact=True)
 
 
 ACTIVITIES = {"decode_per_step": "step", "s3gen_per_call": "S3Gen", "per_call": "call", "per_step": "step"}

@@ -1,4 +1,4 @@
-"""What others claim, beside what was measured here, and a verdict for each. Pure: a record is all it needs."""
+"""What others claim, what was measured here, and a verdict for each. Pure: a record is all it needs."""
 
 from __future__ import annotations
 
@@ -17,25 +17,11 @@ from ttsbench.reports.tables.run_tables import StackResult
 from ttsbench.reports.tables.table import Table
 
 HOLDS, DOES_NOT_HOLD, NOT_SHOWN, NOT_MEASURABLE = "holds", "does not hold", "not shown", "not measurable here"
-METRICS: Mapping[str, Metric] = {
-    metric.name: metric
-    for metric in (
-        metrics.RTF,
-        metrics.WALL,
-        metrics.TTFA,
-        metrics.DECODE,
-        metrics.S3GEN,
-        metrics.VOCODER_CALLS,
-        metrics.PEAK_MEMORY,
-        metrics.FORWARD,
-        metrics.FORWARD_PEAK,
-    )
-}
 
 
 @dataclass(frozen=True)
-class Finding:
-    """One claim at one point: the middle of what we found, and how far the processes leave it open."""
+class ClaimResult:
+    """One claim at one point: what was measured here, and what follows for the claim."""
 
     claim: Mapping[str, Any]
     point: str
@@ -46,7 +32,6 @@ class Finding:
 
     @property
     def sentence(self) -> str:
-        """All of it in words."""
         name = f"{self.claim['id']} ({self.point})" if self.point else str(self.claim["id"])
         return f"{name}: {self.verdict}: {self.because}"
 
@@ -63,14 +48,15 @@ class _Range:
 
 def overview(run: Run) -> list[Table]:
     """One table of all claims, a sentence for each below it; none where nothing is claimed."""
-    found = findings(run)
-    if not found:
+    judged = results(run)
+    if not judged:
         return []
-    rows = tuple((named(f), f.claimed, f.ours, f.verdict) for f in found)
-    return [Table.of("Claims", ("claim", "claimed", "ours", "verdict"), rows, tuple(f.sentence for f in found))]
+    rows = tuple((named(result), result.claimed, result.ours, result.verdict) for result in judged)
+    notes = tuple(result.sentence for result in judged)
+    return [Table.of("Claims", ("claim", "claimed", "ours", "verdict"), rows, notes)]
 
 
-def findings(run: Run) -> list[Finding]:
+def results(run: Run) -> list[ClaimResult]:
     """Every claim at every point that it is about."""
     claims = run.scenario_understood.get("claims") or ()
     if not isinstance(claims, list | tuple) or not all(map(_is_claim, claims)):
@@ -78,16 +64,16 @@ def findings(run: Run) -> list[Finding]:
     return [_judged(run, claim, stacks) for claim in claims for stacks in _points(run, claim.get("at") or {})]
 
 
-def _is_claim(given: Any) -> bool:
+def _is_claim(data: Any) -> bool:
     """As a scenario has them; a record may have been written by anybody."""
     return (
-        isinstance(given, dict)
-        and all(isinstance(given.get(name), str) for name in ("id", "stack", "metric", "kind"))
-        and given["metric"] in METRICS
-        and given["kind"] in _KINDS
-        and isinstance(given.get("at") or {}, dict)
-        and isinstance(given.get("high" if given["kind"] == "value" else "low"), int | float)
-        and isinstance(given.get("high", 0.0) or 0.0, int | float)
+        isinstance(data, dict)
+        and all(isinstance(data.get(name), str) for name in ("id", "stack", "metric", "kind"))
+        and data["metric"] in metrics.BY_NAME
+        and data["kind"] in _KINDS
+        and isinstance(data.get("at") or {}, dict)
+        and isinstance(data.get("high" if data["kind"] == "value" else "low"), int | float)
+        and isinstance(data.get("high", 0.0) or 0.0, int | float)
     )
 
 
@@ -97,8 +83,8 @@ def _points(run: Run, at: Mapping[str, Any]) -> Iterator[list[StackResult]]:
             yield stacks
 
 
-def _judged(run: Run, claim: Mapping[str, Any], stacks: list[StackResult]) -> Finding:
-    metric, point = METRICS[claim["metric"]], run_tables.point_name(stacks[0].point)
+def _judged(run: Run, claim: Mapping[str, Any], stacks: list[StackResult]) -> ClaimResult:
+    metric, point = metrics.BY_NAME[claim["metric"]], run_tables.point_name(stacks[0].point)
     cells = [c for c in run.cells if c.kind == "timed" and run_tables.point_name(c.point) == point]
     by_label = {stack.label: stack for stack in stacks}
     needed = [claim["stack"]] if claim["kind"] == "value" else [claim["stack"], run.baseline]
@@ -109,22 +95,20 @@ def _judged(run: Run, claim: Mapping[str, Any], stacks: list[StackResult]) -> Fi
         mine = by_label[claim["stack"]].estimate(metric)
         theirs = by_label[run.baseline].estimate(metric) if run.baseline in by_label else None
         assert mine is not None
-        found = _KINDS[claim["kind"]](mine, theirs or mine)
-        verdict, because = _verdict(claim, found, metric)
-        ours = _written(claim, metric, found.middle)
+        measured = _KINDS[claim["kind"]](mine, theirs or mine)
+        verdict, because = _verdict(claim, measured, metric)
+        ours = _written(claim, metric, measured.middle)
         if wrong := [c for c in cells if c.stack == claim["stack"] and c.faults]:
             verdict, because = DOES_NOT_HOLD, f"its quality failed: {wrong[0].faults[0]}"
-        if changes := next((c.changes_output for c in cells if c.stack == claim["stack"] and c.changes_output), ()):
-            because += f"; it changes the output: {'; '.join(changes)}"
-    return Finding(claim, point, _claimed(claim, metric), ours, verdict, because)
+    return ClaimResult(claim, point, _claimed(claim, metric), ours, verdict, because)
 
 
 def _hindrance(label: str, cells: list[Cell], stack: StackResult | None, metric: Metric) -> str:
-    """Why there is no figure of this stack that could be laid beside the claim; empty when there is one."""
+    """Why no figure of this stack can be compared with the claim; empty when there is one."""
     own = [cell for cell in cells if cell.stack == label]
     if not any(cell.ok for cell in own):
-        told = next((f"{cell.status}: {cell.reason}" for cell in own), "it is left out at this point")
-        return f"{label} has no figures, {told}"
+        reason = next((f"{cell.status}: {cell.reason}" for cell in own), "it is left out at this point")
+        return f"{label} has no figures: {reason}"
     if fell_back := next((cell.fell_back for cell in own if cell.fell_back), ()):
         return f"{label} {'; '.join(fell_back)}"
     if stack is None or stack.estimate(metric) is None:
@@ -162,21 +146,18 @@ _KINDS: Mapping[str, Callable[[Estimate, Estimate], _Range]] = {
 }
 
 
-def _verdict(claim: Mapping[str, Any], found: _Range, metric: Metric) -> tuple[str, str]:
-    """Our middle against the claim, unless the processes lie so far apart that it could be either."""
-    spread = f"the processes lie between {_written(claim, metric, found.least)} and "
-    spread += _written(claim, metric, found.most)
+def _verdict(claim: Mapping[str, Any], measured: _Range, metric: Metric) -> tuple[str, str]:
+    """Our median against the claim, unless the processes lie so far apart that it could be either."""
+    ours, least, most = (_written(claim, metric, v) for v in (measured.middle, measured.least, measured.most))
     if claim["kind"] == "value":
-        reached, straddles = found.middle <= claim["high"], found.least <= claim["high"] < found.most
+        reached, straddles = measured.middle <= claim["high"], measured.least <= claim["high"] < measured.most
     else:
-        reached = found.middle >= claim["low"]
-        straddles = found.least < claim["low"] <= found.most
-    ours = f"ours is {_written(claim, metric, found.middle)}"
-    if found.processes < 2:
-        return NOT_SHOWN, f"{ours}, and one process tells nothing of the spread"
+        reached, straddles = measured.middle >= claim["low"], measured.least < claim["low"] <= measured.most
+    if measured.processes < 2 and not metric.exact:
+        return NOT_SHOWN, f"ours is {ours}, but one process does not show the spread"
     if straddles:
-        return NOT_SHOWN, f"{ours}, but {spread}"
-    return (HOLDS if reached else DOES_NOT_HOLD), f"{ours}, claimed is {_claimed(claim, metric)}"
+        return NOT_SHOWN, f"ours is {ours}, but the processes lie between {least} and {most}"
+    return (HOLDS if reached else DOES_NOT_HOLD), f"ours is {ours}, claimed is {_claimed(claim, metric)}"
 
 
 def _claimed(claim: Mapping[str, Any], metric: Metric) -> str:
@@ -194,22 +175,9 @@ def _written(claim: Mapping[str, Any], metric: Metric, value: Any) -> str:
     if claim["kind"] == "saving":
         return f"{value:.1%} less"
     less = " less" if claim["kind"] == "difference" else ""
-    return f"{metric.text(value)} {_UNITS[claim['metric']]}{less}".strip().replace("  ", " ")
+    return f"{metric.text(value)} {metric.unit.shown}".strip() + less
 
 
-_UNITS = {
-    "rtf": "",
-    "wall_seconds": "s",
-    "first_playable_seconds": "ms",
-    "decode_seconds_per_token": "ms",
-    "s3gen_seconds": "ms",
-    "vocoder_calls": "calls",
-    "peak_memory_bytes": "GiB",
-    "forward_seconds": "ms",
-    "forward_peak_bytes": "MiB",
-}
-
-
-def named(finding: Finding) -> str:
+def named(result: ClaimResult) -> str:
     """Its id, and where it is about one of several points, which."""
-    return f"{finding.claim['id']}, {finding.point}" if finding.point else str(finding.claim["id"])
+    return f"{result.claim['id']}, {result.point}" if result.point else str(result.claim["id"])

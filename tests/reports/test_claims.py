@@ -13,8 +13,9 @@ import pytest
 from ttsbench.cli import run_printing
 from ttsbench.errors import ScenarioError, UsageError
 from ttsbench.records import runs
-from ttsbench.records.measurements import Forward, ForwardQuality
+from ttsbench.records.measurements import Chunk, Forward, ForwardQuality, Streamed
 from ttsbench.records.runs import Cell, Run
+from ttsbench.reports import metrics
 from ttsbench.reports.formats import samples
 from ttsbench.reports.pages import report_markdown
 from ttsbench.reports.tables import claims, forwards, run_tables
@@ -58,8 +59,8 @@ def measured(make_run: Make, make_cell: Make) -> Make:
     return run
 
 
-def only(run: Run) -> claims.Finding:
-    [found] = claims.findings(run)
+def only(run: Run) -> claims.ClaimResult:
+    [found] = claims.results(run)
     return found
 
 
@@ -102,7 +103,7 @@ def test_a_device_that_tells_no_peak_makes_it_not_measurable(measured: Make) -> 
 
 def test_a_row_that_did_not_run_gives_its_reason(measured: Make) -> None:
     found = only(measured(SPEEDUP, status="skipped", reason="needs an NVIDIA GPU", forwards=()))
-    assert found.sentence == "c: not measurable here: flash has no figures, skipped: needs an NVIDIA GPU"
+    assert found.sentence == "c: not measurable here: flash has no figures: skipped: needs an NVIDIA GPU"
 
 
 def test_a_row_that_fell_back_is_not_what_the_claim_is_about(measured: Make) -> None:
@@ -124,10 +125,24 @@ def test_faster_but_wrong_does_not_hold(measured: Make) -> None:
     )
 
 
-def test_a_changed_output_is_said_beside_the_verdict(measured: Make) -> None:
-    found = only(measured(SPEEDUP, changes_output=("no watermark",)))
-    assert found.verdict == "holds"
-    assert found.sentence.endswith("; it changes the output: no watermark")
+def test_what_a_stack_changes_is_said_of_the_stack_and_not_of_the_claim_again(measured: Make) -> None:
+    run = measured(SPEEDUP, changes_output=("no watermark",))
+    assert only(run).verdict == "holds"
+    assert "no watermark" not in only(run).sentence
+
+
+@pytest.mark.parametrize(("chunks", "verdict"), [(14, "holds"), (17, "does not hold")])
+def test_a_count_is_exact_so_that_one_process_decides(
+    make_run: Make, make_cell: Make, make_utterance: Make, chunks: int, verdict: str
+) -> None:
+    chunk = Chunk(1, 960, 50, 50, 0.0, 0.1)
+    stream = Streamed("revocode", 24000, False, 0.0, 0.1, 0.0, 0.0, (chunk,) * chunks)
+    cell = make_cell(key="revocode", stack="revocode", streams=True, utterances=(make_utterance(stream=stream),) * 3)
+    claim = {"id": "c", "says": "s", "stack": "revocode", "metric": "vocoder_calls", "kind": "value", "high": 16}
+    result = only(make_run(cells=(cell,), scenario_understood={"claims": [claim]}))
+    assert (result.ours, result.verdict) == (f"{chunks} calls", verdict)
+    timed = only(make_run(cells=(cell,), scenario_understood={"claims": [{**claim, "metric": "rtf"}]}))
+    assert timed.verdict == "not shown"
 
 
 def test_a_claim_is_judged_at_every_point_that_it_is_about(measured: Make, make_run: Make) -> None:
@@ -136,7 +151,7 @@ def test_a_claim_is_judged_at_every_point_that_it_is_about(measured: Make, make_
     cells = [runs.from_json(Cell, {**runs.to_json(c), "point": p}) for p in points for c in run.cells]
     for at, wanted in ((None, 4), ({"a": 1}, 2), ({"a": 1, "b": 2}, 1)):
         run = make_run(cells=tuple(cells), scenario_understood={"claims": [{**SPEEDUP, "at": at}]})
-        assert [f.verdict for f in claims.findings(run)] == ["holds"] * wanted
+        assert [f.verdict for f in claims.results(run)] == ["holds"] * wanted
 
 
 def test_report_and_console_show_claims_and_forwards(measured: Make, capsys: pytest.CaptureFixture[str]) -> None:
@@ -178,7 +193,7 @@ def test_samples_hold_every_forward(measured: Make) -> None:
 
 
 def test_every_metric_that_a_claim_may_name_can_be_read() -> None:
-    assert set(claims.METRICS) == {*expectations.UTTERANCE_METRICS, *expectations.FORWARD_METRICS} == set(claims._UNITS)
+    assert {*expectations.UTTERANCE_METRICS, *expectations.FORWARD_METRICS} <= metrics.BY_NAME.keys()
     assert set(claims._KINDS) == set(expectations.CLAIM_KINDS)
 
 
