@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ttsbench.cli import show
+from ttsbench.cli import run_printing
 from ttsbench.records import plugins
 from ttsbench.records.runs import Cell, Run
 from ttsbench.reports import history, metrics
@@ -53,7 +53,7 @@ def run(make_run: Callable[..., Run], make_cell: Callable[..., Cell], declared: 
 def test_it_is_a_column_on_the_console_in_the_document_and_on_the_page(
     run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    show.show_run(run)
+    run_printing.show_run(run)
     for text in (capsys.readouterr().out, report_markdown.report(run), report_page.page(run, tmp_path)):
         assert "words/s" in text
         assert "10.0" in text

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from ttsbench.cli import console, show
+from ttsbench.cli import console, run_printing
 from ttsbench.cli.compare import show_verdicts
 from ttsbench.records.runs import Cell, Run
 from ttsbench.reports import escaping
@@ -51,7 +51,7 @@ def assert_harmless(text: str) -> None:
 
 
 def test_the_console_obeys_none(run: Run, report: Report, capsys: pytest.CaptureFixture[str]) -> None:
-    show.show_run(run, details=True)
+    run_printing.show_run(run, details=True)
     show_verdicts(report)
     console.print_lines([HOSTILE])
     console.print_note(HOSTILE)
