@@ -14,6 +14,7 @@ from ttsbench.optimizations.quantize import UNQUANTIZED
 
 if TYPE_CHECKING:
     import torch
+
 from ttsbench.optimizations.target import Target
 
 

@@ -6,11 +6,10 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from ttsbench.optimizations.options import ANY_FORWARD, Evidence, Option, Slot, layer_kernel
+from ttsbench.optimizations.target import Target
 
 if TYPE_CHECKING:
     import torch
-
-    from ttsbench.optimizations.target import Target
 
 
 def apply(target: Target, option: str) -> None:

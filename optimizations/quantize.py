@@ -13,11 +13,10 @@ from typing import TYPE_CHECKING, Any
 from ttsbench.errors import CellError
 from ttsbench.model.families import Family
 from ttsbench.optimizations.options import ADA, AMPERE, ANY_FORWARD, Evidence, Option, Slot, has_no_part_in, needs
+from ttsbench.optimizations.target import Target
 
 if TYPE_CHECKING:
     import torch
-
-    from ttsbench.optimizations.target import Target
 
 
 def apply(target: Target, option: str) -> None:

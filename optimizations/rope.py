@@ -6,10 +6,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ttsbench.optimizations.options import ANY_FORWARD, Evidence, Option, Slot, has_no_part_in, layer_kernel
+from ttsbench.optimizations.target import Target
 
 if TYPE_CHECKING:
     from ttsbench.optimizations.parts.llama_attention import Projected
-    from ttsbench.optimizations.target import Target
 
 
 def apply(target: Target, option: str) -> None:

@@ -12,14 +12,10 @@ it runs and not elsewhere.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from ttsbench.errors import CellError
 from ttsbench.optimizations.dtype import HALF, NATIVE, short
 from ttsbench.optimizations.options import AMPERE, Evidence, Option, Slot, half_precisions
-
-if TYPE_CHECKING:
-    from ttsbench.optimizations.target import Target
+from ttsbench.optimizations.target import Target
 
 IN_HALF = {NATIVE[option] for option in HALF}
 
