@@ -14,7 +14,11 @@ from ttsbench.reports.tables import ablation, claims, forwards, loads, run_table
 from ttsbench.reports.tables.table import Table, with_rows
 
 
-def nothing(_: Run) -> list[Plot]:
+def no_tables(_: Run) -> list[Table]:
+    return []
+
+
+def no_plots(_: Run) -> list[Plot]:
     return []
 
 
@@ -27,8 +31,8 @@ class Section:
     """
 
     title: str
-    tables: Callable[[Run], Iterable[Table]] = nothing  # type: ignore[assignment]
-    plots: Callable[[Run], list[Plot]] = nothing
+    tables: Callable[[Run], Iterable[Table]] = no_tables
+    plots: Callable[[Run], list[Plot]] = no_plots
     caption: str = ""
     details: bool = False
 

@@ -146,14 +146,12 @@ def _lines(cell: Cell) -> list[tuple[str, str]]:
 
 
 def _audio(players: Sequence[AudioPlayer]) -> dict[str, Any]:
-    linked = [player for player in players if not player.embedded]
-    return {
-        "players": players,
-        "audio_note": (
-            "The waves of the first process of each stack, as they were kept."
-            + (" Some would make this page too large: they are heard where audio/ lies beside it." if linked else "")
-        ),
-    }
+    notes = ["The waves of the first process of each stack, as they were kept."]
+    if not all(player.embedded for player in players):
+        notes.append("Some would make this page too large: they are heard where audio/ lies beside it.")
+    if len(players) == audio_players.PLAYERS_MAX:
+        notes.append("Further ones are in audio/ alone.")
+    return {"players": players, "audio_note": " ".join(notes)}
 
 
 def _navigation(context: dict[str, Any]) -> list[tuple[str, str]]:
