@@ -43,6 +43,7 @@ POINT_AXES = (
     "device",
 )
 SLOT_AXES = tuple(f"{SLOTS}{slot.name}" for slot in registry.SLOTS)
+STREAM = registry.BY_NAME["stream"]
 MAPPING_AXES = ("workload.length", "workload.voice")
 
 
@@ -69,6 +70,13 @@ class CellPlan:
     def key(self) -> str:
         """Names the cell in records, and nothing else in the scenario."""
         return "|".join([self.stack, *(f"{axis}={value_text(value)}" for axis, value in self.point.items())])
+
+    @property
+    def work(self) -> str:
+        """What is measured: chunks change nothing for a stack that does not stream."""
+        streams = self.slots[STREAM.name] != STREAM.default
+        axes = (axis for axis in self.point if streams or not axis.startswith("workload.streaming."))
+        return "|".join([self.stack, *(f"{axis}={value_text(self.point[axis])}" for axis in axes)])
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,9 @@ import pytest
 
 from ttsbench.errors import CheckpointError, UsageError
 from ttsbench.model import checkpoint
+from ttsbench.records import assembly
 from ttsbench.records.jobs import COLD, REFERENCE, TIMED
+from ttsbench.records.runs import Cell
 from ttsbench.running import plan
 from ttsbench.running.host import Machine
 from ttsbench.running.plan import Plan
@@ -58,6 +60,42 @@ def test_points_come_one_after_the_other(make: Make) -> None:
     jobs = make(text).jobs
     assert [job.fixed_tokens for job in jobs] == [25] * 6 + [125] * 6
     assert [job.stack for job in jobs[6:]] == ["upstream", "lean", "bare", "bare", "lean", "upstream"]
+
+
+CHUNKS = (
+    HEAD + "stacks: {upstream: {}, windowed: {stream: windowed}}\nmeasure: {processes: 2}\n"
+    "matrix: {workload.streaming.buffer_seconds: [0.6, 3.5], workload.seed: [1, 2]}\n"
+)
+
+
+def test_a_point_that_cannot_change_a_stack_is_not_measured_again(make: Make) -> None:
+    """Upstream does not stream: of its four cells two are the same work as the other two."""
+    planned = make(CHUNKS)
+    assert sum(job.stack == "windowed" for job in planned.jobs) == 8
+    assert {job.key for job in planned.jobs if job.stack == "upstream"} == {
+        f"upstream|workload.streaming.buffer_seconds=0.6|workload.seed={seed}" for seed in (1, 2)
+    }
+    [first, _] = planned.refused
+    assert first.key == "upstream|workload.streaming.buffer_seconds=3.5|workload.seed=1"
+    assert "measured as upstream|workload.streaming.buffer_seconds=0.6|workload.seed=1" in first.reason
+    only = make(CHUNKS, only=["upstream|*3.5*"])
+    assert [job.point["workload.streaming.buffer_seconds"] for job in only.jobs] == [3.5] * 4
+    assert not only.refused
+
+
+def test_its_rows_stand_at_every_point_of_the_record(make: Make, make_cell: Callable[..., Cell]) -> None:
+    planned = make(CHUNKS)
+    fields = ("key", "kind", "stack", "point", "process", "order")
+    rows = [make_cell(**{name: getattr(job, name) for name in fields}) for job in planned.jobs]
+    cells = list(assembly.with_shared_rows([*rows, *planned.refused]))
+    assert len(cells) == 16
+    assert all(cell.ok for cell in cells)
+    assert len({(cell.key, cell.process) for cell in cells}) == 16
+    [shared, _] = [c for c in cells if c.key == "upstream|workload.streaming.buffer_seconds=3.5|workload.seed=2"]
+    assert shared.point == {"workload.streaming.buffer_seconds": 3.5, "workload.seed": 2}
+    assert shared.warnings == (planned.refused[1].reason,)
+    unfinished = list(assembly.with_shared_rows(planned.refused))
+    assert [cell.status for cell in unfinished] == ["skipped", "skipped"]
 
 
 def test_what_is_compiled_starts_cold_twice(make: Make) -> None:

@@ -14,7 +14,7 @@ from ttsbench.gating.remote import ScenarioSelection, StoredSide
 from ttsbench.gating.series import ComparisonSetup, Floors, GateRequest, Series, until_decided
 from ttsbench.gating.workspace import Workspace, open_workspace
 from ttsbench.gating.worktrees import Checkout, Repository
-from ttsbench.records.assembly import read_run
+from ttsbench.records.assembly import MEASURED_AS, read_run
 from ttsbench.records.folders import make_folder
 from ttsbench.records.runs import Run
 from ttsbench.reports import metrics
@@ -152,7 +152,8 @@ def notes_of(series: Series, find_floors: FindFloors) -> list[str]:
     stored = (STORED,) if isinstance(series.base, StoredSide) else ()
     differences = sides.mismatches(runs) if len(runs) == 2 else []
     last = runs[-1:]
-    refused = [f"{c.key} cannot run here: {c.reason}" for run in last for c in run.cells if c.status == "skipped"]
+    skipped = [cell for run in last for cell in run.cells if cell.status == "skipped"]
+    refused = [f"{c.key} cannot run here: {c.reason}" for c in skipped if MEASURED_AS not in c.evidence]
     calibrated = [find_floors(run).note for run in last]
     differ = (f"base and head differ: {difference}" for difference in differences)
     return [*stored, *differ, *series.unpaired(), *refused, *calibrated]

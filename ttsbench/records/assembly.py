@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
@@ -11,6 +12,9 @@ from ttsbench.errors import NoRecordError, RecordError
 from ttsbench.records import journal, runs
 from ttsbench.records.bulk_reading import paused_garbage_collection
 from ttsbench.records.journal import Entries
+
+# In the evidence of a row without a job of its own: the key of the cell that is the same work.
+MEASURED_AS = "measured_as"
 
 
 def read_run(path: Path) -> runs.Run:
@@ -46,6 +50,24 @@ def second_tries(cells: Sequence[runs.Cell]) -> Iterator[str]:
         yield f"{note} ({times} times)" if times > 1 else note
 
 
+def with_shared_rows(cells: Iterable[runs.Cell]) -> Iterator[runs.Cell]:
+    """A cell that is the same work as another one's has that one's rows, at its own point and with a note."""
+    cells = list(cells)
+    rows: dict[str, list[runs.Cell]] = {}
+    for cell in cells:
+        rows.setdefault(cell.key, []).append(cell)
+    for cell in cells:
+        source = cell.evidence.get(MEASURED_AS)
+        measured = rows.get(source, ()) if cell.status == "skipped" and isinstance(source, str) else ()
+        for row in measured:
+            yield dataclasses.replace(
+                row, key=cell.key, point=cell.point, order=cell.order, warnings=(*row.warnings, cell.reason),
+                evidence={**row.evidence, **cell.evidence},
+            )  # fmt: skip
+        if not measured:
+            yield cell
+
+
 def assemble(entries: Entries, status: str, planned: Collection[str] | None = None) -> runs.Run:
     """The run's record, from its journal; where the ids of its jobs are known, of these alone."""
     header, cells, warnings = entries
@@ -66,7 +88,7 @@ def assemble(entries: Entries, status: str, planned: Collection[str] | None = No
         scenario_given=header.scenario_given,
         overrides=header.overrides,
         scenario_understood=header.scenario_understood,
-        cells=tuple(sorted(latest(cells).values(), key=lambda cell: cell.order)),
+        cells=tuple(sorted(with_shared_rows(latest(cells).values()), key=lambda cell: cell.order)),
         warnings=(*warnings, *second_tries(cells)),
         ablated=header.ablated,
     )

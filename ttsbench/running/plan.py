@@ -14,7 +14,7 @@ from ttsbench.model import checkpoint, checkpoint_files
 from ttsbench.model.families import FAMILIES
 from ttsbench.optimizations import registry
 from ttsbench.optimizations.stacks import compiles, complete
-from ttsbench.records import runs
+from ttsbench.records import assembly, runs
 from ttsbench.records.jobs import COLD, REFERENCE, TIMED, Fake, Job, Load, Shape
 from ttsbench.running import host, runner
 from ttsbench.running.host import Machine
@@ -43,7 +43,7 @@ COLD_CALLS = 6
 
 @dataclass(frozen=True)
 class Plan:
-    """Jobs in their order, and the cells that cannot run here, each with its reason."""
+    """Jobs in their order, and rows for the cells that have none: what cannot run here, and what is measured once."""
 
     jobs: tuple[Job, ...]
     refused: tuple[runs.Cell, ...]
@@ -63,12 +63,22 @@ def make(scenario: Scenario, machine: Machine, only: Sequence[str] = ()) -> Plan
     _check_local_weights(cells)
     cells = [_with_what_is_there(cell, machine) for cell in cells]
     refusals = {cell.key: cell.refusal or "; ".join(dict.fromkeys(_missing(cell, machine).values())) for cell in cells}
-    jobs = _ordered([cell for cell in cells if not refusals[cell.key]])
+    first: dict[str, str] = {}
+    measured_as = {cell.key: first.setdefault(cell.work, cell.key) for cell in cells if not refusals[cell.key]}
+    jobs = _ordered([cell for cell in cells if measured_as.get(cell.key) == cell.key])
+    others = [cell for cell in cells if measured_as.get(cell.key) != cell.key]
     refused = tuple(
-        runner.failed_cell(_job(cell, TIMED, 0, len(jobs) + number), "skipped", refusals[cell.key])
-        for number, cell in enumerate(cell for cell in cells if refusals[cell.key])
+        _row_without_job(cell, len(jobs) + number, refusals[cell.key], measured_as.get(cell.key, ""))
+        for number, cell in enumerate(others)
     )
     return Plan(tuple(jobs), refused, estimate(jobs))
+
+
+def _row_without_job(cell: CellPlan, order: int, refusal: str, measured_as: str) -> runs.Cell:
+    """Of a cell that cannot run here, or that is the same work as another one's."""
+    reason = refusal or f"measured as {measured_as}: the chunks of a stream change nothing for a stack without one"
+    row = runner.failed_cell(_job(cell, TIMED, 0, order), "skipped", reason)
+    return replace(row, evidence={assembly.MEASURED_AS: measured_as}) if measured_as else row
 
 
 def _selected(cells: Sequence[CellPlan], only: Sequence[str]) -> list[CellPlan]:
