@@ -11,7 +11,7 @@ from ttsbench.cli.arguments import Quiet, require
 from ttsbench.errors import ExitCode
 
 if TYPE_CHECKING:
-    from ttsbench.records.kernels import Row
+    from ttsbench.records.kernels import KernelTiming
 
 
 def kernels(
@@ -65,7 +65,7 @@ def kernels(
         return measured.exit_code
 
 
-def print_row(row: Row) -> None:
+def print_row(row: KernelTiming) -> None:
     from ttsbench.cli.console import print_progress
 
     microseconds = row.median("graph") or row.median("eager")

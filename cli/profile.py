@@ -38,11 +38,11 @@ def profile(
             raise UsageError("--diff A B profiles nothing", mend="Leave the other options out")
         return show_difference(*diff)
     from ttsbench.cli.progress import observers
-    from ttsbench.records.jobs import Window
+    from ttsbench.records.jobs import ProfileJob
     from ttsbench.running import profile_run, runner
 
     folder = "" if tensorboard is None else str(tensorboard.absolute())
-    window = Window("", steps, stacks, memory, trace_bytes_max=round(trace_mb * 1e6), tensorboard=folder)
+    window = ProfileJob("", steps, stacks, memory, trace_bytes_max=round(trace_mb * 1e6), tensorboard=folder)
     with runner.at_work():
         return show_finished(
             profile_run.profile(scenario, stack, overrides, window, output=output, observe=observers(quiet))

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ttsbench.records import playback
-from ttsbench.records.measurements import Call, Level, Load
+from ttsbench.records.measurements import Level, LoadResult, Request
 from ttsbench.records.runs import Cell
 
 # Of fewer, a percentile is hardly more than the largest.
@@ -18,21 +18,21 @@ P95_CALLS_MIN, P99_CALLS_MIN = 20, 100
 class LevelFigures:
     """One level in one process, over the requests that count. What was never answered is later than everything."""
 
-    load: Load
+    load: LoadResult
     level: Level
 
     @property
-    def calls(self) -> list[Call]:
+    def calls(self) -> list[Request]:
         """Those that count."""
         return [call for call in self.level.calls if call.counted]
 
-    def over_calls(self, of: Callable[[Call], float], share: float) -> float | None:
+    def over_calls(self, of: Callable[[Request], float], share: float) -> float | None:
         """The percentile by nearest rank, so that it is one that a listener saw."""
         values = sorted(of(call) for call in self.calls)
         needed = P99_CALLS_MIN if share > 0.95 else P95_CALLS_MIN if share > 0.5 else 1
         return values[math.ceil(share * len(values)) - 1] if len(values) >= needed else None
 
-    def met(self, call: Call) -> bool:
+    def met(self, call: Request) -> bool:
         """Whether it was as it should be."""
         return ttfa(call) <= self.load.ttfa_seconds and underrun(call) <= self.load.underrun_seconds
 
@@ -58,13 +58,13 @@ class LevelFigures:
         return heard / (last - first) if last > first else None
 
 
-def ttfa(call: Call) -> float:
+def ttfa(call: Request) -> float:
     """From when it was due to the first 80 ms."""
     begins = playback.begins(call.pieces) if call.finished_seconds is not None else None
     return math.inf if begins is None else begins - call.scheduled_seconds
 
 
-def rtf(call: Call) -> float:
+def rtf(call: Request) -> float:
     """From when it was due to the end, over the seconds of sound."""
     seconds = sum(call.audio_seconds)
     return (
@@ -74,7 +74,7 @@ def rtf(call: Call) -> float:
     )
 
 
-def underrun(call: Call) -> float:
+def underrun(call: Request) -> float:
     """Silence while the next piece was not there."""
     begins = playback.begins(call.pieces)
     if call.finished_seconds is None or begins is None:
@@ -82,7 +82,7 @@ def underrun(call: Call) -> float:
     return playback.play(call.pieces, begins).underrun_seconds
 
 
-def most_throughput(load: Load) -> float | None:
+def most_throughput(load: LoadResult) -> float | None:
     """At whichever level."""
     throughputs = (LevelFigures(load, level).throughput for level in load.levels)
     return max((value for value in throughputs if value is not None), default=None)

@@ -9,7 +9,7 @@ from operator import attrgetter
 
 from ttsbench.records import measurements
 from ttsbench.records.fingerprint import look_up
-from ttsbench.records.measurements import Forward, Streamed, Utterance
+from ttsbench.records.measurements import Streamed, TimedForward, Utterance
 from ttsbench.records.runs import Cell
 from ttsbench.reports import continuity
 from ttsbench.reports.continuity import Playback
@@ -42,7 +42,7 @@ def of_playback(of: Callable[[Playback], float]) -> MedianOfUtterances:
     return MedianOfUtterances(read)
 
 
-def median_of_forwards(of: Callable[[Forward], float | None]) -> Callable[[Cell], float | None]:
+def median_of_forwards(of: Callable[[TimedForward], float | None]) -> Callable[[Cell], float | None]:
     return lambda cell: statistics.median(map(of, cell.forwards))
 
 

@@ -6,8 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
-from ttsbench.records.jobs import NEXT_REQUEST
-from ttsbench.records.jobs import Load as LoadJob
+from ttsbench.records.jobs import NEXT_REQUEST, LoadJob
 from ttsbench.scenarios.kinds import AsTuple, OneOf, Section, refused
 
 

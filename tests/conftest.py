@@ -134,7 +134,7 @@ def _profile(random_: random.Random) -> profiles.Profile:
         for name, (wall, plain, busy, idle, bound, launches, syncs, _) in given
     )  # fmt: skip
     kernels = tuple(
-        rows.Kernel(
+        rows.KernelRow(
             name=f"void at::native::{words.split(',')[0].replace(' ', '_')}_kernel<float, {number}, 4>(float const*)",
             readable=words, family=family, stage=stage.name, calls=1 + stage.launches // 9,
             seconds=stage.busy_seconds * (0.34 * 0.7**number), bytes=int(4e8 * 0.5**number) if number < 8 else None,
@@ -148,11 +148,11 @@ def _profile(random_: random.Random) -> profiles.Profile:
     by_family = {f: [k for k in kernels if k.family == f] for f in dict.fromkeys(kernel.family for kernel in kernels)}
     return profiles.Profile(
         schema_version=profiles.SCHEMA_VERSION,
-        header=profiles.Header(
+        header=profiles.ProfileHeader(
             scenario="chatterbox", stack="upstream", slots={"decode": "upstream", "dtype": "fp32"},
             family="chatterbox", size="full", device="cuda:0", device_name="NVIDIA H200",
             environment={"gpu": {"name": "NVIDIA H200", "driver": "580.1"}, "torch": "2.11.0+cu130"},
-            window=profiles.Window(1, 32, 1, 1.28, prompt_frames=500, speech_frames=64),
+            window=profiles.ProfiledWindow(1, 32, 1, 1.28, prompt_frames=500, speech_frames=64),
             profiled_wall_seconds=1.4698, unprofiled_wall_seconds=(1.131, 1.1375, 1.142),
             started_utc="2026-01-01T00:00:00+00:00", ttsbench_version="0.1.0", with_memory=True,
         ),
@@ -171,7 +171,7 @@ def _profile(random_: random.Random) -> profiles.Profile:
         ),
         kernels=kernels,
         families=tuple(
-            rows.Family(f, sum(k.calls for k in ks), s := sum(k.seconds for k in ks), s / whole)
+            rows.KernelFamily(f, sum(k.calls for k in ks), s := sum(k.seconds for k in ks), s / whole)
             for f, ks in by_family.items()
         ),
         decode=rows.DecodeSteps(
@@ -187,7 +187,7 @@ def _profile(random_: random.Random) -> profiles.Profile:
             ),
             "fp32", 0.93,
         ),
-        memory=rows.Memory(
+        memory=rows.ProfileMemory(
             3_560_000_000,
             tuple(
                 rows.MemoryPart(name, size)
@@ -229,7 +229,7 @@ def _stage_point(name: str, *row: float) -> rows.RooflinePoint:
     )
 
 
-def _kernel_point(kernel: rows.Kernel) -> rows.RooflinePoint:
+def _kernel_point(kernel: rows.KernelRow) -> rows.RooflinePoint:
     size, operations = kernel.bytes or 0, kernel.operations or 0
     floor = max(size / 4.2e12, operations / 51e12)
     return rows.RooflinePoint(

@@ -66,9 +66,9 @@ def eager() -> Recorded:
 
 
 def built(recorded: Recorded, twin: Recorded | None = None, **changes: Any) -> Profile:
-    header = profiles.Header(
+    header = profiles.ProfileHeader(
         "s", "upstream", {}, "chatterbox", "tiny", "cuda:0", "GPU", {},
-        profiles.Window(1, 2, 1, 1.0), 2e-4, (1e-4,),
+        profiles.ProfiledWindow(1, 2, 1, 1.0), 2e-4, (1e-4,),
     )  # fmt: skip
     ceilings = Ceilings(1e12, {"fp32": 1e13, "bf16": 1e14})
     recording = Recording(

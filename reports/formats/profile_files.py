@@ -15,7 +15,7 @@ from ttsbench.reports.tables.table import Table
 # Figures that follow from others and stand beside them.
 DERIVED = {
     profile_rows.Stage: ("busy_share", "idle_share", "host_bound_share"),
-    profile_rows.Kernel: ("launches",),
+    profile_rows.KernelRow: ("launches",),
     profile_rows.DecodeSteps: ("busy_share", "idle_share", "host_bound_share"),
     profile_rows.Reconciliation: ("mismatch", "flagged"),
     profile_rows.Coverage: ("share",),
@@ -28,8 +28,8 @@ TABLES: dict[str, tuple[type, Callable[[Profile], Iterable[Any]]]] = {
     "stages": (profile_rows.Stage, lambda profile: profile.stages),
     "ops": (profile_rows.Op, lambda profile: profile.ops),
     "modules": (profile_rows.Module, lambda profile: profile.modules),
-    "kernels": (profile_rows.Kernel, lambda profile: profile.kernels),
-    "families": (profile_rows.Family, lambda profile: profile.families),
+    "kernels": (profile_rows.KernelRow, lambda profile: profile.kernels),
+    "families": (profile_rows.KernelFamily, lambda profile: profile.families),
     "decode": (profile_rows.DecodeSteps, lambda profile: filter(None, [profile.decode])),
     "reconciliation": (profile_rows.Reconciliation, lambda profile: profile.reconciliation),
     "coverage": (profile_rows.Coverage, lambda profile: profile.coverage),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from ttsbench.records.measurements import Call, Utterance
+from ttsbench.records.measurements import Request, Utterance
 from ttsbench.records.runs import Cell, Run
 from ttsbench.reports import continuity, load_figures
 from ttsbench.reports.formats.values import as_csv
@@ -67,7 +67,7 @@ def _of_loads(run: Run) -> str:
     return as_csv(Table.of("", (*CELL_FIELDS, "load", "size", *CALL_FIELDS, *derived), tuple(calls))).decode()
 
 
-def _of_call(call: Call) -> tuple[Any, ...]:
+def _of_call(call: Request) -> tuple[Any, ...]:
     figures = (load_figures.ttfa(call), load_figures.rtf(call), load_figures.underrun(call))
     return (
         *(getattr(call, field) for field in CALL_FIELDS),

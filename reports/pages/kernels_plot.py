@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ttsbench.records.kernels import EAGER, KernelRun, Row
+from ttsbench.records.kernels import EAGER, KernelRun, KernelTiming
 from ttsbench.reports.pages import svg
 from ttsbench.reports.pages.svg import NamedRows, Plot
 from ttsbench.reports.tables import kernels
@@ -29,7 +29,7 @@ def plot(run: KernelRun) -> Plot | None:
     return Plot(FILE, "Speed-up over eager", svg.drawing(top, "Speed-up over eager", *shapes)) if panels else None
 
 
-def _panel(timed: Sequence[Row], run: KernelRun) -> tuple[str, float]:
+def _panel(timed: Sequence[KernelTiming], run: KernelRun) -> tuple[str, float]:
     named = NamedRows([f"{row.shape} {row.contender}" for row in timed], 12, top=TITLE_HEIGHT, right_margin=60)
     speed_ups = [kernels.speed_up(row, run) or 0.0 for row in timed]
     domain = (0.0, max(1.0, *speed_ups))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from ttsbench.records.kernels import EAGER, TIMINGS, Ceilings, KernelRun, Row
+from ttsbench.records.kernels import EAGER, TIMINGS, KernelRun, KernelTiming, MeasuredCeilings
 from ttsbench.reports.escaping import in_markdown
 from ttsbench.reports.formats.values import as_csv
 from ttsbench.reports.tables.markdown import flatten, render
@@ -23,12 +23,12 @@ def tables(run: KernelRun) -> list[Table]:
     return [_table(kernel, list(rows), run) for kernel, rows in _by_kernel(run)]
 
 
-def _by_kernel(run: KernelRun) -> Iterable[tuple[str, list[Row]]]:
+def _by_kernel(run: KernelRun) -> Iterable[tuple[str, list[KernelTiming]]]:
     for kernel in dict.fromkeys(row.kernel for row in run.rows):
         yield kernel, [row for row in run.rows if row.kernel == kernel]
 
 
-def _table(kernel: str, rows: list[Row], run: KernelRun) -> Table:
+def _table(kernel: str, rows: list[KernelTiming], run: KernelRun) -> Table:
     timed = any(row.microseconds for row in rows)
     columns = (*POINT_COLUMNS, *(_time_columns(run) if timed else (RESULT,)))
     notes = [f"{row.status}: {row.shape} {row.dtype} {row.contender}: {row.reason}" for row in rows if row.reason]
@@ -58,7 +58,7 @@ def _time_columns(run: KernelRun) -> tuple[Column, ...]:
     )
 
 
-def _rate(row: Row) -> str | None:
+def _rate(row: KernelTiming) -> str | None:
     """TFLOP/s of what multiplies matrices of many rows, GB/s of the rest: whichever the row does more of."""
     operations, moved = row.flops_per_second(), row.bytes_per_second()
     if operations is None or moved is None:
@@ -66,7 +66,7 @@ def _rate(row: Row) -> str | None:
     return f"{operations / 1e12:.0f} TFLOP/s" if row.flops > 50 * row.bytes_moved else f"{moved / 1e9:.0f} GB/s"
 
 
-def _legend(ceilings: Ceilings) -> tuple[str, ...]:
+def _legend(ceilings: MeasuredCeilings) -> tuple[str, ...]:
     rates = ", ".join(f"{name} {rate / 1e12:.0f}" for name, rate in ceilings.matmul_flops_per_second.items())
     times = (
         "graph: per launch of many in one CUDA graph, L2 warm; ± half the distance between quartiles; cold: the same "
@@ -81,7 +81,7 @@ def _legend(ceilings: Ceilings) -> tuple[str, ...]:
     return times, limits
 
 
-def speed_up(row: Row, run: KernelRun) -> float | None:
+def speed_up(row: KernelTiming, run: KernelRun) -> float | None:
     """The eager twin's graph time over this one's."""
     twins = (r for r in run.rows if (r.kernel, r.shape, r.dtype, r.contender) == (*_point(row), EAGER))
     twin = next(twins, None)
@@ -89,7 +89,7 @@ def speed_up(row: Row, run: KernelRun) -> float | None:
     return theirs / mine if theirs and mine else None
 
 
-def _point(row: Row) -> tuple[str, str, str]:
+def _point(row: KernelTiming) -> tuple[str, str, str]:
     return row.kernel, row.shape, row.dtype
 
 
@@ -98,7 +98,7 @@ def to_csv(run: KernelRun) -> str:
     return as_csv(Table.of("", CSV_COLUMNS, [_values(row, run) for row in run.rows])).decode()
 
 
-def _values(row: Row, run: KernelRun) -> list[Any]:
+def _values(row: KernelTiming, run: KernelRun) -> list[Any]:
     fields = [getattr(row, column) for column in CSV_COLUMNS[: CSV_COLUMNS.index("flops") + 1]]
     times = [value for timing in TIMINGS for value in (row.median(timing), row.spread(timing))]
     share = run.ceilings.share(row) if run.ceilings else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 
-from ttsbench.records.measurements import Call, Load
+from ttsbench.records.measurements import LoadResult, Request
 from ttsbench.records.runs import Cell, Run
 from ttsbench.reports.decide import statistics
 from ttsbench.reports.load_figures import LevelFigures, most_throughput, rtf, ttfa
@@ -20,14 +20,14 @@ LevelKey = tuple[str, float]
 Of = Callable[[LevelFigures], float | None]
 
 
-def outcome(load: Load) -> str:
+def outcome(load: LoadResult) -> str:
     """In a few words: the most that it gave."""
     ran = sum(not level.reason for level in load.levels)
     most = most_throughput(load)
     return f"{ran} levels, at most {'–' if most is None else f'{most:,.2f}'} audio s/s"
 
 
-def _percentile(of: Callable[[Call], float], share: float) -> Of:
+def _percentile(of: Callable[[Request], float], share: float) -> Of:
     return lambda figures: figures.over_calls(of, share)
 
 
@@ -65,7 +65,7 @@ def levels_of(stack: StackResult) -> dict[LevelKey, list[LevelFigures]]:
     return found
 
 
-def _load(cell: Cell) -> Load:
+def _load(cell: Cell) -> LoadResult:
     assert cell.load is not None
     return cell.load
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from ttsbench.records.profile_rows import MISMATCH_MAX, UNATTRIBUTED, Kernel, Op, RooflinePoint, Stage
+from ttsbench.records.profile_rows import MISMATCH_MAX, UNATTRIBUTED, KernelRow, Op, RooflinePoint, Stage
 from ttsbench.records.profiles import Profile
 from ttsbench.reports.tables.table import FORMS, Column, Table, of_field, ratio_of
 
@@ -155,7 +155,7 @@ def kernels(profile: Profile) -> Table:
     return Table("Kernels", columns, profile.kernels, detail=_raw_name, id="kernels")
 
 
-def _raw_name(kernel: Kernel) -> tuple[str, ...]:
+def _raw_name(kernel: KernelRow) -> tuple[str, ...]:
     return () if kernel.name == kernel.readable else (kernel.name,)
 
 

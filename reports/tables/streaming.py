@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ttsbench.records.measurements import Seams, Utterance, Voice
+from ttsbench.records.measurements import Seams, Utterance, VoicePreparation
 from ttsbench.records.runs import Run
 from ttsbench.reports import continuity, metrics
 from ttsbench.reports.decide import statistics
@@ -93,7 +93,7 @@ def voices(run: Run) -> list[Table]:
     ]
 
 
-def _voices(stack: StackResult) -> list[Voice]:
+def _voices(stack: StackResult) -> list[VoicePreparation]:
     return [cell.voice for cell in stack.timed if cell.voice is not None]
 
 

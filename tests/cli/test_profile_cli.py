@@ -15,7 +15,7 @@ from ttsbench.cli import app
 from ttsbench.cli.profile_printing import show_finished
 from ttsbench.errors import ExitCode, RecordError
 from ttsbench.records import files, profiles, runs
-from ttsbench.records.jobs import Job, Window
+from ttsbench.records.jobs import Job, ProfileJob
 from ttsbench.running import profile_run
 
 SCENARIO = """
@@ -128,7 +128,7 @@ def test_a_folder_that_is_no_profile_is_refused(tmp_path: Path, text: str | None
 
 
 def test_a_profile_asks_for_one_window_and_no_other_pass(make_job: Callable[..., Job]) -> None:
-    job = profile_run.profile_job(make_job(timeout_seconds=5.0, reference="r"), Window("s", 32))
+    job = profile_run.profile_job(make_job(timeout_seconds=5.0, reference="r"), ProfileJob("s", 32))
     told: dict[str, Any] = {"kind": job.kind, "passes": job.passes, "audio": job.keep_audio, "reference": job.reference}
     assert told == {"kind": "profile", "passes": (), "audio": False, "reference": ""}
     assert job.timeout_seconds >= 600

@@ -19,7 +19,7 @@ import torch
 from ttsbench.cli import app
 from ttsbench.errors import ExitCode
 from ttsbench.optimizations.kernels import catalog, kernel
-from ttsbench.records.kernels import DTYPES, Ceilings, KernelRun, Row
+from ttsbench.records.kernels import DTYPES, KernelRun, KernelTiming, MeasuredCeilings
 from ttsbench.reports.pages import kernels_plot
 from ttsbench.reports.tables import kernels as report
 from ttsbench.running import host, kernel_bench
@@ -211,9 +211,10 @@ def test_bytes_are_those_of_inputs_and_outputs_and_twice_with_a_gradient() -> No
 def timed() -> KernelRun:
     """Eager at 10 µs warm, ours at 4; 40 MB at 4 TB/s take 10 µs at least, and ours takes 12.5 cold."""
 
-    def row(contender: str, graph: float, cold: float, **changes: Any) -> Row:
+    def row(contender: str, graph: float, cold: float, **changes: Any) -> KernelTiming:
         times = {"graph": (graph, graph * 0.9, graph * 1.1), "cold": (cold,), "eager": (40.0,)}
-        made = Row("rms_norm", "Spark 512×896", "bf16", contender, "ok", "", 1e-3, 0.01, 1.6e-2, 40_000_000, 0, times)
+        facts = (1e-3, 0.01, 1.6e-2, 40_000_000, 0)
+        made = KernelTiming("rms_norm", "Spark 512×896", "bf16", contender, "ok", "", *facts, times)
         return replace(made, **changes)
 
     rows = (
@@ -221,7 +222,7 @@ def timed() -> KernelRun:
         row("triton", 4.0, 12.5),
         row("liger", 0.0, 0.0, status="wrong", reason="relative error 1.0e+00 exceeds 1.6e-02", microseconds={}),
     )
-    return KernelRun(1, "0", {"gpu": {"name": "none"}}, rows, Ceilings(4e12, {"bf16": 8e14}, 60_000_000))
+    return KernelRun(1, "0", {"gpu": {"name": "none"}}, rows, MeasuredCeilings(4e12, {"bf16": 8e14}, 60_000_000))
 
 
 def test_the_csv_has_a_line_per_row_and_empty_cells_where_there_is_no_figure(timed: KernelRun) -> None:

@@ -30,7 +30,7 @@ def upstream() -> Profile:
         built(eager()),
         header=replace(
             built(eager()).header,
-            window=profiles.Window(
+            window=profiles.ProfiledWindow(
                 1, 32, 1, 1.28, prompt_frames=500, speech_frames=64, hooks_before=3, hooks_after=12, calls_between=3
             ),
         ),

@@ -8,12 +8,12 @@ import pytest
 
 from ttsbench.errors import RecordError, UsageError
 from ttsbench.records import journal, runs
-from ttsbench.records.journal import Header, Journal
+from ttsbench.records.journal import Journal, JournalHeader
 from ttsbench.records.runs import Cell
 
 
-def header() -> Header:
-    return Header(
+def header() -> JournalHeader:
+    return JournalHeader(
         schema_version=runs.SCHEMA_VERSION, ttsbench_version="0", run_id="r", scenario="s", baseline="upstream",
         started_utc="", environment={}, scenario_given="", scenario_base="", overrides=(), only=(), ablated="",
         scenario_understood={}, jobs_sha256="0" * 64,

@@ -13,7 +13,7 @@ from ttsbench.errors import UsageError
 from ttsbench.optimizations import rules
 from ttsbench.optimizations.stacks import complete
 from ttsbench.records import files
-from ttsbench.records.measurements import Forward
+from ttsbench.records.measurements import TimedForward
 from ttsbench.records.runs import Run
 from ttsbench.reports.decide.statistics import Estimate
 from ttsbench.reports.pages import ablation_plot, report_markdown, report_page
@@ -153,7 +153,7 @@ def test_the_report_shows_table_and_plot(ablated: Run) -> None:
 
 def test_forwards_are_taken_apart_by_their_own_time(make_run: Make, make_cell: Make) -> None:
     def cell(stack: str, seconds: float) -> Any:
-        forward = Forward(rows=1, positions=8, steps=0, repeat=0, wall_seconds=seconds, host_seconds=seconds)
+        forward = TimedForward(rows=1, positions=8, steps=0, repeat=0, wall_seconds=seconds, host_seconds=seconds)
         return make_cell(key=stack, stack=stack, utterances=(), forwards=(forward,))
 
     figures = {"upstream": 0.04, "fast": 0.01, "only-mlp": 0.02, "without-mlp": 0.03}

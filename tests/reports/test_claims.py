@@ -13,7 +13,7 @@ import pytest
 from ttsbench.cli import run_printing
 from ttsbench.errors import ScenarioError, UsageError
 from ttsbench.records import runs
-from ttsbench.records.measurements import Chunk, Forward, ForwardQuality, Streamed
+from ttsbench.records.measurements import Chunk, ForwardQuality, Streamed, TimedForward
 from ttsbench.records.runs import Cell, Run
 from ttsbench.reports import metrics
 from ttsbench.reports.formats import samples
@@ -45,7 +45,7 @@ def measured(make_run: Make, make_cell: Make) -> Make:
         **changes: Any,
     ) -> Run:
         def cell(stack: str, seconds: float, process: int, peak: int | None) -> Cell:
-            forward = Forward(1, 512, 0, 0, seconds, seconds / 2, seconds, peak)
+            forward = TimedForward(1, 512, 0, 0, seconds, seconds / 2, seconds, peak)
             given = {"utterances": (), "forwards": (forward,) * 3, "slots": {}}
             made: Cell = make_cell(**{**given, **(changes if stack == "flash" else {})}, stack=stack, key=stack,
                                    process=process, order=process)  # fmt: skip

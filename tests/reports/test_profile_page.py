@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from ttsbench.records import files, runs
-from ttsbench.records.jobs import PROFILE, Job, Window
+from ttsbench.records.jobs import PROFILE, Job, ProfileJob
 from ttsbench.records.profile_rows import Gap, MemoryPoint
 from ttsbench.records.profiles import Profile
 from ttsbench.reports.pages import profile_page, profile_plots
@@ -255,7 +255,7 @@ class TestRealProfile:
     def test_a_profile_of_the_tiny_model_opens_as_a_page_and_as_text(
         self, browser: Browser, make_job: Callable[..., Job], run_cell: Callable[[Job], runs.Cell], tmp_path: Path
     ) -> None:
-        window = Window("quickstart", 4, memory=True, trace_bytes_max=10_000_000)
+        window = ProfileJob("quickstart", 4, memory=True, trace_bytes_max=10_000_000)
         slots = {"decode": "upstream"}
         job = make_job(key="upstream", stack="upstream", slots=slots, kind=PROFILE, passes=(), window=window)
         cell = run_cell(job)

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ttsbench.records import runs
-from ttsbench.records.measurements import Chunk, Seams, Streamed, Utterance, Voice
+from ttsbench.records.measurements import Chunk, Seams, Streamed, Utterance, VoicePreparation
 from ttsbench.records.runs import Cell
 from ttsbench.reports import continuity, metrics
 from ttsbench.reports.continuity import Playback
@@ -125,7 +125,7 @@ def make_streams(make_run: Make, make_cell: Make, make_heard: Make, make_utteran
             make_cell(
                 key="w", stack="windowed", streams=True, slots={"stream": "windowed"},
                 utterances=(make_heard(*chunks),) * 3, seams=(Seams(0, 4, 0.12, 0.1, 0.08, 17.0),),
-                voice=Voice("0" * 64, 17.1, True, (0.083, 0.08), (0.0005, 0.0006)), **changes,
+                voice=VoicePreparation("0" * 64, 17.1, True, (0.083, 0.08), (0.0005, 0.0006)), **changes,
             ),
         )  # fmt: skip
         run: runs.Run = make_run(cells=cells)

@@ -12,7 +12,7 @@ import pytest
 
 from ttsbench.errors import ScenarioError
 from ttsbench.records import runs
-from ttsbench.records.jobs import Fake, Job, Shape
+from ttsbench.records.jobs import Fake, ForwardJob, Job
 from ttsbench.records.measurements import Utterance
 from ttsbench.running import fake_engine, host, plan, worker
 from ttsbench.scenarios import renamed, schema
@@ -181,7 +181,7 @@ def test_what_its_parameters_cannot_be_is_a_mistake_of_the_scenario(change: dict
     ("changes", "reason"),
     [
         ({"slots": {"decode": "lean"}}, "decode: lean has no part in it; plant a change instead"),
-        ({"forward": Shape(1, 16, 0)}, "workload.forward has no backbone to run"),
+        ({"forward": ForwardJob(1, 16, 0)}, "workload.forward has no backbone to run"),
         ({"kind": "cold"}, "it has no cold pass"),
         ({"reference": "reference/a.safetensors"}, "it has no quality pass"),
     ],

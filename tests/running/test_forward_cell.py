@@ -13,12 +13,12 @@ from ttsbench.instruments import attest
 from ttsbench.optimizations import registry, rules
 from ttsbench.optimizations.parts.backbones import StaticBackbone
 from ttsbench.records import runs
-from ttsbench.records.jobs import REFERENCE, Job, Shape
+from ttsbench.records.jobs import REFERENCE, ForwardJob, Job
 from ttsbench.running.cells import backbone, common, forward
 
 ON_GPU = torch.cuda.is_available()
 DEVICE = "cuda:0" if ON_GPU else "cpu"
-ONE, STEP, STEPS = Shape(2, 7, 0), Shape(2, 7, 1), Shape(2, 7, 3)
+ONE, STEP, STEPS = ForwardJob(2, 7, 0), ForwardJob(2, 7, 1), ForwardJob(2, 7, 3)
 LIMITS = {"hidden_relative_error_max": 1e-3}
 
 MakeJob = Callable[..., Job]
@@ -28,7 +28,7 @@ RunCell = Callable[[Job], runs.Cell]
 
 @pytest.fixture
 def make(make_job: MakeJob) -> Make:
-    def build(shape: Shape = ONE, **changes: Any) -> Job:
+    def build(shape: ForwardJob = ONE, **changes: Any) -> Job:
         given: dict[str, Any] = {
             "slots": {}, "texts": (), "forward": shape, "device": DEVICE, "passes": ("time", "memory", "quality"),
             "fixed_tokens": None, "keep_audio": False, "reference": "reference/x.safetensors", "limits": LIMITS,
@@ -50,7 +50,7 @@ def attested(pipeline: backbone.ForwardPipeline) -> dict[str, Any]:
 
 @pytest.mark.parametrize("family", ["chatterbox", "turbo", "spark-tts"])
 @pytest.mark.parametrize("shape", [ONE, STEPS])
-def test_a_cell_holds_everything_a_report_needs(make: Make, run_cell: RunCell, family: str, shape: Shape) -> None:
+def test_a_cell_holds_everything_a_report_needs(make: Make, run_cell: RunCell, family: str, shape: ForwardJob) -> None:
     assert run_cell(make(shape, family=family, kind=REFERENCE)).ok
     cell = run_cell(make(shape, family=family, repeats=3, fell_back=("fell back from x",)))
     assert (cell.status, cell.reason, cell.faults) == ("ok", "", ())
@@ -70,8 +70,8 @@ def test_a_cell_holds_everything_a_report_needs(make: Make, run_cell: RunCell, f
     assert runs.from_json(runs.Cell, runs.to_json(cell)) == cell
 
 
-@pytest.mark.parametrize("shape", [Shape(1, 1, 0), Shape(1, 1, 2)])
-def test_one_position_is_enough(make: Make, run_cell: RunCell, shape: Shape) -> None:
+@pytest.mark.parametrize("shape", [ForwardJob(1, 1, 0), ForwardJob(1, 1, 2)])
+def test_one_position_is_enough(make: Make, run_cell: RunCell, shape: ForwardJob) -> None:
     for slots in ({}, {"decode": "lean", "cache": "static"} if shape.steps else {"attention": "eager"}):
         assert run_cell(make(shape, slots=slots, passes=("time",))).ok
 
@@ -116,7 +116,7 @@ OF_BOTH = [("chatterbox", *case) for case in EXACT if "linear" not in case[1]] +
 
 @pytest.mark.parametrize(("family", "shape", "slots"), OF_BOTH, ids=str)
 def test_an_option_takes_effect_and_changes_nothing(
-    make: Make, family: str, shape: Shape, slots: dict[str, str]
+    make: Make, family: str, shape: ForwardJob, slots: dict[str, str]
 ) -> None:
     expected = prepared(make(shape, family=family)).hidden()
     pipeline = prepared(make(shape, family=family, slots=slots))
@@ -154,7 +154,7 @@ def attested_as(pipeline: backbone.ForwardPipeline, slot: str, option: str) -> N
 
 
 @pytest.mark.parametrize("shape", [ONE, STEPS])
-def test_flash_attention_goes_through_transformers_where_no_cache_is_static(make: Make, shape: Shape) -> None:
+def test_flash_attention_goes_through_transformers_where_no_cache_is_static(make: Make, shape: ForwardJob) -> None:
     pipeline = prepared(make(shape, slots={"dtype": "bf16", "attention": "flash_attention_2"}))
     assert pipeline.tts.t3.tfmr.config._attn_implementation == "flash_attention_2"
 
@@ -176,7 +176,7 @@ def test_spark_tts_s_weights_depend_on_their_seed_alone(make: Make) -> None:
 def test_steps_follow_the_prompt(make: Make) -> None:
     """The steps' hidden states are those of a forward over prompt and steps together."""
     steps = prepared(make(STEPS))
-    whole = prepared(make(Shape(STEPS.rows, STEPS.positions + STEPS.steps, 0)))
+    whole = prepared(make(ForwardJob(STEPS.rows, STEPS.positions + STEPS.steps, 0)))
     assert torch.equal(steps._embeds, whole._embeds)
     assert torch.allclose(steps.hidden(), whole.hidden()[:, STEPS.positions :], atol=1e-5)
 
@@ -239,7 +239,7 @@ ON_A_GPU = [
 @pytest.mark.parametrize(("shape", "slots"), ON_A_GPU, ids=str)
 @pytest.mark.parametrize("family", ["chatterbox", "spark-tts"])
 def test_on_a_gpu_an_option_takes_effect_and_stays_faithful(
-    make: Make, run_cell: RunCell, family: str, shape: Shape, slots: dict[str, str]
+    make: Make, run_cell: RunCell, family: str, shape: ForwardJob, slots: dict[str, str]
 ) -> None:
     if slots.get("attention") == "flash_attention_2":
         pytest.importorskip("flash_attn")

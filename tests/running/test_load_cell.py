@@ -14,7 +14,7 @@ import pytest
 
 from ttsbench.errors import ScenarioError
 from ttsbench.records import measurements, playback, runs
-from ttsbench.records.jobs import PLAYED, Fake, Job, Load
+from ttsbench.records.jobs import PLAYED, Fake, Job, LoadJob
 from ttsbench.reports import load_figures, metrics
 from ttsbench.reports.decide import comparison
 from ttsbench.reports.formats import samples
@@ -28,7 +28,7 @@ from ttsbench.serving.load import CLOSED, OPEN, level
 from ttsbench.serving.simulated import SimulatedEngine
 
 SERVICE, AUDIO = 1.0, 2.0
-PLAN = Load(listeners=(1,), rates=(), ttfa_seconds=3.0, underrun_seconds=0.0, requests=100)
+PLAN = LoadJob(listeners=(1,), rates=(), ttfa_seconds=3.0, underrun_seconds=0.0, requests=100)
 
 
 def simulated(service: Callable[[Call], float] = lambda call: SERVICE) -> SimulatedEngine:
@@ -38,7 +38,7 @@ def simulated(service: Callable[[Call], float] = lambda call: SERVICE) -> Simula
 def at(kind: str, size: float, engine: SimulatedEngine | None = None, **changes: Any) -> LevelFigures:
     plan = dataclasses.replace(PLAN, **changes)
     return LevelFigures(
-        measurements.Load(plan.ttfa_seconds, plan.underrun_seconds, ()),
+        measurements.LoadResult(plan.ttfa_seconds, plan.underrun_seconds, ()),
         level(engine or simulated(), plan, kind, size, 0, lambda call: None),
     )
 
@@ -101,7 +101,7 @@ class TestQueueing:
         assert len(found.calls) == 20
 
     def test_the_memory_of_many_is_that_of_all_at_once(self) -> None:
-        once = load.all_at_once(Load((8,), (), 1.0, 0.0, duration_seconds=9.0, ramp_seconds=60.0), 8)
+        once = load.all_at_once(LoadJob((8,), (), 1.0, 0.0, duration_seconds=9.0, ramp_seconds=60.0), 8)
         calls = level(simulated(), once, CLOSED, 8, 0, lambda call: None).calls
         assert [call.scheduled_seconds for call in calls[:8]] == [0.0] * 8
 
@@ -184,7 +184,7 @@ class TestWhatCounts:
         assert load_figures.ttfa(call) == 0.5
         assert load_figures.underrun(call) == 1.5
         assert not found.met(call)
-        assert dataclasses.replace(found, load=measurements.Load(1.0, 1.5, ())).met(call)
+        assert dataclasses.replace(found, load=measurements.LoadResult(1.0, 1.5, ())).met(call)
 
 
 class TestPlayback:
@@ -195,7 +195,7 @@ class TestPlayback:
 
 
 def fake_job(make_job: Callable[..., Job], **changes: Any) -> Job:
-    plan = Load((1, 2, 4), (0.2, 1.5), ttfa_seconds=3.0, underrun_seconds=0.0, requests=120, patience_seconds=10.0)
+    plan = LoadJob((1, 2, 4), (0.2, 1.5), ttfa_seconds=3.0, underrun_seconds=0.0, requests=120, patience_seconds=10.0)
     values: dict[str, Any] = {
         "key": "upstream", "stack": "upstream", "slots": {}, "load": plan, "fixed_tokens": 250,
         "fake": Fake(rtf=0.1), "passes": ("time", "memory"), "texts": ("One.", "Two."),
@@ -270,8 +270,8 @@ class TestReport:
 
     def test_it_stands_in_the_document_and_the_samples(self, run: runs.Run) -> None:
         document = report_markdown.report(run)
-        assert "## Load" in document
-        assert "![Load against latency](load.svg)" in document
+        assert "## LoadJob" in document
+        assert "![LoadJob against latency](load.svg)" in document
         assert run_tables.overview(run) == []
         header, *rows = samples.samples(run).splitlines()
         calls = sum(len(level.calls) for cell in run.cells if cell.load for level in cell.load.levels)

@@ -20,7 +20,7 @@ from ttsbench.optimizations import registry
 from ttsbench.optimizations.stacks import complete, eager_twin
 from ttsbench.profiling import chrome, collect
 from ttsbench.records import runs
-from ttsbench.records.jobs import PROFILE, Job, Window
+from ttsbench.records.jobs import PROFILE, Job, ProfileJob
 from ttsbench.records.profile_rows import MISMATCH_MAX
 from ttsbench.records.profiles import Profile
 from ttsbench.running import worker
@@ -38,7 +38,7 @@ def make(make_job: MakeJob) -> MakeJob:
     """A job that profiles."""
 
     def job(**changes: Any) -> Job:
-        window = Window("s", STEPS, **changes.pop("window", {}))
+        window = ProfileJob("s", STEPS, **changes.pop("window", {}))
         return make_job(**{"kind": PROFILE, "slots": {}, "stack": "upstream", "window": window, **changes})
 
     return job
@@ -329,7 +329,7 @@ def test_gpu_time_is_attributed_to_stages(make: MakeJob, tmp_path: Path, slots: 
 @pytest.mark.gpu
 def test_gpu_findings_of_upstream_at_full_size(make: MakeJob, tmp_path: Path) -> None:
     job = replace(make(size="full", device="cuda:0", timeout_seconds=900.0), voice_seconds=10.0)
-    job = replace(job, window=Window("s", 32))
+    job = replace(job, window=ProfileJob("s", 32))
     profile = profiled(job, tmp_path)
     expected = {"launch_bound_decode", "sync_per_step", "full_sort", "mask_syncs", "prompt_tax", "watermark_on_host"}
     assert ids(profile) >= expected | {"dense_mask", "weight_norm_recomputed"}
@@ -339,5 +339,5 @@ def test_gpu_findings_of_upstream_at_full_size(make: MakeJob, tmp_path: Path) ->
 @pytest.mark.gpu
 def test_gpu_findings_that_a_stack_mended_are_gone_at_full_size(make: MakeJob, tmp_path: Path) -> None:
     slots = {**GRAPHED, "watermark": "gpu"}
-    job = replace(make(size="full", slots=slots, device="cuda:0"), voice_seconds=10.0, window=Window("s", 32))
+    job = replace(make(size="full", slots=slots, device="cuda:0"), voice_seconds=10.0, window=ProfileJob("s", 32))
     assert ids(profiled(job, tmp_path)) <= {"prompt_tax"}

@@ -611,7 +611,7 @@ def test_ctrl_c_between_cells_keeps_the_one_before(
     monkeypatch.setattr(worker, "measure", lambda *_: {})
     monkeypatch.setattr(worker, "make_ready", lambda *_: None)
     book = Journal(tmp_path)
-    header = journal.Header(
+    header = journal.JournalHeader(
         schema_version=runs.SCHEMA_VERSION, ttsbench_version="0", run_id="r", scenario="s", baseline="lean",
         started_utc="", environment={}, scenario_given="", scenario_base="", overrides=(), only=(), ablated="",
         scenario_understood={}, jobs_sha256="",

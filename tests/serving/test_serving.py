@@ -24,7 +24,7 @@ from ttsbench.optimizations.parts.replayed_prompt import ReplayedPrompt
 from ttsbench.optimizations.parts.resampler import NoWatermark
 from ttsbench.optimizations.parts.t3 import Prompt, Request
 from ttsbench.records import measurements, runs
-from ttsbench.records.jobs import Job, Load
+from ttsbench.records.jobs import Job, LoadJob
 from ttsbench.reports.load_figures import LevelFigures, ttfa
 from ttsbench.running.cells import common
 from ttsbench.serving.calls import Call
@@ -332,7 +332,7 @@ class Silent:
         self.finished.append(call)
 
 
-PLAN = Load((1, 3), (), ttfa_seconds=60.0, underrun_seconds=0.0, requests=4, warmup=0.0)
+PLAN = LoadJob((1, 3), (), ttfa_seconds=60.0, underrun_seconds=0.0, requests=4, warmup=0.0)
 
 
 def asking(call: Call) -> None:
@@ -488,7 +488,7 @@ def test_a_captured_prompt_and_the_batchs_own_sampler_are_seen(make: Make) -> No
     assert measured["serve"]["slots"] == 3
 
 
-def make_streams_tokens(pipeline: Pipeline, call: measurements.Call) -> str:
+def make_streams_tokens(pipeline: Pipeline, call: measurements.Request) -> str:
     """What the same stack draws for one alone."""
     return pipeline.speak(call.text_index, call.seed).tokens_sha256()
 
@@ -552,7 +552,7 @@ class TestOnGpu:
         pipeline = make(length=Length(fixed=50), **GRAPHS)
         answering = engine(pipeline, plan)
         answering.warm_up()
-        load = measurements.Load(60.0, 0.0, ())
+        load = measurements.LoadResult(60.0, 0.0, ())
         throughput = [
             LevelFigures(load, level(answering, plan, CLOSED, listeners, 0, asking)).throughput or 0.0
             for listeners in plan.listeners

@@ -78,9 +78,9 @@ def test_seams_beyond_the_limit_are_a_fault() -> None:
 
 
 def test_a_profile_is_of_a_whole_utterance(make_job: MakeJob, tmp_path: Path) -> None:
-    from ttsbench.records.jobs import Window
+    from ttsbench.records.jobs import ProfileJob
     from ttsbench.running.cells import profile
 
-    job = make_job(slots={"stream": "windowed"}, window=Window(scenario="s", steps=4))
+    job = make_job(slots={"stream": "windowed"}, window=ProfileJob(scenario="s", steps=4))
     with pytest.raises(CellError, match="stream: oneshot in its place"):
         profile.measure(job, tmp_path, lambda stage: None, {})

@@ -106,10 +106,10 @@ class Reference:
     wav: Path
     clipped: bool
 
-    def describe(self, repeats: int = 3) -> measurements.Voice:
+    def describe(self, repeats: int = 3) -> measurements.VoicePreparation:
         """How long preparation takes, warm, and a look into the cache."""
         self.voices.of(self.wav)
-        return measurements.Voice(
+        return measurements.VoicePreparation(
             sha256=digest(self.wav),
             reference_seconds=soundfile.info(self.wav).duration,
             clipped=self.clipped,

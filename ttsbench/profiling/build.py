@@ -8,13 +8,13 @@ from dataclasses import dataclass, field, replace
 from ttsbench.profiling import findings, flames, roofline, tables, timeline
 from ttsbench.profiling.attribution import AttributedKernel, attribute
 from ttsbench.profiling.trace import Trace
-from ttsbench.records.profile_rows import Ceilings, Memory
-from ttsbench.records.profiles import SCHEMA_VERSION, Header, Profile
+from ttsbench.records.profile_rows import Ceilings, ProfileMemory
+from ttsbench.records.profiles import SCHEMA_VERSION, Profile, ProfileHeader
 
 
 @dataclass(frozen=True)
 class Recording:
-    header: Header
+    header: ProfileHeader
     trace: Trace
     # Without the profiler, seconds of the host in each stage; and the class of each module by its path.
     unprofiled_stages: Mapping[str, float]
@@ -23,7 +23,7 @@ class Recording:
     unprofiled_device: Mapping[str, float] = field(default_factory=dict)
     twin: Trace | None = None
     ceilings: Ceilings | None = None
-    memory: Memory | None = None
+    memory: ProfileMemory | None = None
     files: tuple[str, ...] = ()
     notes: tuple[str, ...] = field(default=())
 

@@ -160,7 +160,7 @@ def compiled_paths(slots: Mapping[str, str]) -> tuple[str, ...]:
     return tuple(path for slot, path in COMPILED_BY.items() if slot in by_inductor(slots))
 
 
-def memory_of(pipeline: Pipeline, seed: int) -> profile_rows.Memory:
+def memory_of(pipeline: Pipeline, seed: int) -> profile_rows.ProfileMemory:
     """What one more utterance allocates, by the allocator's own history, or by the profiler's events on a CPU."""
     marks = Marks(pipeline.device)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from ttsbench.records.profile_rows import Kernel, Op
+from ttsbench.records.profile_rows import KernelRow, Op
 from ttsbench.records.profiles import Finding, Profile
 
 STEPS_LAUNCHES_MIN = 100
@@ -108,7 +108,7 @@ def full_sort(profile: Profile) -> Finding | None:
     )
 
 
-def _of_kernels(kernels: Sequence[Kernel], steps: int) -> dict[str, float]:
+def _of_kernels(kernels: Sequence[KernelRow], steps: int) -> dict[str, float]:
     return {
         "device_us_per_step": round(sum(row.seconds for row in kernels) / steps * 1e6, 1),
         "launches_per_step": round(sum(row.calls for row in kernels) / steps, 1),

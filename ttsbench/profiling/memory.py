@@ -6,7 +6,7 @@ from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ttsbench.records.profile_rows import Memory, MemoryPart, MemoryPoint, thinned
+from ttsbench.records.profile_rows import MemoryPart, MemoryPoint, ProfileMemory, thinned
 
 # Actions of the caching allocator's history that change what is allocated.
 TAKEN, GIVEN_BACK = "alloc", "free_completed"
@@ -18,7 +18,7 @@ Marks = Sequence[tuple[float, str]]
 
 def from_snapshot(
     snapshot: Mapping[str, Any], marks: Marks, *, allocated_bytes: int, weights_bytes: int, kv_cache_bytes: int | None
-) -> Memory:
+) -> ProfileMemory:
     """Of a CUDA device. Marks are in microseconds of the history's clock; `allocated_bytes` is what was held at the
     first of them."""
     history = [event for events in snapshot.get("device_traces", ()) for event in events]
@@ -37,7 +37,7 @@ def from_snapshot(
     return _memory(changes, marks, allocated_bytes, parts, allocated_elsewhere, reserved)
 
 
-def from_changes(changes: Changes, marks: Marks, *, weights_bytes: int, kv_cache_bytes: int | None) -> Memory:
+def from_changes(changes: Changes, marks: Marks, *, weights_bytes: int, kv_cache_bytes: int | None) -> ProfileMemory:
     """Of a CPU: weights are what the modules hold, the rest is what was allocated since the first mark."""
     parts = {"weights": weights_bytes, "kv_cache": kv_cache_bytes or 0}
     return _memory(changes, marks, weights_bytes, parts, 0, None)
@@ -45,14 +45,14 @@ def from_changes(changes: Changes, marks: Marks, *, weights_bytes: int, kv_cache
 
 def _memory(
     changes: Changes, marks: Marks, held: int, parts: dict[str, int], allocated_elsewhere: int, reserved: int | None
-) -> Memory:
+) -> ProfileMemory:
     points = timeline(changes, marks, held)
     peak = max((point.allocated_bytes for point in points), default=held)
     whole = peak + allocated_elsewhere
     # A cache that grows is gone again where S3Gen's peak is.
     parts["kv_cache"] = min(parts["kv_cache"], max(0, whole - sum(parts.values()) + parts["kv_cache"]))
     parts["activations"] = max(0, whole - sum(parts.values()))
-    return Memory(
+    return ProfileMemory(
         peak_bytes=peak,
         breakdown=tuple(MemoryPart(name, size) for name, size in parts.items() if size),
         stage_peaks=stage_peaks(points),

@@ -13,7 +13,7 @@ from ttsbench.profiling import families
 from ttsbench.profiling.attribution import AttributedKernel
 from ttsbench.profiling.costs import Cost
 from ttsbench.profiling.tables import by_stage
-from ttsbench.records.profile_rows import Ceilings, Kernel, Roofline, RooflinePoint, Stage
+from ttsbench.records.profile_rows import Ceilings, KernelRow, Roofline, RooflinePoint, Stage
 
 KERNELS_MAX = 25
 LAUNCH_SECONDS = 5e-6
@@ -24,8 +24,8 @@ HOST_BOUND_SHARE_MIN = BUSY_SHARE_MAX = 0.5
 
 
 def roofline(
-    ceilings: Ceilings | None, executed: Sequence[AttributedKernel], stages: Sequence[Stage], kernels: Sequence[Kernel],
-    twin: Sequence[AttributedKernel],
+    ceilings: Ceilings | None, executed: Sequence[AttributedKernel], stages: Sequence[Stage],
+    kernels: Sequence[KernelRow], twin: Sequence[AttributedKernel],
 ) -> Roofline | None:  # fmt: skip
     """Points for every stage that has products, and for the dearest kernels whose cost is known."""
     if ceilings is None:
@@ -102,7 +102,7 @@ def stage_point(ceilings: Ceilings, stage: Stage, costs: Sequence[Cost]) -> Roof
     )
 
 
-def kernel_point(ceilings: Ceilings, kernel: Kernel, dtype: str) -> RooflinePoint:
+def kernel_point(ceilings: Ceilings, kernel: KernelRow, dtype: str) -> RooflinePoint:
     """All calls of a kernel within a stage."""
     assert kernel.bytes is not None
     assert kernel.operations is not None

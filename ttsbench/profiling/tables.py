@@ -18,8 +18,8 @@ from ttsbench.records.profile_rows import (
     UNATTRIBUTED,
     Coverage,
     DecodeSteps,
-    Family,
-    Kernel,
+    KernelFamily,
+    KernelRow,
     Module,
     Op,
     Reconciliation,
@@ -205,7 +205,7 @@ def ancestors(path: str) -> Iterable[str]:
     return (".".join(parts[:length]) for length in range(len(parts), 0, -1))
 
 
-def kernels(attributed: AttributedTrace) -> tuple[Kernel, ...]:
+def kernels(attributed: AttributedTrace) -> tuple[KernelRow, ...]:
     """Per name and stage; op and module are those that most of its time went to, layers of one kind taken together."""
     groups: dict[tuple[str, str], list[AttributedKernel]] = defaultdict(list)
     for kernel in attributed.kernels:
@@ -214,11 +214,11 @@ def kernels(attributed: AttributedTrace) -> tuple[Kernel, ...]:
     return tuple(sorted(rows, key=lambda row: -row.seconds))
 
 
-def _kernel(name: str, stage: str, kernels: Sequence[AttributedKernel]) -> Kernel:
+def _kernel(name: str, stage: str, kernels: Sequence[AttributedKernel]) -> KernelRow:
     costs = [kernel.cost for kernel in kernels]
     known = [cost for cost in costs if cost is not None]
     whole = len(known) == len(costs)
-    return Kernel(
+    return KernelRow(
         name=name,
         readable=families.readable(name),
         family=families.family(name),
@@ -245,12 +245,12 @@ def _mostly(named: Iterable[tuple[str | None, float]]) -> str:
     return max(seconds, key=lambda name: seconds[name])
 
 
-def in_families(rows: Sequence[Kernel]) -> tuple[Family, ...]:
+def in_families(rows: Sequence[KernelRow]) -> tuple[KernelFamily, ...]:
     whole = sum(row.seconds for row in rows)
     ordered = sorted(rows, key=lambda row: FAMILIES.index(row.family))
     groups = [(name, list(group)) for name, group in groupby(ordered, key=lambda row: row.family)]
     families_by_name = (
-        Family(name, sum(row.calls for row in group), seconds, seconds / whole if whole else 0.0)
+        KernelFamily(name, sum(row.calls for row in group), seconds, seconds / whole if whole else 0.0)
         for name, group in groups
         for seconds in [sum(row.seconds for row in group)]
     )
@@ -287,7 +287,7 @@ def decode(
 
 def reconcile(
     attributed: AttributedTrace, table: Sequence[Stage], op_rows: Sequence[Op], module_rows: Sequence[Module],
-    kernel_rows: Sequence[Kernel],
+    kernel_rows: Sequence[KernelRow],
 ) -> tuple[Reconciliation, ...]:  # fmt: skip
     """Each table's sum against the raw intervals: what it leaves out or counts twice shows. Of stages the busy time."""
     raw = attributed.trace.recorded_device_seconds

@@ -22,7 +22,7 @@ DELIVERED, PLAYED = NEXT_REQUEST = ("delivered", "played")
 
 
 @dataclass(frozen=True)
-class Shape:
+class ForwardJob:
     """A forward of the backbone alone; with steps, those after a prompt of so many positions."""
 
     rows: int
@@ -31,7 +31,7 @@ class Shape:
 
 
 @dataclass(frozen=True)
-class Load:
+class LoadJob:
     """Who asks, how long, and what an answer should reach."""
 
     listeners: tuple[int, ...]
@@ -48,7 +48,7 @@ class Load:
 
 
 @dataclass(frozen=True)
-class Window:
+class ProfileJob:
     """What a profile is to hold: an utterance of so many decode steps; Python's stacks and memory only when asked."""
 
     scenario: str
@@ -114,11 +114,11 @@ class Job:
     reference: str
     limits: dict[str, float]
     # In the place of whole utterances.
-    forward: Shape | None = None
+    forward: ForwardJob | None = None
     # Many requests in the place of one utterance after the other.
-    load: Load | None = None
+    load: LoadJob | None = None
     # Of a profile.
-    window: Window | None = None
+    window: ProfileJob | None = None
     # What could not run here, and what its slot holds instead.
     fell_back: tuple[str, ...] = ()
     # Where chunks are asked for, how they are cut.

@@ -16,7 +16,7 @@ BLOCK_BYTES = 1024 * 1024
 
 
 @dataclass(frozen=True)
-class Header:
+class JournalHeader:
     """The journal's first line: what was to be run, where and on what."""
 
     schema_version: int
@@ -38,7 +38,7 @@ class Header:
 class Entries(NamedTuple):
     """What a journal holds; `warnings` names the lines that cannot be read."""
 
-    header: Header
+    header: JournalHeader
     cells: list[runs.Cell]
     warnings: tuple[str, ...] = ()
 
@@ -120,7 +120,7 @@ def _drop_torn_line(descriptor: int) -> None:
 def read(folder: Path) -> Entries:
     """Line by line, so that memory holds the cells alone; a torn last line, left by a kill, is passed over."""
     path = files.locate(folder, FILE, mend="Name a run folder below runs/")
-    header: Header | None = None
+    header: JournalHeader | None = None
     cells: list[runs.Cell] = []
     warnings: list[str] = []
     with files.errors_of(path):
@@ -138,10 +138,10 @@ def read(folder: Path) -> Entries:
     return Entries(header, cells, tuple(warnings))
 
 
-def _header(line: bytes, path: Path) -> Header:
+def _header(line: bytes, path: Path) -> JournalHeader:
     fields = files.parse_json(line, f"{path}:1").get("header")
     if not isinstance(fields, dict):
         raise RecordError(f"{path} does not begin with a header", mend="Nothing was finished; start a new run")
     if fields.get("schema_version") != runs.SCHEMA_VERSION:
         raise RecordError(f"{path} was written by another version of ttsbench", mend="Start a new run")
-    return runs.from_json(Header, fields, f"{path}:1")
+    return runs.from_json(JournalHeader, fields, f"{path}:1")

@@ -18,7 +18,7 @@ TIMINGS = ("graph", "cold", "eager")
 
 
 @dataclass(frozen=True)
-class Row:
+class KernelTiming:
     """One contender. `wrong` and `failed` ones have a reason and no times."""
 
     kernel: str
@@ -61,14 +61,14 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Ceilings:
+class MeasuredCeilings:
     """What the same card did in the same run: a large copy, and a large product per dtype."""
 
     copy_bytes_per_second: float
     matmul_flops_per_second: dict[str, float]
     l2_bytes: int
 
-    def share(self, row: Row) -> float | None:
+    def share(self, row: KernelTiming) -> float | None:
         """The least time that bytes and operations allow, over the time with a cold L2."""
         middle = row.median("cold")
         if not middle:
@@ -84,8 +84,8 @@ class KernelRun:
     schema_version: int
     ttsbench_version: str
     environment: dict[str, Any]
-    rows: tuple[Row, ...]
-    ceilings: Ceilings | None = None
+    rows: tuple[KernelTiming, ...]
+    ceilings: MeasuredCeilings | None = None
     notes: tuple[str, ...] = ()
     complete: bool = True
 

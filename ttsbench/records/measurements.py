@@ -89,7 +89,7 @@ class Utterance:
 
 
 @dataclass(frozen=True, slots=True)
-class Forward:
+class TimedForward:
     """One timed forward of the backbone alone, or so many steps after a prompt.
 
     Wall seconds end when the device has finished, host seconds when the host has issued everything; device seconds
@@ -197,7 +197,7 @@ class Seams:
 
 
 @dataclass(frozen=True, slots=True)
-class Voice:
+class VoicePreparation:
     """A reference and what its preparation takes, warm: afresh, and from the cache."""
 
     sha256: str
@@ -217,7 +217,7 @@ class ForwardQuality:
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class Request:
     """One request under load. Seconds count from the beginning of its level, on one clock.
 
     `scheduled_seconds` is when its listener asked, or meant to: latencies count from there, however late it was
@@ -251,14 +251,14 @@ class Level:
     kind: str
     # Listeners, or requests a second.
     size: float
-    calls: tuple[Call, ...] = ()
+    calls: tuple[Request, ...] = ()
     ended_seconds: float = 0.0
     # Why it did not run; empty where it did.
     reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class Load:
+class LoadResult:
     """All levels of one process, and what a request should reach."""
 
     ttfa_seconds: float

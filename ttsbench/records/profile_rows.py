@@ -109,7 +109,7 @@ class Module:
 
 
 @dataclass(frozen=True)
-class Kernel:
+class KernelRow:
     """One kernel or copy within one stage. `readable` says what it does, for Inductor's and our own what they fuse.
 
     `calls` are its runs on the device; `replayed` of them came out of a CUDA graph, the rest of launches of their own.
@@ -135,7 +135,7 @@ class Kernel:
 
 
 @dataclass(frozen=True)
-class Family:
+class KernelFamily:
     """Kernels of one kind. `share` is of the sum of all kernels' seconds."""
 
     name: str
@@ -264,7 +264,7 @@ class MemoryPart:
 
 
 @dataclass(frozen=True)
-class Memory:
+class ProfileMemory:
     """On a GPU by the allocator's history and snapshot, else from the modules and the profiler's own events."""
 
     peak_bytes: int

@@ -1,14 +1,14 @@
 """What `ttsbench profile` finds out about one stack: immutable and versioned, kept as `profile.json`.
 
 Seconds are of the profiled window unless a name says otherwise. The window is one utterance with so many decode steps
-and one call of S3Gen, after warm-up. The profiler slows down the host and not the device: `Header.inflation` says by
-how much, and `Stage.unprofiled_wall_seconds` what the same stage took without it.
+and one call of S3Gen, after warm-up. The profiler slows down the host and not the device: `ProfileHeader.inflation`
+says by how much, and `Stage.unprofiled_wall_seconds` what the same stage took without it.
 
 *Host* seconds are the CPU's, by its clock. *Device* seconds are those that kernels and copies ran, by the GPU's clock;
-on a CPU there is no device, every device figure is zero, and readers use the host's (`Header.on_gpu`). *Self* leaves
-out what was called from within, *total* counts it. *Busy* is the union of the device's intervals, so that what overlaps
-is counted once; *idle* is the rest of the time between the window's first and last kernel, and a gap belongs to the
-stage of the kernel that ends it. A gap is *host-bound* for as long as that kernel had not been launched.
+on a CPU there is no device, every device figure is zero, and readers use the host's (`ProfileHeader.on_gpu`). *Self*
+leaves out what was called from within, *total* counts it. *Busy* is the union of the device's intervals, so that what
+overlaps is counted once; *idle* is the rest of the time between the window's first and last kernel, and a gap belongs
+to the stage of the kernel that ends it. A gap is *host-bound* for as long as that kernel had not been launched.
 
 Kernels inside a replayed CUDA graph have no op and no module of their own. Their stage is that of the replay's launch;
 ops and modules come from an eager twin of the same stack where kernels agree, and are otherwise `UNATTRIBUTED`.
@@ -27,13 +27,13 @@ from ttsbench.records import files, runs
 from ttsbench.records.profile_rows import (
     Coverage,
     DecodeSteps,
-    Family,
     Flame,
     Gap,
-    Kernel,
-    Memory,
+    KernelFamily,
+    KernelRow,
     Module,
     Op,
+    ProfileMemory,
     Reconciliation,
     Roofline,
     Stage,
@@ -46,7 +46,7 @@ INFLATION_MIN = 0.95
 
 
 @dataclass(frozen=True)
-class Window:
+class ProfiledWindow:
     utterances: int
     decode_steps: int
     s3gen_calls: int
@@ -60,7 +60,7 @@ class Window:
 
 
 @dataclass(frozen=True)
-class Header:
+class ProfileHeader:
     scenario: str
     stack: str
     slots: dict[str, str]
@@ -69,7 +69,7 @@ class Header:
     device: str  # "cpu" or "cuda:0"
     device_name: str
     environment: dict[str, Any]
-    window: Window
+    window: ProfiledWindow
     profiled_wall_seconds: float
     # Of the same window, measured just before the profiler was first started in the process; raw.
     unprofiled_wall_seconds: tuple[float, ...]
@@ -111,17 +111,17 @@ class Profile:
     """Everything about one stack. Tables are sorted, the dearest first; stages in the utterance's order."""
 
     schema_version: int
-    header: Header
+    header: ProfileHeader
     stages: tuple[Stage, ...]
     ops: tuple[Op, ...]
     modules: tuple[Module, ...]
-    kernels: tuple[Kernel, ...]
-    families: tuple[Family, ...]
+    kernels: tuple[KernelRow, ...]
+    families: tuple[KernelFamily, ...]
     decode: DecodeSteps | None
     reconciliation: tuple[Reconciliation, ...]
     coverage: tuple[Coverage, ...]
     roofline: Roofline | None
-    memory: Memory | None
+    memory: ProfileMemory | None
     flames: tuple[Flame, ...]
     gaps: tuple[Gap, ...]
     findings: tuple[Finding, ...]

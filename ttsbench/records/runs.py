@@ -17,15 +17,15 @@ from ttsbench.records.from_json import from_json as from_json
 from ttsbench.records.measurements import (
     Audio,
     Energy,
-    Forward,
     ForwardQuality,
     Guard,
-    Load,
+    LoadResult,
     Memory,
     Quality,
     Seams,
+    TimedForward,
     Utterance,
-    Voice,
+    VoicePreparation,
 )
 
 SCHEMA_VERSION = 8
@@ -58,8 +58,8 @@ class Cell:
     ladder: dict[str, float] = field(default_factory=dict)
     warmup_seconds: tuple[float, ...] = ()
     utterances: tuple[Utterance, ...] = ()
-    forwards: tuple[Forward, ...] = ()
-    load: Load | None = None
+    forwards: tuple[TimedForward, ...] = ()
+    load: LoadResult | None = None
     streams: bool = False
     memory: Memory | None = None
     energy: Energy | None = None
@@ -67,7 +67,7 @@ class Cell:
     audio: tuple[Audio, ...] = ()
     quality: tuple[Quality, ...] = ()
     seams: tuple[Seams, ...] = ()
-    voice: Voice | None = None
+    voice: VoicePreparation | None = None
     forward_quality: ForwardQuality | None = None
     faults: tuple[str, ...] = ()
     model: dict[str, Any] = field(default_factory=dict)

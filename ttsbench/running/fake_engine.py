@@ -172,12 +172,12 @@ class FakeProcess:
             pace_ns=self._machine.pace_ns(call),
         )
 
-    def _under_load(self) -> measurements.Load:
+    def _under_load(self) -> measurements.LoadResult:
         """One request after the other, on a clock that runs as fast as it can."""
         load = self._job.load
         assert load is not None
         levels = all_levels(SimulatedEngine(self._service), self._job, lambda stage: None)
-        return measurements.Load(load.ttfa_seconds, load.underrun_seconds, tuple(levels))
+        return measurements.LoadResult(load.ttfa_seconds, load.underrun_seconds, tuple(levels))
 
     def _service(self, call: Call) -> tuple[float, float]:
         utterance = self._utterance(call.number * len(self._job.texts) + call.text_index)

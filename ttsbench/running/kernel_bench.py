@@ -23,7 +23,7 @@ from ttsbench.errors import first_line
 from ttsbench.instruments.tf32 import ALLOWED, FORBIDDEN, tf32
 from ttsbench.optimizations.kernels import catalog
 from ttsbench.optimizations.kernels.kernel import DTYPES, Case, Forward, Shape, Tensors
-from ttsbench.records.kernels import EAGER, OURS, SCHEMA_VERSION, Ceilings, KernelRun, Row
+from ttsbench.records.kernels import EAGER, OURS, SCHEMA_VERSION, KernelRun, KernelTiming, MeasuredCeilings
 from ttsbench.running import host
 
 CHECKS = 3
@@ -38,7 +38,9 @@ COMPILED, LIGER = "compiled", "liger"
 Call = Callable[[], Any]
 
 
-def run(names: Sequence[str], *, dtypes: Sequence[str], quick: bool, report_row: Callable[[Row], None]) -> KernelRun:
+def run(
+    names: Sequence[str], *, dtypes: Sequence[str], quick: bool, report_row: Callable[[KernelTiming], None]
+) -> KernelRun:
     """All rows of these cases, each reported as soon as it is measured; Ctrl-C keeps those before it."""
     cases, machine = catalog.cases(), host.machine()
     device = host.resolve_device("auto", machine)
@@ -70,7 +72,7 @@ def without_gpu(problem: str) -> tuple[str, ...]:
     )
 
 
-def measure(cases: Sequence[Case], device: str, dtypes: Sequence[str], *, quick: bool) -> Iterator[Row]:
+def measure(cases: Sequence[Case], device: str, dtypes: Sequence[str], *, quick: bool) -> Iterator[KernelTiming]:
     """Case by case, shape by shape; contenders of one shape and dtype follow each other."""
     on_gpu = device != "cpu"
     for case in cases:
@@ -86,9 +88,9 @@ def contenders(case: Case, *, on_gpu: bool) -> tuple[str, ...]:
     return (EAGER, COMPILED, *([LIGER] if case.load_liger else []), OURS) if on_gpu else (EAGER, OURS)
 
 
-def row_of(case: Case, shape: Shape, dtype: str, contender: str, device: str, *, quick: bool) -> Row:
+def row_of(case: Case, shape: Shape, dtype: str, contender: str, device: str, *, quick: bool) -> KernelTiming:
     """One contender, checked and then timed. An error is its row's reason; the others go on."""
-    row = Row(case.name, str(shape), dtype, contender, "ok", tolerance=case.tolerances[dtype])
+    row = KernelTiming(case.name, str(shape), dtype, contender, "ok", tolerance=case.tolerances[dtype])
     generator = torch.Generator(device)
     try:
         forward = prepared(case, contender)
@@ -133,7 +135,7 @@ def as_tuple(outputs: Any) -> Tensors:
     return tuple(outputs) if isinstance(outputs, tuple | list) else (outputs,)
 
 
-def checked(row: Row, case: Case, shape: Shape, forward: Forward, generator: torch.Generator) -> Row:
+def checked(row: KernelTiming, case: Case, shape: Shape, forward: Forward, generator: torch.Generator) -> KernelTiming:
     """The row with its errors, the worst of several fresh inputs, and with the bytes that it has to move."""
     relative, largest, moved = 0.0, 0.0, 0
     for seed in range(CHECKS):
@@ -189,7 +191,9 @@ def bytes_of(case: Case, inputs: Tensors, outputs: Tensors) -> int:
     return 2 * read + written + outputs[0].numel() * outputs[0].element_size()
 
 
-def timed(row: Row, case: Case, shape: Shape, forward: Forward, generator: torch.Generator, samples: int) -> Row:
+def timed(
+    row: KernelTiming, case: Case, shape: Shape, forward: Forward, generator: torch.Generator, samples: int
+) -> KernelTiming:
     """The row with its times; where the calls cannot be captured, with the eager ones and the reason."""
     inputs, upstream = fresh(case, shape, row.dtype, generator.manual_seed(CHECKS))
     call = call_of(case, forward, inputs, upstream)
@@ -267,7 +271,7 @@ def l2_bytes() -> int:
     return int(properties.L2_cache_size)
 
 
-def measure_ceilings() -> Ceilings:
+def measure_ceilings() -> MeasuredCeilings:
     """A copy of 1 GiB and products of random matrices, each the median of many."""
     source = torch.randn(COPY_BYTES // 4, device="cuda")
     target = torch.empty_like(source)
@@ -278,4 +282,4 @@ def measure_ceilings() -> Ceilings:
         with tf32(ALLOWED if dtype == "tf32" else FORBIDDEN):
             took = statistics.median(eager_times(lambda a=a, b=b: a @ b, SAMPLES_QUICK))  # type: ignore[misc]
         rates[dtype] = 2 * size**3 / took * 1e6
-    return Ceilings(2 * COPY_BYTES / copied * 1e6, rates, l2_bytes())
+    return MeasuredCeilings(2 * COPY_BYTES / copied * 1e6, rates, l2_bytes())

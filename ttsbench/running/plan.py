@@ -15,7 +15,7 @@ from ttsbench.model.families import FAMILIES
 from ttsbench.optimizations import registry
 from ttsbench.optimizations.stacks import compiles, complete
 from ttsbench.records import assembly, runs
-from ttsbench.records.jobs import COLD, REFERENCE, TIMED, Fake, Job, Load, Shape
+from ttsbench.records.jobs import COLD, REFERENCE, TIMED, Fake, ForwardJob, Job, LoadJob
 from ttsbench.running import host, runner
 from ttsbench.running.host import Machine
 from ttsbench.scenarios.models import HUB, QUALITY, SYNTHETIC
@@ -189,7 +189,7 @@ def _job(cell: CellPlan, kind: str, process: int, order: int) -> Job:
         keep_audio=kind == TIMED and process == 0 and workload.forward is None and workload.load is None,
         reference=f"reference/{_digest(cell)}.safetensors" if QUALITY in measure.passes else "",
         limits=cell.limits,
-        forward=None if workload.forward is None else Shape(**workload.forward.model_dump()),
+        forward=None if workload.forward is None else ForwardJob(**workload.forward.model_dump()),
         load=None if workload.load is None else workload.load.to_job(),
         fell_back=cell.fell_back,
         streaming=None if workload.streaming is None else workload.streaming.chosen(),
@@ -241,7 +241,7 @@ def job_seconds(job: Job) -> float:
     return seconds + job.warmup * seconds_of_one[0] + rounds * a_round + energy
 
 
-def load_seconds(load: Load, of_one: float) -> float:
+def load_seconds(load: LoadJob, of_one: float) -> float:
     """All levels, each answered one request after the other, or as long as requests keep coming."""
     levels, ramps = len(load.listeners) + len(load.rates), len(load.listeners) * load.ramp_seconds
     if load.duration_seconds is not None:
@@ -251,7 +251,7 @@ def load_seconds(load: Load, of_one: float) -> float:
     return ramps + levels * requests * of_one + waits
 
 
-def forward_seconds(job: Job, shape: Shape) -> float:
+def forward_seconds(job: Job, shape: ForwardJob) -> float:
     """One call, prompt included."""
     positions = shape.rows * (shape.positions + shape.steps)
     return positions * FORWARD_SECONDS[job.size, job.device.partition(":")[0]] + shape.steps * STEP_SECONDS

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ttsbench.errors import ExitCode, UsageError, suggest
 from ttsbench.records import assembly, files, profiles, runs
-from ttsbench.records.jobs import PROFILE, TIMED, Job, Window
+from ttsbench.records.jobs import PROFILE, TIMED, Job, ProfileJob
 from ttsbench.records.journal import Entries
 from ttsbench.records.profiles import Profile
 from ttsbench.reports.formats import profile_files
@@ -44,7 +44,7 @@ class ProfileRun:
 
 
 def profile(
-    name: str, stack: str, overrides: Sequence[str], window: Window, *, output: Path, observe: Observe
+    name: str, stack: str, overrides: Sequence[str], window: ProfileJob, *, output: Path, observe: Observe
 ) -> ProfileRun:  # fmt: skip
     if not 1 <= window.steps <= STEPS_MAX:
         raise UsageError(
@@ -89,7 +89,7 @@ def chosen_cell(scenario: Scenario, stack: str) -> CellPlan:
     return chosen[0]
 
 
-def profile_job(job: Job, window: Window) -> Job:
+def profile_job(job: Job, window: ProfileJob) -> Job:
     """The same cell, profiled and nothing else."""
     return replace(
         job,

@@ -14,7 +14,7 @@ from ttsbench.errors import ExitCode, NoRecordError, NotComparableError, RecordE
 from ttsbench.records import assembly, files, jobs, journal, profiles, runs
 from ttsbench.records.bulk_reading import paused_garbage_collection
 from ttsbench.records.fingerprint import ENVIRONMENT, differing
-from ttsbench.records.journal import Header, Journal
+from ttsbench.records.journal import Journal, JournalHeader
 from ttsbench.reports import run_documents
 from ttsbench.reports.pages import profile_page, report_page
 from ttsbench.running import host, plan, runner
@@ -98,9 +98,9 @@ def header_of(
     overrides: Sequence[str],
     only: Sequence[str] = (),
     ablated: str = "",
-) -> Header:
+) -> JournalHeader:
     """The run has no name yet."""
-    return Header(
+    return JournalHeader(
         schema_version=runs.SCHEMA_VERSION,
         ttsbench_version=__version__,
         run_id="",
@@ -154,7 +154,7 @@ def refuse_nothing_to_measure(planned: Plan) -> None:
         raise UsageError(f"nothing can be measured here; {'; '.join(reasons)}")
 
 
-def refuse_other_machine(header: Header, planned: Plan) -> None:
+def refuse_other_machine(header: JournalHeader, planned: Plan) -> None:
     """Cells from two machines, or of two versions of the code, are no one run."""
     now = fingerprint(planned)
     if different := differing(ENVIRONMENT, now, header.environment):
@@ -164,7 +164,7 @@ def refuse_other_machine(header: Header, planned: Plan) -> None:
         )
 
 
-def refuse_other_work(header: Header, planned: Plan) -> None:
+def refuse_other_work(header: JournalHeader, planned: Plan) -> None:
     """A file of texts, tokens or a voice may have changed since; its cells and those kept are no one run."""
     if jobs.digest(planned.jobs) != header.jobs_sha256:
         raise NotComparableError(

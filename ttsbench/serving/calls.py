@@ -37,8 +37,8 @@ class Call:
         """A piece is in the listener's hands."""
         self.pieces.append((arrived, audio_seconds))
 
-    def record(self) -> measurements.Call:
-        return measurements.Call(
+    def record(self) -> measurements.Request:
+        return measurements.Request(
             number=self.number,
             text_index=self.text_index,
             seed=self.seed,

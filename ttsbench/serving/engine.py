@@ -21,7 +21,7 @@ from ttsbench.instruments.swapping import within
 from ttsbench.model.pipeline import Pipeline
 from ttsbench.model.speech import SAMPLE_RATE_HZ, tokens_sha256
 from ttsbench.optimizations.parts.t3 import Prompt, Request
-from ttsbench.records.jobs import Load
+from ttsbench.records.jobs import LoadJob
 from ttsbench.serving.calls import Call
 from ttsbench.serving.decoder import ActiveUtterance
 from ttsbench.serving.loop import BatchLoop
@@ -123,7 +123,7 @@ class _Decoding:
 class BatchEngine(_ClockedEngine):
     """T3's steps in the caller's thread, for all utterances under way; S3Gen beside it."""
 
-    def __init__(self, pipeline: Pipeline, loop: BatchLoop, load: Load) -> None:
+    def __init__(self, pipeline: Pipeline, loop: BatchLoop, load: LoadJob) -> None:
         super().__init__()
         self._pipeline = pipeline
         self._decoder, self._model = loop.decoder, loop.model
@@ -144,7 +144,7 @@ class BatchEngine(_ClockedEngine):
         request, prompt = self._prompt_of(text_index)
         return prompt.embeds.size(1) + request.limit
 
-    def _slots_that_fit(self, load: Load) -> int:
+    def _slots_that_fit(self, load: LoadJob) -> int:
         one, two = (self._decoder.bytes_of(slots, self._positions) for slots in (1, 2))
         if load.memory_gib is not None:
             allowed = int(load.memory_gib * 2**30)
@@ -237,7 +237,7 @@ class BatchEngine(_ClockedEngine):
                 self.finish(call)
 
 
-def engine(pipeline: Pipeline, load: Load) -> SequentialEngine | BatchEngine:
+def engine(pipeline: Pipeline, load: LoadJob) -> SequentialEngine | BatchEngine:
     loop = pipeline.loop
     return BatchEngine(pipeline, loop, load) if isinstance(loop, BatchLoop) else SequentialEngine(pipeline)
 

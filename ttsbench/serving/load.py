@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from ttsbench.records import measurements
-from ttsbench.records.jobs import Load
+from ttsbench.records.jobs import LoadJob
 from ttsbench.serving.calls import Arrivals, Call, Listeners, Source
 
 CLOSED, OPEN = "closed", "open"
@@ -59,7 +59,7 @@ Prepare = Callable[[Call], None]
 class CountedCalls:
     """The requests that count: after a warm-up so many, or those of so many seconds."""
 
-    def __init__(self, load: Load, listeners: int) -> None:
+    def __init__(self, load: LoadJob, listeners: int) -> None:
         self._load = load
         requests, seconds = load.requests or 0, load.duration_seconds or 0.0
         self._first = max(listeners, math.ceil(load.warmup * requests))
@@ -88,7 +88,7 @@ class CountedCalls:
         return all(call.finished is not None for call in self._counted) or now > last + self._load.patience_seconds
 
 
-def level(engine: Engine, load: Load, kind: str, size: float, seed: int, prepare: Prepare) -> measurements.Level:
+def level(engine: Engine, load: LoadJob, kind: str, size: float, seed: int, prepare: Prepare) -> measurements.Level:
     if kind == CLOSED and engine.slots is not None and size > engine.slots:
         reason = f"{size:g} listeners need as many slots for keys and values, and memory holds {engine.slots}"
         return measurements.Level(kind, size, reason=reason)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from ttsbench.optimizations.parts.backbones import Backbone
     from ttsbench.optimizations.parts.lean_loop import LeanLoop
-    from ttsbench.records.jobs import Job, Shape
+    from ttsbench.records.jobs import ForwardJob, Job
 
 # As large as the rows of an embedding table when training begins.
 EMBEDDING_STD = 0.02
@@ -80,7 +80,7 @@ class StepLoop:
 class ForwardPipeline:
     """One backbone, ready for forwards of one shape. Options are applied to `tts` from outside."""
 
-    def __init__(self, tfmr: Any, shape: Shape, seed: int, slots: Mapping[str, str]) -> None:
+    def __init__(self, tfmr: Any, shape: ForwardJob, seed: int, slots: Mapping[str, str]) -> None:
         # Without a voice, and with a module of no parts where S3Gen would be.
         self.tts = SimpleNamespace(t3=BackboneOnly(tfmr), s3gen=torch.nn.Module(), conds=None)
         self.shape = shape

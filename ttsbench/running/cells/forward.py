@@ -87,7 +87,7 @@ def time_pass(job: Job, pipeline: ForwardPipeline, report_progress: ProgressCall
     return {"forwards": tuple(forwards), "guard": guard.result()}
 
 
-def timed(pipeline: ForwardPipeline, repeat: int) -> measurements.Forward:
+def timed(pipeline: ForwardPipeline, repeat: int) -> measurements.TimedForward:
     """One call, by the host's clock and between two events; the prompt of decode steps comes before it."""
     import torch
 
@@ -106,7 +106,7 @@ def timed(pipeline: ForwardPipeline, repeat: int) -> measurements.Forward:
         events[1].record()
         torch.cuda.synchronize()
     ended = time.perf_counter()
-    return measurements.Forward(
+    return measurements.TimedForward(
         rows=shape.rows,
         positions=shape.positions,
         steps=shape.steps,

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ttsbench.records import measurements
-from ttsbench.records.jobs import Job, Load
+from ttsbench.records.jobs import Job, LoadJob
 from ttsbench.running.cells import common, utterance
 from ttsbench.running.cells.common import CellFields, settle, utterance_seed
 from ttsbench.running.progress import ProgressCallback
@@ -54,11 +54,11 @@ def time_levels(job: Job, pipeline: Pipeline, engine: Engine, report_progress: P
         levels.append(measured)
         guard.read()
     limits = job.load.ttfa_seconds, job.load.underrun_seconds
-    load = measurements.Load(*limits, tuple(levels), engine.slots, engine.streams)
+    load = measurements.LoadResult(*limits, tuple(levels), engine.slots, engine.streams)
     return {"load": load, "streams": engine.streams, "guard": guard.result()}
 
 
-def sizes(load: Load) -> Iterator[tuple[str, float]]:
+def sizes(load: LoadJob) -> Iterator[tuple[str, float]]:
     yield from ((CLOSED, float(listeners)) for listeners in load.listeners)
     yield from ((OPEN, rate) for rate in load.rates)
 
@@ -84,7 +84,7 @@ def asking(job: Job) -> Prepare:
     return prepare
 
 
-def all_at_once(load: Load, listeners: int) -> Load:
+def all_at_once(load: LoadJob, listeners: int) -> LoadJob:
     """One request of each counts, all under way together."""
     return replace(load, requests=listeners, duration_seconds=None, warmup=0.0, ramp_seconds=0.0)
 

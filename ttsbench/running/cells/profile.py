@@ -17,7 +17,7 @@ from ttsbench import __version__
 from ttsbench.errors import CellError, TtsbenchError, UsageError, first_line
 from ttsbench.optimizations import stacks
 from ttsbench.records import profile_rows, profiles, runs
-from ttsbench.records.jobs import Job, Window
+from ttsbench.records.jobs import Job, ProfileJob
 from ttsbench.running import host
 from ttsbench.running.cells import utterance
 from ttsbench.running.cells.common import CellFields, count_hooks, settle, utterance_seed
@@ -123,7 +123,7 @@ def time_unprofiled(job: Job, pipeline: Pipeline, report_progress: ProgressCallb
 
 
 def record(
-    job: Job, window: Window, pipeline: Pipeline, folder: Path, report_progress: ProgressCallback,
+    job: Job, window: ProfileJob, pipeline: Pipeline, folder: Path, report_progress: ProgressCallback,
     unprofiled: UnprofiledWindow,
 ) -> profiles.Profile:  # fmt: skip
     """The window under the profiler, then whatever else its tables need, each by itself."""
@@ -160,7 +160,7 @@ def record(
 
 def record_memory(
     pipeline: Pipeline, seed: int, report_progress: ProgressCallback
-) -> tuple[profile_rows.Memory | None, tuple[str, ...]]:
+) -> tuple[profile_rows.ProfileMemory | None, tuple[str, ...]]:
     """The window once more, with the allocator's every move; without room for that, the reason."""
     from ttsbench.profiling import collect
 
@@ -173,10 +173,10 @@ def record_memory(
 
 
 def header_of(
-    job: Job, window: Window, pipeline: Pipeline, spoken: Speech, wall_seconds: float, unprofiled: UnprofiledWindow
-) -> profiles.Header:
+    job: Job, window: ProfileJob, pipeline: Pipeline, spoken: Speech, wall_seconds: float, unprofiled: UnprofiledWindow
+) -> profiles.ProfileHeader:
     machine = host.machine()
-    return profiles.Header(
+    return profiles.ProfileHeader(
         scenario=window.scenario,
         stack=job.stack,
         slots=stacks.complete(job.slots),
@@ -185,7 +185,7 @@ def header_of(
         device=job.device,
         device_name=machine.gpu_name if job.device != "cpu" else host.cpu()["model"],
         environment=host.fingerprint(job.device),
-        window=profiles.Window(
+        window=profiles.ProfiledWindow(
             utterances=1,
             decode_steps=int(spoken.tokens.numel()),
             s3gen_calls=1,
@@ -210,7 +210,7 @@ def mel_frames(pipeline: Pipeline, spoken: Speech) -> dict[str, int]:
     return {"prompt_frames": int(prompt), "speech_frames": 2 * int(spoken.tokens.numel())}
 
 
-def keep_trace(chrome: Chrome, folder: Path, window: Window) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def keep_trace(chrome: Chrome, folder: Path, window: ProfileJob) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The names of the files written, and what there is to note; without room for them the tables go on."""
     from ttsbench.profiling import chrome as traces
 
