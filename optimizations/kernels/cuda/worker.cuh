@@ -3,6 +3,8 @@
 #include "layout.cuh"
 
 constexpr int HIDDEN_READERS = HIDDEN_SLOTS / 2;  // threads that read the hidden state, two slots each
+// Polls that begin at once are in the way of the writes that they wait for: 0.448 ms a token without, 0.437 with 100 ns.
+constexpr int PAUSE_BEFORE_POLL_NS = 300;  // 0.427
 constexpr int TRIES_BEFORE_CLOCK = 1024;          // of reading slots in vain, 0.7 ms
 
 // After much waiting: whether to go on without the data. The block leaves at the end of the token. Not a method, since
@@ -45,6 +47,7 @@ struct Worker {
   __device__ __forceinline__ void read_slots(uint4 (&found)[N], const Slot* first, int stride) const {
     bool ready;
     int tries = 0;
+    __nanosleep(PAUSE_BEFORE_POLL_NS);
     do {
       ready = true;
 #pragma unroll
