@@ -276,7 +276,7 @@ def test_looking_at_a_folder_imports_no_torch(tmp_path: Path) -> None:
     fill(tmp_path, "chatterbox")
     code = (
         "import sys; from ttsbench.model import checkpoint; checkpoint.locate(sys.argv[1], 'chatterbox'); "
-        "checkpoint.recipe(); print({'torch', 'numpy', 'chatterbox', 'transformers'} & set(sys.modules))"
+        "checkpoint.recipe('chatterbox'); print({'torch', 'numpy', 'chatterbox', 'transformers'} & set(sys.modules))"
     )
     command = [sys.executable, "-c", code, str(tmp_path)]
     ended = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2])
