@@ -1,4 +1,4 @@
-"""What a user can do wrong: what was given, what is allowed, how to mend it."""
+"""What a user can do wrong: what was given, what is allowed, how to mend it; and the exit codes."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class ExitCode(IntEnum):
 
 
 class TtsbenchError(Exception):
-    """An error that is told in words, without a traceback."""
+    """Printed as a sentence, without a traceback."""
 
     exit_code = ExitCode.USAGE
 
@@ -58,7 +58,7 @@ class RecordError(TtsbenchError):
 
 
 class NoRecordError(RecordError):
-    """There is none; a journal may tell what there was."""
+    """There is none; the journal may hold its cells."""
 
 
 class NotComparableError(TtsbenchError):
@@ -93,7 +93,7 @@ class Mistake:
 
 
 class ScenarioError(TtsbenchError):
-    """All the mistakes of one scenario, told together."""
+    """All the mistakes of one scenario."""
 
     def __init__(self, source: str, mistakes: Sequence[Mistake]) -> None:
         self.source = source
@@ -105,9 +105,9 @@ def first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
-def suggest(given: str, allowed: Iterable[str]) -> str:
+def suggest(name: str, allowed: Iterable[str]) -> str:
     """Says what is allowed, and which of it was probably meant."""
     names = sorted(allowed)
-    nearest = get_close_matches(given, names, n=1, cutoff=0.6)
+    nearest = get_close_matches(name, names, n=1, cutoff=0.6)
     listing = f"allowed: {', '.join(names)}" if names else "nothing is allowed here"
     return f"did you mean '{nearest[0]}'? ({listing})" if nearest else listing

@@ -15,7 +15,7 @@ from ttsbench.errors import RecordError
 
 _T = TypeVar("_T")
 Decoder = Callable[[Any], Any]
-TOLD_MAX = 300  # a hostile record's names have any length
+MESSAGE_CHARACTERS_MAX = 300  # a hostile record's names have any length
 
 
 def from_json(kind: type[_T], data: Any, where: str = "record") -> _T:
@@ -23,8 +23,10 @@ def from_json(kind: type[_T], data: Any, where: str = "record") -> _T:
     try:
         return typing.cast(_T, _decoder(typing.cast(Any, kind))(data))
     except _Misfit as misfit:
-        told = f"{''.join(reversed(misfit.places))} {misfit.problem}".replace("\n", "\\n")
-        raise RecordError(where + (told if len(told) <= TOLD_MAX else f"{told[:TOLD_MAX]}…")) from None
+        message = f"{''.join(reversed(misfit.places))} {misfit.problem}".replace("\n", "\\n")
+        raise RecordError(
+            where + (message if len(message) <= MESSAGE_CHARACTERS_MAX else f"{message[:MESSAGE_CHARACTERS_MAX]}…")
+        ) from None
 
 
 class _Misfit(Exception):
@@ -41,8 +43,8 @@ class _Misfit(Exception):
         return self
 
 
-def _wanted(wanted: str, given: Any) -> _Misfit:
-    return _Misfit(f"should be {wanted}, not {given!r:.60}")
+def _expected(kind: str, data: Any) -> _Misfit:
+    return _Misfit(f"should be {kind}, not {data!r:.60}")
 
 
 # Made once for each type: reading its hints takes longer than reading a record.
@@ -67,14 +69,14 @@ def _decoder(kind: Any) -> Decoder:
 def _list_of(decode: Decoder) -> Decoder:
     def decode_list(data: Any) -> tuple[Any, ...]:
         if not isinstance(data, list | tuple):
-            raise _wanted("a list", data)
-        found: list[Any] = []
+            raise _expected("a list", data)
+        items: list[Any] = []
         try:
             for item in data:
-                found.append(decode(item))  # noqa: PERF401  (its length is the place of what does not fit)
+                items.append(decode(item))  # noqa: PERF401  (its length is the place of what does not fit)
         except _Misfit as misfit:
-            raise misfit.within(f"[{len(found)}]") from None
-        return tuple(found)
+            raise misfit.within(f"[{len(items)}]") from None
+        return tuple(items)
 
     return decode_list
 
@@ -82,15 +84,15 @@ def _list_of(decode: Decoder) -> Decoder:
 def _object_of(decode: Decoder) -> Decoder:
     def decode_object(data: Any) -> dict[str, Any]:
         if not isinstance(data, dict):
-            raise _wanted("an object", data)
-        found: dict[str, Any] = {}
+            raise _expected("an object", data)
+        values: dict[str, Any] = {}
         key: Any = None
         try:
             for key, item in data.items():
-                found[str(key)] = decode(item)
+                values[str(key)] = decode(item)
         except _Misfit as misfit:
             raise misfit.within(f".{key}") from None
-        return found
+        return values
 
     return decode_object
 
@@ -107,23 +109,23 @@ def _record_of(kind: Any, decoders: Mapping[str, Decoder]) -> Decoder:
     # Called half a million times for a thousand runs: it looks for what is wrong only once something is.
     def decode_record(data: Any) -> Any:
         if not isinstance(data, dict):
-            raise _wanted("an object", data)
-        found = defaults.copy()
+            raise _expected("an object", data)
+        values = defaults.copy()
         name = ""
         try:
             for name, item in data.items():
-                found[name] = decoders[name](item)
+                values[name] = decoders[name](item)
         except _Misfit as misfit:
             raise misfit.within(f".{name}") from None
         except KeyError:
             unknown = sorted(map(str, data.keys() - decoders.keys()))
             raise _Misfit(f"holds a field that this version does not know: {', '.join(unknown)}") from None
         for name, factory in factories.items():
-            if name not in found:
-                found[name] = factory()
-        if len(found) < len(decoders):
-            raise _Misfit(f"lacks {', '.join(name for name in decoders if name not in found)}")
-        return make(found)
+            if name not in values:
+                values[name] = factory()
+        if len(values) < len(decoders):
+            raise _Misfit(f"lacks {', '.join(name for name in decoders if name not in values)}")
+        return make(values)
 
     return decode_record
 
@@ -154,13 +156,13 @@ def _float(data: Any) -> float:
         return math.nan  # as it was before JSON, which knows no such number
     if type(data) is int and abs(data) <= sys.float_info.max:
         return float(data)
-    raise _wanted("a number", data)
+    raise _expected("a number", data)
 
 
 def _plain(kind: type) -> Decoder:
     def decode_plain(data: Any) -> Any:
         if type(data) is not kind:
-            raise _wanted(f"a {kind.__name__}", data)
+            raise _expected(f"a {kind.__name__}", data)
         return data
 
     return decode_plain

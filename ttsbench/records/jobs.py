@@ -1,4 +1,4 @@
-"""What one process is told to do, as plain data; what it answers is a `records.Cell`."""
+"""What one worker process is to do, as plain data; its answer is a `runs.Cell`."""
 
 from __future__ import annotations
 

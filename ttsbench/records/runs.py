@@ -127,8 +127,8 @@ def _with_whole_references(data: Json) -> Json:
     workload = understood.get("workload") if isinstance(understood, dict) else None
     if not isinstance(understood, dict) or not isinstance(workload, dict):
         return data
-    told = {"streaming": None, "clip_voice": False, **workload}
-    return {**data, "scenario_understood": {**understood, "workload": told}}
+    workload = {"streaming": None, "clip_voice": False, **workload}
+    return {**data, "scenario_understood": {**understood, "workload": workload}}
 
 
 def _with_present_keys(data: Json) -> Json:
@@ -151,9 +151,9 @@ def _without_paces(data: Json) -> Json:
     return data
 
 
-def _objects(found: Any) -> list[Json]:
-    """Those of a list; whatever else stands there is refused when it is read."""
-    return [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
+def _objects(data: Any) -> list[Json]:
+    """What is no object is refused when it is read."""
+    return [item for item in data if isinstance(item, dict)] if isinstance(data, list) else []
 
 
 # From the version a file was written in to the next; each takes and returns plain data.

@@ -134,23 +134,23 @@ def missing(option: Option, machine: Machine) -> str:
     return "; ".join(reasons)
 
 
-def resolve_device(asked: str, machine: Machine) -> str:
+def resolve_device(name: str, machine: Machine) -> str:
     """`cpu` or `cuda:N`, from what a scenario asks for."""
-    kind, _, index = asked.partition(":")
-    if asked == "auto":
+    kind, _, index = name.partition(":")
+    if name == "auto":
         return "cuda:0" if machine.has_cuda else "cpu"
-    if asked == "cpu":
+    if name == "cpu":
         return "cpu"
-    if kind != "cuda" or not (index.isdecimal() or asked == "cuda"):
-        raise UsageError(f"device {asked!r} is none", mend="Allowed: auto, cpu, cuda, cuda:N")
+    if kind != "cuda" or not (index.isdecimal() or name == "cuda"):
+        raise UsageError(f"device {name!r} is none", mend="Allowed: auto, cpu, cuda, cuda:N")
     if not machine.has_cuda:
         raise UsageError(
-            f"device {asked} is asked for, and there is none: {machine.cuda_problem}",
+            f"device {name} is asked for, and there is none: {machine.cuda_problem}",
             mend="Use --set device=cpu, or see `ttsbench doctor`",
         )
     if int(index or 0) >= machine.gpu_count:
         last = f"cuda:{machine.gpu_count - 1}"
-        raise UsageError(f"device {asked} is asked for, and the last one here is {last}", mend="Allowed: cuda, cuda:N")
+        raise UsageError(f"device {name} is asked for, and the last one here is {last}", mend="Allowed: cuda, cuda:N")
     return f"cuda:{int(index or 0)}"
 
 

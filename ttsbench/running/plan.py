@@ -58,7 +58,7 @@ class Plan:
 def make(scenario: Scenario, machine: Machine, only: Sequence[str] = ()) -> Plan:
     """Every mistake that can be found without starting anything is found here."""
     cells = _selected(scenario.cells(), only)
-    devices = {asked: host.resolve_device(asked, machine) for asked in {cell.device for cell in cells}}
+    devices = {name: host.resolve_device(name, machine) for name in {cell.device for cell in cells}}
     cells = [replace(cell, device=devices[cell.device]) for cell in cells]
     _check_local_weights(cells)
     cells = [_with_what_is_there(cell, machine) for cell in cells]
@@ -115,8 +115,8 @@ def _with_what_is_there(cell: CellPlan, machine: Machine) -> CellPlan:
     if not missing or rule == "skip":
         return cell
     if rule == "fail":
-        told = "; ".join(f"{slot}: {cell.slots[slot]} {reason}" for slot, reason in missing.items())
-        raise UsageError(f"{cell.key} cannot run here, and says on_missing: fail; {told}")
+        reasons = "; ".join(f"{slot}: {cell.slots[slot]} {reason}" for slot, reason in missing.items())
+        raise UsageError(f"{cell.key} cannot run here, and says on_missing: fail; {reasons}")
     defaults = {slot: registry.BY_NAME[slot].default for slot in missing}
     slots = {**cell.slots, **defaults}
     return replace(
@@ -132,14 +132,14 @@ def _with_what_is_there(cell: CellPlan, machine: Machine) -> CellPlan:
 
 def _ordered(cells: Sequence[CellPlan]) -> list[Job]:
     """Point by point; within one, stacks forwards and backwards in turn, so that drift hits all. Cold jobs last."""
-    told: list[tuple[CellPlan, str, int]] = []
+    work: list[tuple[CellPlan, str, int]] = []
     for _, group in groupby(cells, key=lambda cell: cell.point):
         stacks = list(group)
-        told += [(reference(stacks[0]), REFERENCE, 0)] if QUALITY in stacks[0].measure.passes else []
+        work += [(reference(stacks[0]), REFERENCE, 0)] if QUALITY in stacks[0].measure.passes else []
         for process in range(max(cell.measure.processes for cell in stacks)):
-            told += [(cell, TIMED, process) for cell in (stacks if process % 2 == 0 else reversed(stacks))]
-        told += [(cell, COLD, start) for cell in stacks if COLD in cell.measure.passes for start in cold_starts(cell)]
-    return [_job(cell, kind, process, order) for order, (cell, kind, process) in enumerate(told)]
+            work += [(cell, TIMED, process) for cell in (stacks if process % 2 == 0 else reversed(stacks))]
+        work += [(cell, COLD, start) for cell in stacks if COLD in cell.measure.passes for start in cold_starts(cell)]
+    return [_job(cell, kind, process, order) for order, (cell, kind, process) in enumerate(work)]
 
 
 def cold_starts(cell: CellPlan) -> range:

@@ -39,10 +39,12 @@ GIT_SECONDS_MAX = 2.0
 def hashes() -> dict[str, str]:
     """Hashes of the sources that run."""
     folders = {name: package_folder(name) for name in HASHED_PACKAGES}
-    found = {name: source_hash(folder, python_files(folder)) for name, folder in folders.items() if folder is not None}
+    digests = {
+        name: source_hash(folder, python_files(folder)) for name, folder in folders.items() if folder is not None
+    }
     if (folder := package_folder("transformers")) is not None:
-        found["transformers (what runs)"] = source_hash(folder, [folder / name for name in HASHED_OF_TRANSFORMERS])
-    return found
+        digests["transformers (what runs)"] = source_hash(folder, [folder / name for name in HASHED_OF_TRANSFORMERS])
+    return digests
 
 
 def own() -> dict[str, Any]:
@@ -76,8 +78,7 @@ def torch_build() -> dict[str, str]:
     folder = package_folder("torch")
     version_file = None if folder is None else folder / "version.py"
     text = version_file.read_text(encoding="utf-8") if version_file is not None and version_file.is_file() else ""
-    found = re.findall(r"^(cuda|hip|git_version)\b[^=\n]*= '([^']+)'", text, re.MULTILINE)
-    return dict(found)
+    return dict(re.findall(r"^(cuda|hip|git_version)\b[^=\n]*= '([^']+)'", text, re.MULTILINE))
 
 
 def package_folder(name: str) -> Path | None:
