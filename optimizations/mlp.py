@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from ttsbench.optimizations.options import ANY_FORWARD, Evidence, Option, Slot, layer_kernel
 from ttsbench.optimizations.quantize import UNQUANTIZED
+from ttsbench.optimizations.target import Target
 
 if TYPE_CHECKING:
     import torch
-
-from ttsbench.optimizations.target import Target
 
 
 def apply(target: Target, option: str) -> None:

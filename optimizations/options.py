@@ -85,6 +85,8 @@ class Option:
     # In the place of the slot's own.
     apply: Apply | None = None
     attest: Attest | None = None
+    # Where it belongs, if it is declared outside of its slot's file.
+    slot: str = ""
 
 
 @dataclass(frozen=True)

@@ -1,19 +1,18 @@
 """Every slot, in the order in which they are applied. No torch: `list`, `validate` and `--help` read it.
 
 A stack picks one option per slot, so that two attentions can never be stacked. Each slot declares its options in a file
-of its own. Another package adds an option in the entry-point group `ttsbench.options`: the entry's name is the slot's
-and the option's (`norm.mine`), its value the `Option`, in a module that imports no torch at its top.
+of its own. A distribution adds an option by an entry point of the group `ttsbench.options` that names an `Option`, in a
+module that imports no torch at its top.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from importlib import import_module
-from importlib.metadata import entry_points
 
 from ttsbench.errors import UsageError, suggest
 from ttsbench.optimizations.options import Option, Slot
+from ttsbench.records.plugins import declare_installed
 
 GROUP = "ttsbench.options"
 # Each slot's file, in the order in which slots are applied.
@@ -24,20 +23,19 @@ FILES = (
 )  # fmt: skip
 
 
-def with_added_options() -> dict[str, Slot]:
-    slots: dict[str, Slot] = {name: import_module(f"{__package__}.{name}").SLOT for name in FILES}
-    for entry in entry_points(group=GROUP):
-        slot, _, name = entry.name.partition(".")
-        option = entry.load()
-        if slot not in slots:
-            raise UsageError(f"the entry point {entry.name} names no slot; {suggest(slot, slots)}")
-        if not isinstance(option, Option) or option.name != name or name in {o.name for o in slots[slot].options}:
-            raise UsageError(f"the entry point {entry.name} does not name a new Option '{name}': {entry.value}")
-        slots[slot] = replace(slots[slot], options=(*slots[slot].options, option))
-    return slots
+BY_NAME: dict[str, Slot] = {name: import_module(f"{__package__}.{name}").SLOT for name in FILES}
 
 
-BY_NAME: Mapping[str, Slot] = with_added_options()
+def add(option: Option) -> None:
+    if option.slot not in BY_NAME:
+        raise UsageError(f"its slot '{option.slot}' does not exist; {suggest(option.slot, BY_NAME)}")
+    slot = BY_NAME[option.slot]
+    if option.name in {known.name for known in slot.options}:
+        raise UsageError(f"{slot.name} has an option of that name")
+    BY_NAME[slot.name] = replace(slot, options=(*slot.options, option))
+
+
+declare_installed(GROUP, Option, add)
 SLOTS: tuple[Slot, ...] = tuple(BY_NAME.values())
 
 

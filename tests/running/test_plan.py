@@ -156,7 +156,7 @@ def test_the_analyzer_cannot_be_off_in_upstream_s_loop(make: Make) -> None:
     text = HEAD + "stacks: {upstream: {}, a: {analyzer: 'off'}, b: {decode: lean, analyzer: 'off'}}\n"
     planned = make(text, model__family="multilingual")
     assert [(cell.key, cell.reason.partition(";")[0]) for cell in planned.refused] == [
-        ("a", "analyzer: off needs decode: lean or cuda_graph")
+        ("a", "analyzer: off needs decode: lean or cuda_graph or persistent")
     ]
     assert {job.stack for job in planned.jobs} == {"upstream", "b"}
 

@@ -1,4 +1,4 @@
-"""What installed distributions add by entry points: families of models, metrics."""
+"""What installed distributions add by entry points: families of models, metrics, options."""
 
 from __future__ import annotations
 
