@@ -156,7 +156,7 @@ def test_all_mistakes_are_told_each_on_its_line(ttsbench: Ttsbench, tmp_path: Pa
         (("show", "none"), "there is no none"),
         (("show", "."), "holds no run.json"),
         (("show", "good.yaml"), "good.yaml is not JSON"),
-        (("show", "x" * 300), "cannot be read: File name too long"),
+        (("show", "x" * 300), "is too long for a path"),
         (("run", "--resume", "x" * 300), "cannot be read: File name too long"),
         (("list", "nonsense"), "there is no listing 'nonsense'; allowed: options, scenarios, slots"),
         (("list", "slot"), "did you mean 'slots'?"),
@@ -261,7 +261,7 @@ def test_a_signal_while_results_are_written_leaves_them_to_be_resumed(
 ) -> None:
     (tmp_path / "s.yaml").write_text(GOOD)
     monkeypatch.setattr("ttsbench.running.runner.execute", lambda *_: None)
-    monkeypatch.setattr("ttsbench.reports.tables.markdown.report", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    monkeypatch.setattr("ttsbench.reports.pages.report_markdown.report", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
     assert ttsbench("run", "s.yaml").code == ExitCode.INTERRUPTED
     [folder] = tmp_path.glob("runs/s-*")
     assert {path.name for path in folder.iterdir()} == {"journal.jsonl", "run.json", "samples.csv"}
