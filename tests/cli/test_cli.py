@@ -261,7 +261,8 @@ def test_a_signal_while_results_are_written_leaves_them_to_be_resumed(
 ) -> None:
     (tmp_path / "s.yaml").write_text(GOOD)
     monkeypatch.setattr("ttsbench.running.runner.execute", lambda *_: None)
-    monkeypatch.setattr("ttsbench.reports.pages.report_markdown.report", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    report = "ttsbench.reports.pages.report_markdown.report"
+    monkeypatch.setattr(report, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
     assert ttsbench("run", "s.yaml").code == ExitCode.INTERRUPTED
     [folder] = tmp_path.glob("runs/s-*")
     assert {path.name for path in folder.iterdir()} == {"journal.jsonl", "run.json", "samples.csv"}
