@@ -34,6 +34,8 @@ class Section:
     tables: Callable[[Run], Iterable[Table]] = no_tables
     plots: Callable[[Run], list[Plot]] = no_plots
     caption: str = ""
+    # Shown where there is a plot.
+    plot_caption: str = ""
     details: bool = False
 
     @property
@@ -50,8 +52,10 @@ SECTIONS: list[Section] = [
         "Speed and memory",
         tables_of(run_tables.overview, forwards.overview),
         tradeoff_plot.plots,
-        "Lower left is better. No stack below or left of the line beats those on it in both. Crosses mark the range of "
-        "the processes.",
+        plot_caption=(
+            "Lower left is better. No stack below or left of the line beats those on it in both. Crosses mark the "
+            "range of the processes."
+        ),
     ),
     Section(
         "Streams",
@@ -76,23 +80,29 @@ SECTIONS: list[Section] = [
         "Where the time goes",
         run_tables.stages,
         run_plots.stages,
-        "Mean seconds of each stage of an utterance; with the residual they add up to its wall time. The stages of a "
-        "stream run side by side and add up to more. The table holds medians.",
+        plot_caption=(
+            "Mean seconds of each stage of an utterance; with the residual they add up to its wall time. The stages "
+            "of a stream run side by side and add up to more. The table holds medians."
+        ),
         details=True,
     ),
     Section(
         "Every sample",
         run_tables.detail,
         samples_plot.plots,
-        "A lane is a process, a dot a call, a line the process's median: the unit that verdicts are about. Outliers "
-        "lie beyond Tukey's fences of their stack and text; they are flagged, never dropped.",
+        plot_caption=(
+            "A lane is a process, a dot a call, a line the process's median: the unit that verdicts are about. "
+            "Outliers lie beyond Tukey's fences of their stack and text; they are flagged, never dropped."
+        ),
         details=True,
     ),
     Section(
         "Time to first audio",
         plots=run_plots.first_audio,
-        caption="When the consumer holds the first sample, the first 80 ms, and the first that can be heard. Without "
-        "streaming all come with the last sample.",
+        plot_caption=(
+            "When the consumer holds the first sample, the first 80 ms, and the first that can be heard. Without "
+            "streaming all come with the last sample."
+        ),
         details=True,
     ),
     Section(
@@ -119,6 +129,10 @@ class Content:
 
     section: Section
     run: Run
+
+    @property
+    def caption(self) -> str:
+        return " ".join(filter(None, (self.section.caption, self.section.plot_caption if self.plots else "")))
 
     @cached_property
     def tables(self) -> list[Table]:

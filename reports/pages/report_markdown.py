@@ -42,7 +42,7 @@ def _section(content: Content) -> list[str]:
     section = content.section
     return [
         f"## {in_markdown(section.title)}",
-        *([in_markdown(section.caption)] if section.caption else []),
+        *([in_markdown(content.caption)] if content.caption else []),
         *(f"![{in_markdown(plot.alt)}]({plot.file})" for plot in content.plots),
         *(render(replace(table, title=_own_title(table, section)), level=3) for table in content.tables),
     ]

@@ -56,7 +56,7 @@ def _section(content: Content) -> dict[str, Any]:
     return {
         "id": section.id,
         "title": section.title,
-        "caption": section.caption,
+        "caption": content.caption,
         "plots": plots,
         "tables": [templates.table(table, ROWS_MAX, titled=table.title != section.title) for table in named],
         "folds": bool(section.details and plots),

@@ -49,7 +49,7 @@ RESULT = Column("result", lambda row: "right" if row.ok else row.status)
 def _time_columns(run: KernelRun) -> tuple[Column, ...]:
     return (
         Column("graph µs", lambda row: row.median("graph") if row.ok else row.status, "s"),
-        Column("±", lambda row: row.spread("graph"), "share"),
+        Column("±", lambda row: row.spread("graph"), "percent"),
         Column("cold µs", lambda row: row.median("cold"), "s"),
         Column("eager µs", lambda row: row.median("eager"), "s"),
         Column("rate", _rate, "figure"),

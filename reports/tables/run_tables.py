@@ -141,7 +141,7 @@ def spread(metric: Metric) -> Column:
         estimate = stack.estimate(metric)
         return None if estimate is None or math.isnan(estimate.spread) else estimate.spread
 
-    return Column("±", value, "share")
+    return Column("±", value, "percent")
 
 
 def speed_up(stacks: Sequence[StackResult], metric: Metric) -> Column:
@@ -240,7 +240,7 @@ QUALITY = (
     QualityFigure("same tokens", "same_tokens", min, "count"),
     QualityFigure("logits error", "logits_relative_error", max, "scientific"),
     QualityFigure("KL mean", "kl_mean", max, "scientific"),
-    QualityFigure("top-1", "top1_agreement", min, "share"),
+    QualityFigure("top-1", "top1_agreement", min, "percent"),
     QualityFigure("mel distance", "mel_distance", max, "scientific"),
     QualityFigure("wave SNR dB", "wave_snr_db", min, "count"),
 )

@@ -33,7 +33,8 @@ FORMS: dict[str, Callable[[Any], str]] = {
     "delta ms": lambda value: signed(value * 1e3, ",.2f"),
     "delta": lambda value: signed(value, ",.0f"),
     "signed share": lambda value: signed(value, ".1%"),
-    "share": lambda value: f"{value:.1%}",
+    "share": lambda value: f"{value:.1%}",  # of a whole: a page draws a bar behind it
+    "percent": lambda value: f"{value:.1%}",
     "MiB": lambda value: f"{value / 2**20:,.1f}",
     "GB/s": lambda value: f"{value / 1e9:,.0f}",
     "TFLOP/s": lambda value: f"{value / 1e12:,.3g}",
