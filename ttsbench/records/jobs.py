@@ -81,8 +81,6 @@ class Fake:
 
 @dataclass(frozen=True)
 class Job:
-    """One cell in one process."""
-
     key: str
     kind: str
     stack: str

@@ -80,7 +80,6 @@ class Cell:
 
     @property
     def job_id(self) -> str:
-        """The job whose row this is."""
         return f"{self.key}#{self.kind}{self.process}"
 
     @property
@@ -96,7 +95,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Run:
-    """Everything one `ttsbench run` found out."""
+    """Everything that one `ttsbench run` measured."""
 
     schema_version: int
     ttsbench_version: str
@@ -117,7 +116,6 @@ class Run:
 
 
 def to_json(record: Any) -> Json:
-    """A record as plain data."""
     return dataclasses.asdict(record)
 
 
@@ -226,7 +224,6 @@ def _cells(lines: Iterable[bytes], version: int, where: str) -> Iterator[Cell]:
 
 
 def write_run(folder: Path, run: Run) -> Path:
-    """Writes run.json whole or not at all."""
     return files.write_below(folder, FILE, _lines(run))
 
 

@@ -172,7 +172,6 @@ def fingerprint(device: str) -> dict[str, Any]:
 
 
 def gpu(device: str) -> dict[str, Any] | None:
-    """The board behind a CUDA device."""
     board = nvml.board(device)
     if board is None:
         return None
@@ -211,17 +210,14 @@ def cpu() -> dict[str, Any]:
 
 
 def usable_cpus() -> int:
-    """Logical cores that this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def memory_bytes() -> int:
-    """The host's."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def version_of(package: str) -> str | None:
-    """Of an installed distribution."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:

@@ -201,7 +201,6 @@ def failed_cell(job: Job, status: str, reason: str) -> runs.Cell:
 
 
 def with_elapsed(cell: runs.Cell, seconds: float) -> runs.Cell:
-    """The whole time from asking for the process to its record."""
     return dataclasses.replace(cell, elapsed_seconds=seconds)
 
 
