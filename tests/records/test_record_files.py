@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 import subprocess
 import sys
@@ -108,3 +109,24 @@ def test_lines_are_bounded_and_files_are_not(tmp_path: Path, monkeypatch: pytest
     (tmp_path / "f").write_bytes(b"1\n" + b"1" * 20)
     with pytest.raises(RecordError, match="f:2 is longer than"):
         list(files.lines(tmp_path / "f"))
+
+
+# They write into folders that they have just made, to /dev/null, to /proc or into memory; or only lock what they open.
+OWN_FOLDERS = {
+    "cli/address_space.py", "cli/app.py", "reports/formats/values.py", "ttsbench/gating/environments.py",
+    "ttsbench/gating/remote.py", "ttsbench/gating/workspace.py", "ttsbench/instruments/memory.py",
+    "ttsbench/model/audio.py", "ttsbench/model/checkpoint.py", "ttsbench/model/checkpoint_files.py",
+    "ttsbench/model/synthetic.py", "ttsbench/model/tokenizer_files.py", "ttsbench/model/voice.py",
+    "ttsbench/records/files.py", "ttsbench/running/overhead.py", "ttsbench/running/worker.py",
+}  # fmt: skip
+WRITES = re.compile(
+    r"write_(text|bytes|table)\(|\.open\(\"[wax]|os\.open\(|soundfile\.write|save_file\(|shutil\.(copy|move)"
+)
+
+
+def test_every_file_is_written_in_one_place() -> None:
+    root = Path(__file__).parents[2]
+    folders = ("cli", "optimizations", "reports", "scenarios", "ttsbench")
+    sources = {path.resolve() for folder in folders for path in (root / folder).rglob("*.py")}
+    writers = {str(path.relative_to(root)) for path in sources if WRITES.search(path.read_text(encoding="utf-8"))}
+    assert writers <= OWN_FOLDERS, "use ttsbench.records.files"
