@@ -11,6 +11,7 @@ from ttsbench.cli.arguments import Only, OptionalScenario, Overrides, Quiet
 from ttsbench.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
+    from ttsbench.records.runs import Cell
     from ttsbench.running.plan import Plan
 
 
@@ -68,5 +69,11 @@ def show_plan(scenario: str, planned: Plan) -> None:
     for number, job in enumerate(planned.jobs, start=1):
         about = duration(job_seconds(job))
         lines.append(f"{number:4}  {job.key}  {job.kind} {job.process + 1}  {job.device}, about {about}")
-    lines += [f"   -  {cell.key}  cannot run: {cell.reason}" for cell in planned.refused]
+    lines += [f"   -  {cell.key}  {_no_job(cell)}" for cell in planned.refused]
     print_lines([*lines, f"about {duration(planned.estimated_seconds)} in all"])
+
+
+def _no_job(cell: Cell) -> str:
+    from ttsbench.records.assembly import MEASURED_AS
+
+    return cell.reason if MEASURED_AS in cell.evidence else f"cannot run: {cell.reason}"

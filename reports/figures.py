@@ -34,7 +34,6 @@ class Figure:
 
     @property
     def name(self) -> str:
-        """Of what it is a figure."""
         return f"{self.stack} ({self.point})" if self.point else self.stack
 
 
@@ -68,5 +67,4 @@ COLUMNS = tuple(field.name for field in dataclasses.fields(Figure))
 
 
 def rows(figures: Sequence[Figure]) -> Table:
-    """As a table."""
     return Table.of("", COLUMNS, tuple(dataclasses.astuple(figure) for figure in figures))

@@ -1,4 +1,4 @@
-"""Runs over time: a small store of their figures, and the series in it with what became of each."""
+"""Runs over time: a small store of their figures, and how each figure went: steady, stepped or drifting."""
 
 from __future__ import annotations
 
@@ -65,12 +65,10 @@ class Entry(Stamp):
 
     @property
     def stamp(self) -> Stamp:
-        """Of the run."""
         return Stamp(self.run, self.bytes, self.modified_ns)
 
     @property
     def time(self) -> datetime:
-        """When the run began."""
         return datetime.fromisoformat(self.started)
 
     @property
@@ -87,18 +85,15 @@ class MetricHistory:
 
     @property
     def metric(self) -> Metric:
-        """Which figure."""
         return metrics.BY_NAME[self.entries[0].metric]
 
     @property
     def name(self) -> str:
-        """Of what it is a series."""
         first = self.entries[0]
         return f"{first.stack} ({first.point})" if first.point else first.stack
 
     @cached_property
     def trend(self) -> Trend:
-        """What became of it."""
         return change_points.trend([entry.median for entry in self.entries])
 
     @property
@@ -133,12 +128,12 @@ def _entry(about: Entry, figure: Figure) -> Entry:
 
 def _when(run: Run) -> str:
     try:
-        found = datetime.fromisoformat(run.started_utc)
-        if found.year not in YEARS:
+        time = datetime.fromisoformat(run.started_utc)
+        if time.year not in YEARS:
             raise ValueError
     except ValueError:
         raise RecordError(f"it says that it began at {run.started_utc!r:.40}, which cannot be") from None
-    return (found if found.tzinfo else found.replace(tzinfo=UTC)).astimezone(UTC).isoformat()
+    return (time if time.tzinfo else time.replace(tzinfo=UTC)).astimezone(UTC).isoformat()
 
 
 def read(path: Path) -> list[Entry]:
@@ -152,11 +147,11 @@ def read(path: Path) -> list[Entry]:
         if tuple(frame.columns) != COLUMNS:
             raise RecordError(f"{path} was written by another version of ttsbench", mend=REBUILD)
         rows = frame.to_dict("records")
-        found = [Entry(**{str(name): _value(value) for name, value in row.items()}) for row in rows]
-        found.sort(key=lambda entry: (entry.time, entry.run))
+        stored = [Entry(**{str(name): _value(value) for name, value in row.items()}) for row in rows]
+        stored.sort(key=lambda entry: (entry.time, entry.run))
     except (OSError, TypeError, ValueError) as error:  # pyarrow's own errors are among them
         raise RecordError(f"{path} cannot be read: {error}", mend=REBUILD) from None
-    return found
+    return stored
 
 
 def _value(value: Any) -> Any:
@@ -169,10 +164,10 @@ def as_file(entries: Sequence[Entry]) -> bytes:
     return as_parquet(Table.of("", COLUMNS, map(attrgetter(*COLUMNS), entries)))
 
 
-def series(found: Iterable[Entry]) -> list[MetricHistory]:
-    """What may be laid on one line, in the order of time; other machines and other work have lines of their own."""
+def series(entries: Iterable[Entry]) -> list[MetricHistory]:
+    """Figures that belong on one line, in the order of time; other machines and other work have lines of their own."""
     groups: dict[tuple[str, ...], list[Entry]] = {}
-    for entry in sorted(found, key=lambda entry: (entry.time, entry.run)):
+    for entry in sorted(entries, key=lambda entry: (entry.time, entry.run)):
         if entry.metric in metrics.BY_NAME:
             key = (entry.scenario, entry.machine, entry.work, entry.stack, entry.point, entry.metric)
             groups.setdefault(key, []).append(entry)
@@ -194,32 +189,32 @@ class Step:
         return f"{self.name}: {changed} from {self.after.run} on ({_commits(self.before, self.after)})"
 
 
-def steps(found: Iterable[MetricHistory]) -> list[Step]:
+def steps(histories: Iterable[MetricHistory]) -> list[Step]:
     """Of all series; figures of one stack that changed at one place are one step."""
     places: dict[tuple[Stamp, ...], dict[str, list[tuple[MetricHistory, LevelChange]]]] = {}
-    for one in found:
-        for change in one.trend.changes:
-            before, after = one.around(change)
-            places.setdefault((before.stamp, after.stamp), {}).setdefault(one.name, []).append((one, change))
+    for history in histories:
+        for change in history.trend.changes:
+            before, after = history.around(change)
+            places.setdefault((before.stamp, after.stamp), {}).setdefault(history.name, []).append((history, change))
     return [_step(name, changed) for stacks in places.values() for name, changed in stacks.items()]
 
 
 def _step(name: str, changed: Sequence[tuple[MetricHistory, LevelChange]]) -> Step:
     before, after = changed[0][0].around(changed[0][1])
-    figures = tuple(f"{one.metric.label} {signed(change.ratio)}" for one, change in changed)
-    worse = {one.metric.name for one, change in changed if one.metric.is_worse(change.ratio)}
+    figures = tuple(f"{history.metric.label} {signed(change.ratio)}" for history, change in changed)
+    worse = {history.metric.name for history, change in changed if history.metric.is_worse(change.ratio)}
     slower = next((metric for metric in metrics.that_gate() if metric.name in worse), None)
     command = bisect_command(before, after, slower) if slower is not None and _apart(before, after) else ""
     # A line break in a name would end the command early.
     return Step(name, before, after, figures, command if command.isprintable() else "")
 
 
-def drifts(found: Iterable[MetricHistory]) -> list[str]:
+def drifts(histories: Iterable[MetricHistory]) -> list[str]:
     """Series that wander off without a step."""
     return [
-        f"{one.name}: {one.metric.label} drifts, {signed(one.trend.drift)} over {len(one.entries)} runs"
-        for one in found
-        if one.trend.drift != 1
+        f"{history.name}: {history.metric.label} drifts, {signed(history.trend.drift)} over {len(history.entries)} runs"
+        for history in histories
+        if history.trend.drift != 1
     ]
 
 

@@ -23,7 +23,6 @@ class LevelFigures:
 
     @property
     def calls(self) -> list[Request]:
-        """Those that count."""
         return [call for call in self.level.calls if call.counted]
 
     def over_calls(self, of: Callable[[Request], float], share: float) -> float | None:
@@ -33,12 +32,10 @@ class LevelFigures:
         return values[math.ceil(share * len(values)) - 1] if len(values) >= needed else None
 
     def met(self, call: Request) -> bool:
-        """Whether it was as it should be."""
         return ttfa(call) <= self.load.ttfa_seconds and underrun(call) <= self.load.underrun_seconds
 
     @property
     def goodput(self) -> float | None:
-        """The share of requests that met the targets."""
         return sum(map(self.met, self.calls)) / len(self.calls) if self.calls else None
 
     @property

@@ -35,14 +35,11 @@ class SeriesDifferences:
 
     @property
     def pairs(self) -> int:
-        """Those that count."""
         return max(map(len, self.differences.values()), default=0)
 
 
 @dataclass(frozen=True)
 class CalibratedStack:
-    """One stack at one point, against itself."""
-
     key: str
     slots: dict[str, str]
     series: tuple[SeriesDifferences, ...] = ()
@@ -84,8 +81,6 @@ class CalibratedStack:
 
 @dataclass(frozen=True)
 class Calibration:
-    """All of one scenario on one machine."""
-
     schema_version: int
     ttsbench_version: str
     scenario: str
@@ -115,7 +110,6 @@ class Calibration:
         return replace(self, stacks=tuple(stacks.values()))
 
     def series_of(self, key: str) -> int:
-        """How many there are of a stack."""
         return next((len(stack.series) for stack in self.stacks if stack.key == key), 0)
 
 

@@ -58,7 +58,6 @@ class SharedUtterances:
 
     @property
     def utterances(self) -> int:
-        """On each side."""
         return sum(len(ours) for ours, _ in self.repeats.values())
 
     def of(self, cells: Cells, side: int) -> Iterator[Cell]:

@@ -34,7 +34,6 @@ def estimate(per_process: Iterable[float | None]) -> Estimate | None:
 
 
 def finite(values: Iterable[float | None]) -> list[float]:
-    """Those that are numbers."""
     return [value for value in values if value is not None and math.isfinite(value)]
 
 

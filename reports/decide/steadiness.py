@@ -32,7 +32,6 @@ class SpeedTrends:
 
     @property
     def steady(self) -> bool:
-        """Whether it is shown to stay as it is."""
         return self.halves.verdict is self.trend.verdict is Verdict.SAME
 
 

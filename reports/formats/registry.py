@@ -42,20 +42,18 @@ COMPARISON: Mapping[str, tuple[Format, ...]] = {
 }  # fmt: skip
 
 RUN: Mapping[str, tuple[str, Callable[[list[Figure]], str | bytes]]] = {
-    "csv": ("figures.csv", lambda found: as_csv(figures.rows(found))),
-    PARQUET: ("figures.parquet", lambda found: as_parquet(figures.rows(found))),
-    "action-benchmark": ("figures.action-benchmark.json", lambda found: _json(action_benchmark.of_figures(found))),
-    "bencher": ("figures.bencher.json", lambda found: _json(bencher.of_figures(found))),
+    "csv": ("figures.csv", lambda rows: as_csv(figures.rows(rows))),
+    PARQUET: ("figures.parquet", lambda rows: as_parquet(figures.rows(rows))),
+    "action-benchmark": ("figures.action-benchmark.json", lambda rows: _json(action_benchmark.of_figures(rows))),
+    "bencher": ("figures.bencher.json", lambda rows: _json(bencher.of_figures(rows))),
 }
 
 
 def of_comparison(report: Report, name: str, fail_on: Collection[str]) -> dict[str, bytes]:
-    """The files of one format."""
-    return {found.file: _bytes(found.of(report, fail_on)) for found in COMPARISON[name]}
+    return {output.file: _bytes(output.of(report, fail_on)) for output in COMPARISON[name]}
 
 
 def of_run(run: Run, name: str) -> dict[str, bytes]:
-    """The same of a run."""
     file, of = RUN[name]
     return {file: _bytes(of(figures.figures(run)))}
 

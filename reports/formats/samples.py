@@ -34,7 +34,6 @@ CELL_FIELDS = ("stack", "point", "process", "order")
 
 
 def samples(run: Run) -> str:
-    """The file's text."""
     if any(cell.forwards for cell in run.cells):
         forwards = (
             (*_of_cell(cell), *(getattr(forward, field) for field in FORWARD_FIELDS))

@@ -16,7 +16,6 @@ COLUMNS = (
 
 
 def rows(report: Report) -> Table:
-    """Of all candidates."""
     mismatch = "; ".join(report.mismatches)
     rows = ((*row, "; ".join(c.faults), mismatch) for c in report.candidates for row in _rows(c))
     return Table.of("", COLUMNS, tuple(rows))

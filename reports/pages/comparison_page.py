@@ -30,7 +30,6 @@ class Cause:
 
 
 def page(report: Report) -> str:
-    """The document."""
     costs = tradeoffs.beside([candidate.match for candidate in report.candidates])
     context: dict[str, Any] = {
         "title": f"{'MISMATCH: ' if report.mismatches else ''}{report.title}: ttsbench comparison",

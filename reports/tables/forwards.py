@@ -18,8 +18,8 @@ BUSY_ENOUGH = 0.8
 
 def overview(run: Run) -> list[Table]:
     """Per point one table: every stack beside the baseline."""
-    found = run_tables.results(run)
-    return [_table(stacks) for stacks in found if any(cell.forwards for stack in stacks for cell in stack.timed)]
+    points = run_tables.results(run)
+    return [_table(stacks) for stacks in points if any(cell.forwards for stack in stacks for cell in stack.timed)]
 
 
 def _table(stacks: Sequence[StackResult]) -> Table:

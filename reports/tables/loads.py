@@ -58,11 +58,11 @@ NOTES = (
 
 def levels_of(stack: StackResult) -> dict[LevelKey, list[LevelFigures]]:
     """Per level, its figures in each process."""
-    found: dict[LevelKey, list[LevelFigures]] = {}
+    levels: dict[LevelKey, list[LevelFigures]] = {}
     for cell in stack.timed:
         for level in cell.load.levels if cell.load else ():
-            found.setdefault((level.kind, level.size), []).append(LevelFigures(_load(cell), level))
-    return found
+            levels.setdefault((level.kind, level.size), []).append(LevelFigures(_load(cell), level))
+    return levels
 
 
 def _load(cell: Cell) -> LoadResult:
@@ -72,7 +72,7 @@ def _load(cell: Cell) -> LoadResult:
 
 def median(figures: Sequence[LevelFigures], of: Of) -> float | None:
     """Over the processes; one that has no end is larger than all."""
-    values = sorted(value for one in figures if not one.level.reason and (value := of(one)) is not None)
+    values = sorted(value for f in figures if not f.level.reason and (value := of(f)) is not None)
     if not values:
         return None
     return values[-1] if math.isinf(values[-1]) else statistics.median(values)
@@ -90,7 +90,7 @@ def loaded(run: Run) -> list[list[StackResult]]:
 
 def _levels(stacks: Sequence[StackResult]) -> Table:
     rows = tuple((stack, key, figures) for stack in stacks for key, figures in levels_of(stack).items())
-    labels = (Column("stack", lambda row: row[0].marked), Column("load", lambda row: told(row[1])))
+    labels = (Column("stack", lambda row: row[0].marked), Column("load", lambda row: level_name(row[1])))
     return Table(
         run_tables.titled("Load", stacks),
         (*labels, Column("answered", lambda row: _answered(row[2]), "figure"), *COLUMNS),
@@ -101,7 +101,7 @@ def _levels(stacks: Sequence[StackResult]) -> Table:
     )
 
 
-def told(key: LevelKey) -> str:
+def level_name(key: LevelKey) -> str:
     """A level as it is called."""
     kind, size = key
     return f"{size:g} listening" if kind == CLOSED else f"{size:g}/s"
@@ -124,10 +124,10 @@ def _not_run(stacks: Sequence[StackResult]) -> Iterator[str]:
     for stack in stacks:
         for key, figures in levels_of(stack).items():
             if reason := figures[0].level.reason:
-                yield f"{stack.label} at {told(key)} did not run: {reason}"
-            elif not any(one.calls for one in figures):
-                asked = f"nobody asked again within {figures[0].level.ended_seconds:.0f} s"
-                yield f"{stack.label} at {told(key)} shows nothing: {asked}; give duration_seconds more"
+                yield f"{stack.label} at {level_name(key)} did not run: {reason}"
+            elif not any(process.calls for process in figures):
+                reason = f"no request counted within {figures[0].level.ended_seconds:.0f} s"
+                yield f"{stack.label} at {level_name(key)} shows nothing: {reason}; give duration_seconds more"
 
 
 def _same_tokens(stacks: Sequence[StackResult]) -> Iterator[str]:
@@ -167,18 +167,18 @@ def _times(value: float | None, baseline: float | None) -> float | None:
 
 def _throughput_alone(stack: StackResult | None) -> float | None:
     """Of one listener; of the lightest level where there was no such."""
-    found = levels_of(stack) if stack else {}
-    lightest = next(iter(found.values()), [])
-    return median(found.get((CLOSED, 1.0), lightest), lambda figures: figures.throughput)
+    levels = levels_of(stack) if stack else {}
+    lightest = next(iter(levels.values()), [])
+    return median(levels.get((CLOSED, 1.0), lightest), lambda figures: figures.throughput)
 
 
-def largest_good(found: dict[LevelKey, list[LevelFigures]], kind: str) -> float | None:
+def largest_good(levels: dict[LevelKey, list[LevelFigures]], kind: str) -> float | None:
     """As long as every smaller load is good too."""
     largest, there = 0.0, False
-    for (of_kind, size), figures in sorted(found.items()):
+    for (of_kind, size), figures in sorted(levels.items()):
         if of_kind == kind:
             there = True
-            goodput = median(figures, lambda one: one.goodput)
+            goodput = median(figures, lambda process: process.goodput)
             if goodput is None or goodput < GOOD:
                 break
             largest = size

@@ -29,7 +29,6 @@ SEAMS_NOTES = (
 
 
 def listener(run: Run) -> list[Table]:
-    """What was heard, and when."""
     return [
         _stream_table("Streams, as heard", stacks, metrics.LISTENER, (*LISTENER_NOTES, *_fakes(stacks)))
         for stacks in _with_streams(run)
@@ -37,7 +36,6 @@ def listener(run: Run) -> list[Table]:
 
 
 def engine(run: Run) -> list[Table]:
-    """What it took."""
     return [
         _stream_table("Streams, the work", stacks, metrics.STREAM_WORK, ENGINE_NOTES) for stacks in _with_streams(run)
     ]

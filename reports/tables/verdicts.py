@@ -140,12 +140,11 @@ def complaints(candidate: CandidateReport) -> list[tuple[str, str]]:
     if not judged:
         judged = [(Verdict.INCONCLUSIVE, "; ".join(notes(candidate)) or "there is no figure")]
     memory = [] if extra is None else [(Verdict.SLOWER, words.extra_memory(extra))]
-    found = [*judged, *memory, *((QUALITY, fault) for fault in candidate.faults)]
-    return [(reason, text) for reason in REASONS for kind, text in found if kind == reason]
+    explained = [*judged, *memory, *((QUALITY, fault) for fault in candidate.faults)]
+    return [(reason, text) for reason in REASONS for kind, text in explained if kind == reason]
 
 
 def reasons_to_fail(candidate: CandidateReport) -> set[str]:
-    """Which of them hold."""
     verdicts: set[str] = {str(judgement.verdict) for judgement in candidate.comparison.judgements.values()}
     verdicts |= set() if verdicts else {Verdict.INCONCLUSIVE}
     verdicts |= set() if candidate.comparison.extra_memory is None else {Verdict.SLOWER}
@@ -280,7 +279,6 @@ def _stage_medians(cells: Iterable[Cell], clocks: Mapping[str, MedianOfUtterance
 
 
 def to_markdown(report: Report) -> str:
-    """The whole document."""
     warned = [f"**These runs are not comparable: {in_markdown(text)}.**" for text in report.mismatches]
     mark = "**MISMATCH** " if report.mismatches else ""
     lines = [f"- {mark}**{c.comparison.verdict}**: {in_markdown(c.sentence)}" for c in report.candidates]
@@ -316,7 +314,6 @@ def environments(report: Report) -> Table:
 
 
 def to_data(report: Report) -> Mapping[str, Any]:
-    """Plain data, every figure of it."""
     return {
         "schema_version": SCHEMA_VERSION,
         "mismatches": list(report.mismatches),

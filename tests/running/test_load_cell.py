@@ -303,7 +303,7 @@ class TestReport:
         changed = dataclasses.replace(run, cells=(dataclasses.replace(first, load=load0), *others))
         [note] = [note for note in loads.overview(changed)[0].notes if "shows nothing" in note]
         assert note == (
-            "upstream at 64 listening shows nothing: nobody asked again within 10 s; give duration_seconds more"
+            "upstream at 64 listening shows nothing: no request counted within 10 s; give duration_seconds more"
         )
 
     def test_a_level_that_did_not_run_says_why(self, run: runs.Run) -> None:
