@@ -40,6 +40,7 @@ WITH_OPTION: dict[tuple[str, str], dict[str, str]] = {
 NOT_ON_A_CPU = {
     ("attention", "sdpa_efficient"), ("attention", "sdpa_cudnn"), ("attention", "flash_attention_2"),
     ("mlp", "liger"), ("norm", "liger"), ("rope", "liger"), ("quantize", "int4"), ("quantize", "fp8"),
+    ("decode", "persistent"),
 }  # fmt: skip
 # What they put in place is replaced as by other slots; Inductor itself takes minutes.
 COMPILED = {"compile", "s3gen_compile"}
