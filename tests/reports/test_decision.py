@@ -290,23 +290,23 @@ def test_counts_are_compared_to_the_last_one(make_cell: MakeCell) -> None:
 
 
 @pytest.mark.parametrize(
-    ("allocated", "processes", "hungrier"),
+    ("allocated", "processes", "uses_more"),
     [([1040] * 5, 5, True), ([1020] * 5, 5, False), ([900] * 5, 5, False), ([1040], 1, False),
      ([1040, 1041, 1040, 1040, 1040], 5, False)],
 )  # fmt: skip
 def test_more_memory_on_a_gpu_is_no_better_than_more_time(
-    make_cells: MakeCells, walls: Walls, allocated: list[int], processes: int, hungrier: bool
+    make_cells: MakeCells, walls: Walls, allocated: list[int], processes: int, uses_more: bool
 ) -> None:
     def side(peaks: list[int]) -> list[Cell]:
         cells = make_cells(walls()[: len(peaks)])
         return [replace(c, memory=Memory(1, 1, allocated_peak_bytes=p)) for c, p in zip(cells, peaks, strict=True)]
 
     found = comparison.judge_recorded(pair_up(side(allocated), side([1000] * processes)))
-    assert (found.extra_memory is not None) is hungrier
-    assert (found.verdict is Verdict.SLOWER) is hungrier
-    assert ("allocated memory is 4.0% more" in words.figures(found)) is hungrier
+    assert (found.extra_memory is not None) is uses_more
+    assert (found.verdict is Verdict.SLOWER) is uses_more
+    assert ("allocated memory is 4.0% more" in words.figures(found)) is uses_more
     assert (
-        not hungrier
+        not uses_more
         or comparison.judge_recorded(pair_up(side([1000] * processes), side(allocated))).extra_memory is None
     )
 

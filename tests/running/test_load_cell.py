@@ -270,8 +270,8 @@ class TestReport:
 
     def test_it_stands_in_the_document_and_the_samples(self, run: runs.Run) -> None:
         document = report_markdown.report(run)
-        assert "## LoadJob" in document
-        assert "![LoadJob against latency](load.svg)" in document
+        assert "## Load" in document
+        assert "![Load against latency](load.svg)" in document
         assert run_tables.overview(run) == []
         header, *rows = samples.samples(run).splitlines()
         calls = sum(len(level.calls) for cell in run.cells if cell.load for level in cell.load.levels)
