@@ -7,6 +7,7 @@ from typing import Any
 
 from ttsbench.reports import metrics
 from ttsbench.reports.figures import Figure
+from ttsbench.reports.formats.format import Format, as_json
 from ttsbench.reports.metrics import LOWER, Metric
 from ttsbench.reports.tables import verdicts
 from ttsbench.reports.tables.verdicts import CandidateReport, Report
@@ -41,3 +42,10 @@ def _entry(name: str, metric: Metric, value: float, values: Sequence[float], ext
     span = f"{min(values):.6g}–{max(values):.6g}"
     unit = metric.unit.recorded
     return {"name": f"{name}: {metric.name}", "unit": unit, "value": value, "range": span, "extra": extra}
+
+
+FORMAT = Format(
+    "action-benchmark",
+    {"comparison.action-benchmark.json": lambda report, fail_on: as_json(of_comparison(report))},
+    {"figures.action-benchmark.json": lambda rows: as_json(of_figures(rows))},
+)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from ttsbench.reports import metrics
 from ttsbench.reports.figures import Figure
+from ttsbench.reports.formats.format import Format, as_json
 from ttsbench.reports.tables import verdicts
 from ttsbench.reports.tables.verdicts import CandidateReport, Report
 
@@ -51,3 +52,10 @@ def slug(name: str) -> str:
 def _measure(value: float, low: float, high: float) -> dict[str, float]:
     ends = {"value": value, "lower_value": low, "upper_value": high}
     return {name: number for name, number in ends.items() if math.isfinite(number)}
+
+
+FORMAT = Format(
+    "bencher",
+    {"comparison.bencher.json": lambda report, fail_on: as_json(of_comparison(report))},
+    {"figures.bencher.json": lambda rows: as_json(of_figures(rows))},
+)

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from ttsbench.reports.decide.decision import Verdict
 from ttsbench.reports.escaping import in_command, in_command_property, in_markdown, without_links
+from ttsbench.reports.formats.format import Format
 from ttsbench.reports.tables import markdown, verdicts
 from ttsbench.reports.tables.verdicts import QUALITY, Report
 
@@ -86,3 +87,6 @@ def _first(lines: Sequence[Annotation]) -> list[Annotation]:
         return list(lines)
     kept, left = lines[: ANNOTATIONS_MAX - 1], len(lines) - ANNOTATIONS_MAX + 1
     return [*kept, (lines[0][0], "and more", f"{left} more; the job summary has them all")]
+
+
+FORMAT = Format("github", {"comment.md": lambda report, fail_on: comment(report), "annotations.txt": commands})

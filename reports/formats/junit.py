@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from ttsbench.reports.decide.decision import Verdict
 from ttsbench.reports.escaping import in_xml
+from ttsbench.reports.formats.format import Format
 from ttsbench.reports.tables import verdicts
 from ttsbench.reports.tables.verdicts import QUALITY, CandidateReport, Report
 
@@ -76,3 +77,6 @@ def _cases(candidate: CandidateReport, fail_on: Collection[str]) -> Iterator[Cas
 def _case(name: str, kind: str, text: str, fail_on: Collection[str]) -> Case:
     otherwise = SKIPPED if kind == Verdict.INCONCLUSIVE else PASSED
     return Case(name, FAILURE if kind in fail_on else otherwise, str(kind), text)
+
+
+FORMAT = Format("junit", {"comparison.junit.xml": document})

@@ -6,6 +6,9 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
+from ttsbench.reports import figures
+from ttsbench.reports.formats.format import Format
+from ttsbench.reports.formats.values import as_csv, as_parquet
 from ttsbench.reports.tables.table import Table
 from ttsbench.reports.tables.verdicts import CandidateReport, Report
 
@@ -37,3 +40,16 @@ def _rows(candidate: CandidateReport) -> Iterator[tuple[Any, ...]]:
 
 def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
+
+
+CSV = Format(
+    "csv",
+    {"comparison.csv": lambda report, fail_on: as_csv(rows(report))},
+    {"figures.csv": lambda figure_rows: as_csv(figures.rows(figure_rows))},
+)
+PARQUET = Format(
+    "parquet",
+    {"comparison.parquet": lambda report, fail_on: as_parquet(rows(report))},
+    {"figures.parquet": lambda figure_rows: as_parquet(figures.rows(figure_rows))},
+)
+FORMATS = (CSV, PARQUET)

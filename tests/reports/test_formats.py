@@ -352,7 +352,10 @@ def run_folder(
 
 def test_a_runs_figures_as_files(run_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     export.export(run_folder, list(registry.RUN), None)
-    assert {file.name for file in run_folder.iterdir()} == {"run.json", *(file for file, _ in registry.RUN.values())}
+    assert {file.name for file in run_folder.iterdir()} == {
+        "run.json",
+        *(file for name in registry.RUN for file in registry.BY_NAME[name].run),
+    }
     assert "figures.bencher.json" in capsys.readouterr().out
     measures = check_bencher((run_folder / "figures.bencher.json").read_bytes())["lean (workload.seed=1)"]
     assert measures["rtf"] == {"value": 0.52, "lower_value": 0.5, "upper_value": 0.6}
@@ -403,7 +406,7 @@ def test_compare_writes_the_formats_that_are_asked_for(run_folder: Path, tmp_pat
     code = command.compare(names, output=out, formats=list(registry.COMPARISON))
     assert code is ExitCode.OK
     assert {file.name for file in out.iterdir()} == {
-        found.file for every in registry.COMPARISON.values() for found in every
+        file for name in registry.COMPARISON for file in registry.BY_NAME[name].comparison
     }
     assert "## ttsbench: no change" in (out / "comment.md").read_text()
     assert (out / "annotations.txt").read_text() == ""
