@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from ttsbench.reports.tables.table import Table
 
 
-def list_(what: Annotated[str, typer.Argument(help="scenarios, slots or options.")] = "") -> ExitCode:
+def list_(kind: Annotated[str, typer.Argument(help="scenarios, slots or options.")] = "") -> ExitCode:
     """List the shipped scenarios, the slots, or every option.
 
     Example: ttsbench list options
@@ -21,10 +21,10 @@ def list_(what: Annotated[str, typer.Argument(help="scenarios, slots or options.
     from ttsbench.cli.console import show_table
 
     tables = {"scenarios": scenarios, "slots": slots, "options": options}
-    if what:
-        require("listing", what, tuple(tables))
+    if kind:
+        require("listing", kind, tuple(tables))
     for name, build in tables.items():
-        if what in ("", name):
+        if kind in ("", name):
             show_table(build())
     return ExitCode.OK
 

@@ -71,8 +71,8 @@ def _attest_steps(target: Target, *, expected: bool) -> Evidence:
     layers = tfmr.config.num_hidden_layers if expected else 0
     ran = kernels >= layers * warm_call.steps if target.device.type == "cuda" else calls >= layers
     if len(steps) != layers or not ran or bool(kernels) > expected:
-        asked, where = "was asked for" if expected else "was not asked for", f"{len(steps)} layers"
-        raise CellError(f"attention: triton {asked}, and its kernel ran {kernels} times, called {calls}, in {where}")
+        request, where = "was asked for" if expected else "was not asked for", f"{len(steps)} layers"
+        raise CellError(f"attention: triton {request}, and its kernel ran {kernels} times, called {calls}, in {where}")
     return {"steps": {"layers": len(steps), "calls": calls, "kernels": kernels}} if expected else {}
 
 

@@ -45,7 +45,7 @@ class Browser:
         self._number = 0
         self._session = ""
         self.requested: list[str] = []
-        self.told: list[str] = []
+        self.messages: list[str] = []
         target = self._ask("Target.createTarget", url="about:blank")["targetId"]
         self._session = self._ask("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         for domain in ("Page", "Network", "Runtime", "Log"):
@@ -113,9 +113,9 @@ class Browser:
         return 0.2126 * red + 0.7152 * green + 0.0722 * blue
 
     @staticmethod
-    def contrast(one: str, other: str) -> float:
+    def contrast(item: str, other: str) -> float:
         """By WCAG: 4.5 is enough for text, 3 for marks."""
-        low, high = sorted(map(Browser.luminance, (one, other)))
+        low, high = sorted(map(Browser.luminance, (item, other)))
         return (high + 0.05) / (low + 0.05)
 
     def picture(self, selector: str = "", height: int = 800) -> bytes:
@@ -127,8 +127,8 @@ class Browser:
         )
         width = self.run("innerWidth")
         clip = {"x": 0, "y": max(0, top), "width": width, "height": height, "scale": 1}
-        found = self._ask("Page.captureScreenshot", format="png", clip=clip, captureBeyondViewport=True)
-        return base64.b64decode(found["data"])
+        result = self._ask("Page.captureScreenshot", format="png", clip=clip, captureBeyondViewport=True)
+        return base64.b64decode(result["data"])
 
     def close(self) -> None:
         """Chromium and what it started."""
@@ -170,9 +170,9 @@ class Browser:
         if event.get("method") == "Network.requestWillBeSent":
             self.requested.append(parameters["request"]["url"])
         elif event.get("method") == "Runtime.exceptionThrown":
-            self.told.append(str(parameters["exceptionDetails"]))
+            self.messages.append(str(parameters["exceptionDetails"]))
         elif event.get("method") == "Log.entryAdded":
-            self.told.append(parameters["entry"]["text"])
+            self.messages.append(parameters["entry"]["text"])
 
 
 def above_the_protocols(descriptor: int) -> int:
@@ -194,7 +194,7 @@ def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 @pytest.fixture
 def browser(chromium: Browser) -> Browser:
     chromium.requested.clear()
-    chromium.told.clear()
+    chromium.messages.clear()
     return chromium
 
 

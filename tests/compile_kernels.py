@@ -33,12 +33,12 @@ def main() -> None:
             for shape in case.small:
                 call(case, shape, dtype)
     done = set()
-    for kernel, given in launches:
+    for kernel, value in launches:
         for of_numbers in ("fp32", "fp64"):
-            signature, constants = typed(kernel, given, of_numbers)
+            signature, constants = typed(kernel, value, of_numbers)
             key = (kernel.fn.__name__, tuple(signature.items()), repr(constants))
             if key not in done:
-                options = {name: given[name] for name in OPTIONS if name in given}
+                options = {name: value[name] for name in OPTIONS if name in value}
                 triton.compile(ASTSource(kernel, signature, constants), target=HOPPER, options=options)
                 done.add(key)
     sys.stdout.write("\n".join(sorted({name for name, *_ in done})))
@@ -56,11 +56,11 @@ def call(case: Any, shape: Any, dtype: torch.dtype) -> None:
     torch.autograd.grad(result.sum(), inputs)
 
 
-def typed(kernel: Any, given: dict[str, Any], of_numbers: str) -> tuple[dict[str, str], dict[str, Any]]:
+def typed(kernel: Any, value: dict[str, Any], of_numbers: str) -> tuple[dict[str, str], dict[str, Any]]:
     """Triton's name for the type of each argument, and the values of those that are compiled in."""
-    constants = {p.name: given[p.name] for p in kernel.params if p.is_constexpr or given[p.name] is None}
+    constants = {p.name: value[p.name] for p in kernel.params if p.is_constexpr or value[p.name] is None}
     signature = {
-        p.name: "constexpr" if p.name in constants else name_of(given[p.name], of_numbers) for p in kernel.params
+        p.name: "constexpr" if p.name in constants else name_of(value[p.name], of_numbers) for p in kernel.params
     }
     return signature, constants
 

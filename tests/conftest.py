@@ -125,13 +125,13 @@ def make_profile() -> Callable[..., profiles.Profile]:
 
 
 def _profile(random_: random.Random) -> profiles.Profile:
-    given = STAGES_OF_UPSTREAM.items()
+    value = STAGES_OF_UPSTREAM.items()
     stages = tuple(
         rows.Stage(
             name, wall / 1e3, plain / 1e3, plain / 1137.5, busy / 1e3, idle / 1e3, bound / 1e3, launches=launches,
             syncs=syncs, copies=syncs, kernels=launches, peak_memory_bytes=3_400_000_000 + 1000 * launches,
         )
-        for name, (wall, plain, busy, idle, bound, launches, syncs, _) in given
+        for name, (wall, plain, busy, idle, bound, launches, syncs, _) in value
     )  # fmt: skip
     kernels = tuple(
         rows.KernelRow(
@@ -182,7 +182,7 @@ def _profile(random_: random.Random) -> profiles.Profile:
         roofline=rows.Roofline(
             rows.Ceilings(4.2e12, {"fp32": 51e12, "tf32": 420e12, "bf16": 790e12}),
             (
-                *(_stage_point(name, *row) for name, row in given if row[2]),
+                *(_stage_point(name, *row) for name, row in value if row[2]),
                 *(_kernel_point(kernel) for kernel in kernels if kernel.bytes),
             ),
             "fp32", 0.93,
@@ -421,8 +421,8 @@ class Bench:
         return len(self.git("worktree", "list").splitlines())
 
     def folder(self) -> Path:
-        [found] = (self.repository / "runs").glob("*-gate-*")
-        return found
+        [result] = (self.repository / "runs").glob("*-gate-*")
+        return result
 
 
 @pytest.fixture

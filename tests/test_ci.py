@@ -67,12 +67,12 @@ def test_every_script_is_bash(path: Path) -> None:
 
 @WORKFLOWS
 def test_workflows_may_do_no_more_than_they_need(path: Path) -> None:
-    found = workflow(path)
-    assert found["permissions"] == {"contents": "read"}
-    assert "pull_request_target" not in found[True]  # YAML 1.1 takes `on` for a truth
-    for job in found["jobs"].values():
-        asked = job.get("permissions", {"contents": "read"})
-        assert asked == {"contents": "read"} or asked == {"contents": "read", "pull-requests": "write"}
+    result = workflow(path)
+    assert result["permissions"] == {"contents": "read"}
+    assert "pull_request_target" not in result[True]  # YAML 1.1 takes `on` for a truth
+    for job in result["jobs"].values():
+        request = job.get("permissions", {"contents": "read"})
+        assert request == {"contents": "read"} or request == {"contents": "read", "pull-requests": "write"}
         assert "timeout-minutes" in job
         for step in job["steps"]:
             if step.get("uses", "").startswith("actions/checkout"):
@@ -126,7 +126,7 @@ class Job:
 
     folder: Path
     code: int = 0
-    told: str = ""
+    output_text: str = ""
     outputs: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -144,7 +144,7 @@ def run_action(folder: Path, inputs: Mapping[str, str]) -> Job:
     for name in ("summary", "outputs", "env"):
         (folder / name).touch()
     job = Job(folder)
-    given = {name: inputs.get(name, str(about.get("default", ""))) for name, about in ACTION["inputs"].items()}
+    values = {name: inputs.get(name, str(about.get("default", ""))) for name, about in ACTION["inputs"].items()}
     files = {
         "RUNNER_TEMP": "temp", "GITHUB_STEP_SUMMARY": "summary", "GITHUB_OUTPUT": "outputs", "GITHUB_ENV": "env",
     }  # fmt: skip
@@ -152,20 +152,20 @@ def run_action(folder: Path, inputs: Mapping[str, str]) -> Job:
 
     def value(expression: str) -> str:
         kind, _, name = expression.partition(".")
-        return given[name] if kind == "inputs" else job.outputs.get(name.removeprefix("gate.outputs."), "")
+        return values[name] if kind == "inputs" else job.outputs.get(name.removeprefix("gate.outputs."), "")
 
     for step in ACTION["runs"]["steps"]:
         if "run" not in step or step["name"] == "Set up ttsbench":
             continue
         env = {
-            name: re.sub(r"\$\{\{ (\S+) \}\}", lambda found: value(found[1]), text)
+            name: re.sub(r"\$\{\{ (\S+) \}\}", lambda result: value(result[1]), text)
             for name, text in step["env"].items()
         }
         command = [*BASH, step["run"]]
         done = subprocess.run(
             command, cwd=ROOT, env={**os.environ, **runner, **env}, capture_output=True, text=True, check=False
         )
-        job.told += done.stdout + done.stderr
+        job.output_text += done.stdout + done.stderr
         job.code = job.code or done.returncode
         job.outputs |= dict(line.split("=", 1) for line in (folder / "outputs").read_text().splitlines())
     return job
@@ -185,8 +185,8 @@ def stand_in(
         program = f"""#!{sys.executable}
 import json, os, subprocess, sys
 from pathlib import Path
-told = {{"words": sys.argv[1:], "github": [name for name in os.environ if name.startswith("GITHUB_")]}}
-Path({str(tmp_path / "words.json")!r}).write_text(json.dumps(told))
+output_text = {{"words": sys.argv[1:], "github": [name for name in os.environ if name.startswith("GITHUB_")]}}
+Path({str(tmp_path / "words.json")!r}).write_text(json.dumps(output_text))
 print("::error::planted")
 passed = [word for word in sys.argv[1:] if word.startswith(("--output=", "--format=", "--fail-on="))]
 command = [{sys.executable!r}, "-m", "ttsbench", "compare", {str(tmp_path)!r}, *passed]
@@ -201,8 +201,8 @@ sys.exit(subprocess.run(command, cwd={str(ROOT)!r}).returncode)
 
 
 def words(tmp_path: Path) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = json.loads((tmp_path / "words.json").read_text())
-    return found
+    result: dict[str, list[str]] = json.loads((tmp_path / "words.json").read_text())
+    return result
 
 
 def test_a_slower_change_fails_and_is_told_everywhere(stand_in: Callable[[float], Path], tmp_path: Path) -> None:
@@ -210,7 +210,7 @@ def test_a_slower_change_fails_and_is_told_everywhere(stand_in: Callable[[float]
     assert job.code == 1
     assert job.outputs["exit-code"] == "1"
     assert "## ttsbench: slower" in job.summary
-    assert "::error title=ttsbench%3A slower::lean: RTF" in job.told
+    assert "::error title=ttsbench%3A slower::lean: RTF" in job.output_text
     kept = {path.name for path in Path(job.outputs["folder"]).iterdir()}
     assert {"comparison.md", "comparison.json", "comparison.junit.xml", "comparison.csv", "gate.log"} <= kept
     assert job.comment.read_text().startswith(github.MARKER)
@@ -221,12 +221,12 @@ def test_the_same_code_passes(stand_in: Callable[[float], Path], tmp_path: Path)
     job = run_action(tmp_path / "job", {"scenario": "quickstart", "python": str(stand_in(1.0))})
     assert job.code == 0
     assert "## ttsbench: no change" in job.summary
-    assert "::error title" not in job.told
+    assert "::error title" not in job.output_text
 
 
 def test_what_is_measured_cannot_speak_to_the_runner(stand_in: Callable[[float], Path], tmp_path: Path) -> None:
     job = run_action(tmp_path / "job", {"scenario": "quickstart", "python": str(stand_in(1.0))})
-    before, planted, after = job.told.partition("::error::planted")
+    before, planted, after = job.output_text.partition("::error::planted")
     assert planted
     [token] = re.findall(r"^::stop-commands::(\w{20,})$", before, re.MULTILINE)
     assert f"\n::{token}::\n" in after
@@ -236,8 +236,8 @@ def test_what_is_measured_cannot_speak_to_the_runner(stand_in: Callable[[float],
 def test_inputs_are_words_and_never_commands(stand_in: Callable[[float], Path], tmp_path: Path) -> None:
     planted = tmp_path / "planted"
     evil = f"$(touch {planted}) `touch {planted}`; touch {planted} \" ' --output=/x"
-    given = {"scenario": f"-x {evil}", "base": evil, "set": f"a=1\n\n  \nb={evil}\n", "only": f"lean*\n{evil}"}
-    run_action(tmp_path / "job", {**given, "fail-on": "slower\nquality\n", "python": str(stand_in(1.0))})
+    values = {"scenario": f"-x {evil}", "base": evil, "set": f"a=1\n\n  \nb={evil}\n", "only": f"lean*\n{evil}"}
+    run_action(tmp_path / "job", {**values, "fail-on": "slower\nquality\n", "python": str(stand_in(1.0))})
     passed = words(tmp_path)["words"]
     assert passed[:3] == ["-m", "ttsbench", "gate"]
     assert passed[-2:] == ["--", f"-x {evil}"]
@@ -256,7 +256,7 @@ def test_a_gate_without_a_verdict_says_why_and_keeps_its_code(tmp_path: Path, co
     job = run_action(tmp_path / "job", {"scenario": "quickstart", "python": str(python)})
     assert job.code == code
     assert "## ttsbench: no verdict" in job.summary
-    assert f"::error title=ttsbench gate did not come to a verdict::exit code {code}" in job.told
+    assert f"::error title=ttsbench gate did not come to a verdict::exit code {code}" in job.output_text
     last_words = job.summary.partition("Its last words:\n\n")[2]
     assert output.splitlines()[0] in last_words
     assert all(line.startswith("    ") for line in last_words.splitlines())
@@ -342,7 +342,7 @@ def test_the_real_gate_in_the_action(tmp_path: Path) -> None:
     if not gate_takes_formats():
         pytest.skip("there is no `ttsbench gate --format` yet")
     (tmp_path / "x.yaml").write_text(SCENARIO)
-    given = {"scenario": str(tmp_path / "x.yaml"), "base": "HEAD", "python": sys.executable}
-    job = run_action(tmp_path / "job", given)
-    assert job.code == 0, job.told
+    values = {"scenario": str(tmp_path / "x.yaml"), "base": "HEAD", "python": sys.executable}
+    job = run_action(tmp_path / "job", values)
+    assert job.code == 0, job.output_text
     assert "## ttsbench: no change" in job.summary

@@ -136,10 +136,10 @@ def test_every_pin_is_exact_and_hashed() -> None:
 
 def test_the_lock_holds_what_the_project_and_its_developers_ask_for() -> None:
     pins, overrides = locked(), [Requirement(text) for text in PROJECT["tool"]["uv"]["override-dependencies"]]
-    asked = PROJECT["project"]["dependencies"] + PROJECT["project"]["optional-dependencies"]["dev"]
-    for requirement in [*map(Requirement, asked), *(o for o in overrides if not excluded(o))]:
-        found = pins.get(normalized(requirement.name), [])
-        versions = [next(iter(pin.specifier)).version for pin in found]
+    request = PROJECT["project"]["dependencies"] + PROJECT["project"]["optional-dependencies"]["dev"]
+    for requirement in [*map(Requirement, request), *(o for o in overrides if not excluded(o))]:
+        result = pins.get(normalized(requirement.name), [])
+        versions = [next(iter(pin.specifier)).version for pin in result]
         assert versions, requirement
         assert all(requirement.specifier.contains(version) for version in versions), requirement
 
@@ -193,6 +193,6 @@ class TestMakefile:
             python.chmod(0o755)
         answer = self.make("test", f"PYTHON={python}")
         assert answer.returncode != 0
-        told = [line for line in answer.stderr.splitlines() if not line.startswith("make")]
-        found = f"ttsbench needs Python 3.11 or newer, and '{python}' is {version or 'not there'}"
-        assert told == [f"{found}; name another: make PYTHON=python3.12"]
+        output = [line for line in answer.stderr.splitlines() if not line.startswith("make")]
+        result = f"ttsbench needs Python 3.11 or newer, and '{python}' is {version or 'not there'}"
+        assert output == [f"{result}; name another: make PYTHON=python3.12"]

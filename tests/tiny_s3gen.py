@@ -45,9 +45,9 @@ def vocode(pipeline: Pipeline, tokens: int = 30, seed: int = 0) -> Heard:
     return Heard(mel, wave)
 
 
-def off_by(one: torch.Tensor, other: torch.Tensor) -> float:
+def off_by(item: torch.Tensor, other: torch.Tensor) -> float:
     """Relative: the norm of the difference over the reference's."""
-    return float((one.double() - other.double()).norm() / other.double().norm())
+    return float((item.double() - other.double()).norm() / other.double().norm())
 
 
 def attest(pipeline: Pipeline, slot: str, option: str) -> dict[str, Any]:
@@ -91,7 +91,7 @@ def flash_attn(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     def attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
         assert query.dtype in (torch.float16, torch.bfloat16)
         assert query.size(-1) <= 256
-        query, key, value = (given.transpose(-3, -2) for given in (query, key, value))
+        query, key, value = (values.transpose(-3, -2) for values in (query, key, value))
         return functional.scaled_dot_product_attention(query, key, value).transpose(-3, -2)
 
     def flash_attn_func(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:

@@ -49,8 +49,8 @@ def nvrtc_version() -> tuple[int, int]:
 
 def cache_folder() -> Path:
     """Beside the checkpoints that are made."""
-    given = os.environ.get("TTSBENCH_CACHE", "")
-    return (Path(given).expanduser() if given else Path(platformdirs.user_cache_dir("ttsbench"))) / "kernels"
+    folder = os.environ.get("TTSBENCH_CACHE", "")
+    return (Path(folder).expanduser() if folder else Path(platformdirs.user_cache_dir("ttsbench"))) / "kernels"
 
 
 def _compile(sources: Mapping[str, bytes], file: str, options: list[str]) -> bytes:
@@ -129,9 +129,9 @@ class CooperativeKernel:
 
     @property
     def registers(self) -> int:
-        found = check(driver.cuFuncGetAttribute(driver.CUfunction_attribute.CU_FUNC_ATTRIBUTE_NUM_REGS, self._function))
-        assert isinstance(found, int)
-        return found
+        count = check(driver.cuFuncGetAttribute(driver.CUfunction_attribute.CU_FUNC_ATTRIBUTE_NUM_REGS, self._function))
+        assert isinstance(count, int)
+        return count
 
     def launch(self, blocks: int, arguments: ctypes.Structure) -> None:
         """On the present stream; the driver copies the arguments before it returns."""

@@ -51,8 +51,8 @@ class Layer:
     def __post_init__(self) -> None:
         shapes = {"qkv": (3 * WIDTH, WIDTH), "out": (WIDTH, WIDTH), "gate": (MLP, WIDTH), "up": (MLP, WIDTH)}
         for name, shape in {**shapes, "down": (WIDTH, MLP)}.items():
-            found = tuple(getattr(self, name).shape)
-            require(found == shape, f"{name} is {found}, and the kernel's is {shape}")
+            actual = tuple(getattr(self, name).shape)
+            require(actual == shape, f"{name} is {actual}, and the kernel's is {shape}")
 
 
 def chunks(matrix: torch.Tensor) -> torch.Tensor:
@@ -238,9 +238,9 @@ def draw_reference(
 
 def check_shape(*, width: int, mlp: int, heads: int, key_value_heads: int, head: int, vocabulary: int) -> None:
     """Refuses a model that the kernel was not written for."""
-    wanted = {"hidden size": WIDTH, "MLP": MLP, "attention heads": HEADS, "key-value heads": HEADS, "head size": HEAD}
-    found = (width, mlp, heads, key_value_heads, head)
-    for (name, needed), value in zip(wanted.items(), found, strict=True):
+    expected = {"hidden size": WIDTH, "MLP": MLP, "attention heads": HEADS, "key-value heads": HEADS, "head size": HEAD}
+    actual = (width, mlp, heads, key_value_heads, head)
+    for (name, needed), value in zip(expected.items(), actual, strict=True):
         if value != needed:
             raise CellError(f"decode: persistent is written for {name} {needed}, and this model has {value}")
     if vocabulary % 2:

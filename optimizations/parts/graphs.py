@@ -86,8 +86,8 @@ class Graphs:
             self._capture(key, work, inputs)
         self._held.move_to_end(key)
         recording, static = self._held[key]
-        for held, given in zip(static, inputs, strict=True):
-            held.copy_(given)
+        for held, value in zip(static, inputs, strict=True):
+            held.copy_(value)
         self.replays += 1
         return recording.replay().clone()
 
@@ -99,7 +99,7 @@ class Graphs:
     def _capture(self, key: Hashable, work: Work, inputs: tuple[torch.Tensor, ...]) -> None:
         while len(self._held) >= self._held_max:
             self._held.popitem(last=False)
-        static = tuple(given.clone() for given in inputs)
+        static = tuple(value.clone() for value in inputs)
         self._held[key] = CudaRecording(work, static, self._pool), static
         self.captures += 1
         count_capture()

@@ -30,7 +30,7 @@ class Cause:
 
 
 def page(report: Report) -> str:
-    costs = tradeoffs.beside([candidate.match for candidate in report.candidates])
+    costs = tradeoffs.costs([candidate.match for candidate in report.candidates])
     context: dict[str, Any] = {
         "title": f"{'MISMATCH: ' if report.mismatches else ''}{report.title}: ttsbench comparison",
         "report": report,

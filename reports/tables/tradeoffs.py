@@ -19,7 +19,7 @@ from ttsbench.reports.tables.table import Column, Table, of_field
 TITLE = "Memory and quality beside speed"
 
 
-def beside(matches: Sequence[Match]) -> Table | None:
+def costs(matches: Sequence[Match]) -> Table | None:
     """A row per side: speed, memory, then quality against fp32 upstream, of several texts the worst."""
     sides = [_Side(match, side) for match in matches for side in (BASELINE, CANDIDATE)]
     columns = (

@@ -282,7 +282,7 @@ def to_markdown(report: Report) -> str:
     warned = [f"**These runs are not comparable: {in_markdown(text)}.**" for text in report.mismatches]
     mark = "**MISMATCH** " if report.mismatches else ""
     lines = [f"- {mark}**{c.comparison.verdict}**: {in_markdown(c.sentence)}" for c in report.candidates]
-    costs = tradeoffs.beside([candidate.match for candidate in report.candidates])
+    costs = tradeoffs.costs([candidate.match for candidate in report.candidates])
     parts = [
         f"# {in_markdown(report.title)}",
         *warned,

@@ -86,7 +86,7 @@ ALIAS_BOMB = "name: s\na: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "output"),
     [
         ("", "s.yaml is empty"),
         ("# only a remark\n", "s.yaml is empty"),
@@ -120,13 +120,13 @@ ALIAS_BOMB = "name: s\na: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
         (LOCAL, "there is no folder"),
     ],
 )
-def test_a_wrong_scenario_gets_one_line(ttsbench: Ttsbench, tmp_path: Path, text: str, told: str) -> None:
+def test_a_wrong_scenario_gets_one_line(ttsbench: Ttsbench, tmp_path: Path, text: str, output: str) -> None:
     (tmp_path / "s.yaml").write_text(text)
     (tmp_path / "latin.txt").write_bytes("one\ncafé\n".encode("latin-1"))
     (tmp_path / "empty.wav").touch()
     lines = {refused(ttsbench, command, "s.yaml") for command in ("run", "validate")}
     assert len(lines) == 1
-    assert told in lines.pop()
+    assert output in lines.pop()
 
 
 def test_all_mistakes_are_told_each_on_its_line(ttsbench: Ttsbench, tmp_path: Path) -> None:
@@ -137,7 +137,7 @@ def test_all_mistakes_are_told_each_on_its_line(ttsbench: Ttsbench, tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "output"),
     [
         (("run", "none.yaml"), "there is no scenario 'none.yaml'"),
         (("run", "quickstrat"), "did you mean 'quickstart'?"),
@@ -175,10 +175,10 @@ def test_all_mistakes_are_told_each_on_its_line(ttsbench: Ttsbench, tmp_path: Pa
     ],
 )
 def test_a_wrong_argument_gets_one_line(
-    ttsbench: Ttsbench, tmp_path: Path, arguments: tuple[str, ...], told: str
+    ttsbench: Ttsbench, tmp_path: Path, arguments: tuple[str, ...], output: str
 ) -> None:
     (tmp_path / "good.yaml").write_text(GOOD)
-    assert told in refused(ttsbench, *arguments)
+    assert output in refused(ttsbench, *arguments)
 
 
 @pytest.mark.parametrize("arguments", [("nonsense",), ("run", "--nonsense"), ("overhead", "--pairs", "-1")])
@@ -241,8 +241,8 @@ def test_a_device_that_no_cell_uses_need_not_be_there(
 
 def test_a_run_in_which_nothing_can_be_measured_is_not_begun(ttsbench: Ttsbench, tmp_path: Path) -> None:
     (tmp_path / "s.yaml").write_text(GOOD + "measure: {repeats: 1}\n")
-    told = refused(ttsbench, "run", "s.yaml", "--set", "workload.sampling.cfg_weight=0")
-    assert told.startswith("ttsbench: nothing can be measured here; upstream: the package's own loop crashes")
+    output = refused(ttsbench, "run", "s.yaml", "--set", "workload.sampling.cfg_weight=0")
+    assert output.startswith("ttsbench: nothing can be measured here; upstream: the package's own loop crashes")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
@@ -272,9 +272,9 @@ def test_cuda_where_there_is_none_is_refused(ttsbench: Ttsbench, tmp_path: Path)
     if host.machine().has_cuda:
         pytest.skip("there is a GPU here")
     (tmp_path / "good.yaml").write_text(GOOD)
-    told = refused(ttsbench, "run", "good.yaml", "--set", "device=cuda")
-    assert "device cuda is asked for, and there is none" in told
-    assert "--set device=cpu" in told
+    output = refused(ttsbench, "run", "good.yaml", "--set", "device=cuda")
+    assert "device cuda is asked for, and there is none" in output
+    assert "--set device=cpu" in output
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
@@ -302,13 +302,13 @@ def test_what_nobody_foresaw_is_told_in_a_line_and_is_no_regression(
 
     monkeypatch.setattr(host, "machine", fail)
     ended = ttsbench("doctor")
-    told = "ttsbench: internal error: ZeroDivisionError: of this machine (TTSBENCH_DEBUG=1 shows where)\n"
-    assert (ended.code, ended.err) == (ExitCode.INTERNAL, told)
+    output = "ttsbench: internal error: ZeroDivisionError: of this machine (TTSBENCH_DEBUG=1 shows where)\n"
+    assert (ended.code, ended.err) == (ExitCode.INTERNAL, output)
     monkeypatch.setenv("TTSBENCH_DEBUG", "1")
     ended = ttsbench("doctor")
     assert ended.code == ExitCode.INTERNAL
     assert ended.err.startswith("Traceback")
-    assert ended.err.endswith(told)
+    assert ended.err.endswith(output)
 
 
 PRINTING = ("list", "schema", "validate quickstart", "run quickstart --plan", "--help", "--version")
@@ -364,8 +364,8 @@ def test_version(ttsbench: Ttsbench) -> None:
 
 
 def test_list_shows_scenarios_slots_and_options(ttsbench: Ttsbench) -> None:
-    told = ttsbench("list").out
-    assert all(word in told for word in ("quickstart", "multilingual", "watermark", "decode: lean", "analyzer: off"))
+    output = ttsbench("list").out
+    assert all(word in output for word in ("quickstart", "multilingual", "watermark", "decode: lean", "analyzer: off"))
     assert "quickstart" not in ttsbench("list", "slots").out
 
 

@@ -115,20 +115,25 @@ def test_a_cell_that_fails_says_why_in_a_line(folder: Path, tmp_path: Path, caps
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "output"),
     [(None, "holds no profile.json"), ("{", "is not JSON"), ("[]", "is no record but a list"),
      ('{"schema_version": 99}', "has schema version 99; this ttsbench reads 1"),
      ('{"schema_version": 1}', "lacks header")],
 )  # fmt: skip
-def test_a_folder_that_is_no_profile_is_refused(tmp_path: Path, text: str | None, told: str) -> None:
+def test_a_folder_that_is_no_profile_is_refused(tmp_path: Path, text: str | None, output: str) -> None:
     if text is not None:
         (tmp_path / profiles.FILE).write_text(text)
-    with pytest.raises(RecordError, match=told):
+    with pytest.raises(RecordError, match=output):
         profiles.read(tmp_path)
 
 
 def test_a_profile_asks_for_one_window_and_no_other_pass(make_job: Callable[..., Job]) -> None:
     job = profile_run.profile_job(make_job(timeout_seconds=5.0, reference="r"), ProfileJob("s", 32))
-    told: dict[str, Any] = {"kind": job.kind, "passes": job.passes, "audio": job.keep_audio, "reference": job.reference}
-    assert told == {"kind": "profile", "passes": (), "audio": False, "reference": ""}
+    output: dict[str, Any] = {
+        "kind": job.kind,
+        "passes": job.passes,
+        "audio": job.keep_audio,
+        "reference": job.reference,
+    }
+    assert output == {"kind": "profile", "passes": (), "audio": False, "reference": ""}
     assert job.timeout_seconds >= 600

@@ -19,10 +19,10 @@ def test_the_search_ends_with_the_culprit_or_with_those_that_could_be(seed: int)
     commits = [Commit(f"{number:040}", "") for number in range(draw.randint(1, 40))]
     culprit = draw.randrange(len(commits))
     broken = {commit.sha for commit in commits[:-1] if draw.random() < draw.choice((0.0, 0.3))}
-    asked: list[int] = []
+    request: list[int] = []
 
     def ask(commit: Commit) -> Judgement | str:
-        asked.append(int(commit.sha))
+        request.append(int(commit.sha))
         return "broken" if commit.sha in broken else SLOWER if int(commit.sha) >= culprit else SAME
 
     search = CommitSearch(commits, {commits[-1].sha: SLOWER})
@@ -30,11 +30,11 @@ def test_the_search_ends_with_the_culprit_or_with_those_that_could_be(seed: int)
     assert commits[culprit] in left
     assert search.judgements[left[-1].sha] is SLOWER
     assert all(commit.sha in broken for commit in left[:-1])
-    assert len(asked) == len(set(asked))
+    assert len(request) == len(set(request))
     assert set(search.skipped) <= broken
     if not broken:
         assert left == [commits[culprit]]
-        assert len(asked) <= len(commits).bit_length()
+        assert len(request) <= len(commits).bit_length()
 
 
 def test_it_names_the_commit_its_message_and_the_difference(bench: Any) -> None:
@@ -48,11 +48,11 @@ def test_it_names_the_commit_its_message_and_the_difference(bench: Any) -> None:
     bench.git("commit", "-q", "--allow-empty", "-m", "Nothing more")
     ended = bench("bisect", bench.scenario, "--good", good, "--bad", "HEAD", "--quiet")
     assert ended.returncode == ExitCode.OK, ended.stderr
-    told = ended.stdout.splitlines()
-    assert told[0] == "one of these 2 is the first slower commit"
-    assert told[1:3] == [f"    {broken[:10]} Breaks it", f"    {culprit[:10]} Decodes token by token"]
-    assert told[3].startswith("the last one: upstream, RTF: 1.1")
-    assert f"skipped {broken[:10]} Breaks it: {broken[:10]} does not run: ModuleNotFoundError" in told[4]
+    output = ended.stdout.splitlines()
+    assert output[0] == "one of these 2 is the first slower commit"
+    assert output[1:3] == [f"    {broken[:10]} Breaks it", f"    {culprit[:10]} Decodes token by token"]
+    assert output[3].startswith("the last one: upstream, RTF: 1.1")
+    assert f"skipped {broken[:10]} Breaks it: {broken[:10]} does not run: ModuleNotFoundError" in output[4]
     assert bench.worktrees() == 1
     # Where there is but one, there is no doubt.
     bench.git("reset", "-q", "--hard", good)
@@ -61,9 +61,9 @@ def test_it_names_the_commit_its_message_and_the_difference(bench: Any) -> None:
     only = ("--metric", "decode_seconds_per_token", "--stack", "upstream")
     ended = bench("bisect", bench.scenario, "--good", good, "--bad", "HEAD", "--quiet", *only)
     assert ended.returncode == ExitCode.OK, ended.stderr
-    found = ended.stdout.splitlines()
-    assert found[1] == "    Decodes token by token"
-    assert found[2].startswith("upstream, ms/token: 1.")
+    result = ended.stdout.splitlines()
+    assert result[1] == "    Decodes token by token"
+    assert result[2].startswith("upstream, ms/token: 1.")
 
 
 def test_a_range_that_did_not_become_slower_is_told(bench: Any) -> None:
@@ -86,7 +86,7 @@ def test_a_bad_commit_that_does_not_run_is_told(bench: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("good", "bad", "code", "told"),
+    ("good", "bad", "code", "output"),
     [
         ("HEAD", "HEAD", ExitCode.CELL_FAILED, "there is nothing between them"),
         ("main", "HEAD~1", ExitCode.CELL_FAILED, "it is no ancestor along the first parents"),
@@ -94,8 +94,8 @@ def test_a_bad_commit_that_does_not_run_is_told(bench: Any) -> None:
         ("HEAD~1", "HEAD", ExitCode.USAGE, "there is no figure 'rtff'; did you mean 'rtf'"),
     ],
 )
-def test_what_cannot_be_searched_is_told(bench: Any, good: str, bad: str, code: ExitCode, told: str) -> None:
+def test_what_cannot_be_searched_is_told(bench: Any, good: str, bad: str, code: ExitCode, output: str) -> None:
     bench.git("commit", "-q", "--allow-empty", "-m", "Another")
     more = ["--metric", "rtff"] if code is ExitCode.USAGE else []
     ended = bench("bisect", bench.scenario, "--good", good, "--bad", bad, *more)
-    assert (ended.returncode, told in ended.stderr) == (code, True), ended.stderr
+    assert (ended.returncode, output in ended.stderr) == (code, True), ended.stderr

@@ -48,10 +48,10 @@ def series(mean: float, spread: float = 0.01, pairs: int = 5) -> SeriesDifferenc
 @pytest.fixture
 def make(make_run: Callable[..., Run], make_cell: Callable[..., Cell]) -> Callable[..., Calibration]:
     def of(means: Sequence[float], spread: float = 0.01, **changes: object) -> Calibration:
-        found = calibration.begun(make_run(scenario="pretended"))
+        result = calibration.begun(make_run(scenario="pretended"))
         for mean in means:
-            found = found.extended(make_cell(), series(mean, spread))
-        return replace(found, **changes)  # type: ignore[arg-type]
+            result = result.extended(make_cell(), series(mean, spread))
+        return replace(result, **changes)  # type: ignore[arg-type]
 
     return of
 
@@ -70,25 +70,25 @@ def test_the_floor_is_what_95_percent_of_the_series_stay_below(
 def test_a_part_that_was_not_calibrated_has_the_floor_of_the_whole(
     make: Callable[..., Calibration], make_cell: Callable[..., Cell]
 ) -> None:
-    found, decode = make([0.1] * 20), metrics.DECODE.name
-    assert found.floors(make_cell())[decode] == found.floors(make_cell())["rtf"]
+    result, decode = make([0.1] * 20), metrics.DECODE.name
+    assert result.floors(make_cell())[decode] == result.floors(make_cell())["rtf"]
     own = replace(
-        found.stacks[0],
-        series=tuple(SeriesDifferences(s.differences | {decode: (0.01,) * 5}, 1.0) for s in found.stacks[0].series),
+        result.stacks[0],
+        series=tuple(SeriesDifferences(s.differences | {decode: (0.01,) * 5}, 1.0) for s in result.stacks[0].series),
     )
-    assert replace(found, stacks=(own,)).floors(make_cell())[decode] == pytest.approx(math.expm1(0.01))
+    assert replace(result, stacks=(own,)).floors(make_cell())[decode] == pytest.approx(math.expm1(0.01))
 
 
 def test_it_takes_20_series_of_the_same_options(
     make: Callable[..., Calibration], make_cell: Callable[..., Cell]
 ) -> None:
     assert make([0.1] * 19).floors(make_cell()) == {}
-    found = make([0.1] * 20)
-    assert found.floors(make_cell(key="another")) == {}
-    assert found.floors(make_cell(slots={"decode": "lean"})) == {}
+    result = make([0.1] * 20)
+    assert result.floors(make_cell(key="another")) == {}
+    assert result.floors(make_cell(slots={"decode": "lean"})) == {}
     # A slot that one version knows and the other does not is no difference.
-    assert found.floors(make_cell(slots={"decode": "upstream", "new": "on"}))
-    holey = found.extended(make_cell(), SeriesDifferences({"rtf": (0.1, math.nan, 0.1, 0.1, 0.1)}, 1.0))
+    assert result.floors(make_cell(slots={"decode": "upstream", "new": "on"}))
+    holey = result.extended(make_cell(), SeriesDifferences({"rtf": (0.1, math.nan, 0.1, 0.1, 0.1)}, 1.0))
     assert holey.floors(make_cell()) == {}
 
 
@@ -101,10 +101,10 @@ def test_a_series_is_what_the_decision_engine_judges(
 
     pairs = [pair(0.5, 0.5 * factor) for factor in (1.1, 1.2, 1.12, 1.15, 1.18)]
     void = pair_of(make_cell(status="crashed"), make_cell())
-    found = calibration.series_of([*pairs, void], 3.0)
-    assert (found.pairs, found.void) == (5, 1)
+    result = calibration.series_of([*pairs, void], 3.0)
+    assert (result.pairs, result.void) == (5, 1)
     judged = comparison.judge_series(pairs).judgements["rtf"]
-    assert math.exp(statistics.fmean(found.differences["rtf"])) == pytest.approx(judged.ratio)
+    assert math.exp(statistics.fmean(result.differences["rtf"])) == pytest.approx(judged.ratio)
 
 
 def test_what_it_shows_is_what_a_judgement_shows(make: Callable[..., Calibration]) -> None:
@@ -125,30 +125,30 @@ def test_how_many_pairs_the_same_code_takes(spread: float, pairs: int | None) ->
     if pairs:
         draw = random.Random(0)
         drawn = [[draw.gauss(0, spread) for _ in range(pairs)] for _ in range(400)]
-        assert sum(decision.judge(one).verdict == "same" for one in drawn) > 0.75 * 400
+        assert sum(decision.judge(item).verdict == "same" for item in drawn) > 0.75 * 400
 
 
 def test_it_ends_after_30_days_and_with_the_machine(
     make: Callable[..., Calibration], make_run: Callable[..., Run]
 ) -> None:
-    found, run = make([0.0] * 20), make_run(scenario="pretended")
-    made = datetime.fromisoformat(found.made_utc)
-    assert found.objection(run, made + timedelta(days=29)) == ""
-    assert "more than 30 days ago" in found.objection(run, made + timedelta(days=31))
+    result, run = make([0.0] * 20), make_run(scenario="pretended")
+    made = datetime.fromisoformat(result.made_utc)
+    assert result.objection(run, made + timedelta(days=29)) == ""
+    assert "more than 30 days ago" in result.objection(run, made + timedelta(days=31))
     other = replace(run, environment={**run.environment, "gpu": {"name": "another"}})
-    assert found.objection(other, made) == "gpu.name: none against another"
+    assert result.objection(other, made) == "gpu.name: none against another"
     work = replace(run, scenario_understood={"measure": {"repeats": 3}, "workload": {"set": "5s"}})
-    assert "measure.repeats: None against 3" in found.objection(work, made)
-    assert "workload.set" in found.objection(work, made)
+    assert "measure.repeats: None against 3" in result.objection(work, made)
+    assert "workload.set" in result.objection(work, made)
 
 
 @pytest.fixture
 def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Calibration], Path]:
     monkeypatch.setenv(calibrations.DATA_VARIABLE, str(tmp_path))
 
-    def keep(found: Calibration, name: str = "pretended-1.json") -> Path:
+    def keep(result: Calibration, name: str = "pretended-1.json") -> Path:
         (tmp_path / "calibrations").mkdir(exist_ok=True)
-        return files.write(tmp_path / "calibrations" / name, runs.dump(runs.to_json(found)))
+        return files.write(tmp_path / "calibrations" / name, runs.dump(runs.to_json(result)))
 
     return keep
 
@@ -234,6 +234,6 @@ def test_a_stack_that_does_not_run_is_told(tmp_path: Path) -> None:
 
 
 def test_it_keeps_what_it_was_made_of(make: Callable[..., Calibration], tmp_path: Path) -> None:
-    found = make([0.01, 0.02])
-    (tmp_path / "c.json").write_text(json.dumps(dataclasses.asdict(found)))
-    assert calibrations.read(tmp_path / "c.json") == found
+    result = make([0.01, 0.02])
+    (tmp_path / "c.json").write_text(json.dumps(dataclasses.asdict(result)))
+    assert calibrations.read(tmp_path / "c.json") == result

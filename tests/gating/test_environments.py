@@ -57,8 +57,8 @@ def version_in(python: str) -> str:
 
 
 def test_sides_of_one_lock_share_this_python(tmp_path: Path, space: Workspace) -> None:
-    one, other = (checkout(tmp_path, name, "1") for name in ("one", "other"))
-    assert environments.pythons([one, other], space, print) == {one: sys.executable, other: sys.executable}
+    item, other = (checkout(tmp_path, name, "1") for name in ("one", "other"))
+    assert environments.pythons([item, other], space, print) == {item: sys.executable, other: sys.executable}
     assert not (tmp_path / "cache").exists()
 
 
@@ -68,17 +68,17 @@ def test_sides_of_two_locks_have_an_environment_each_and_keep_it(
 ) -> None:
     if not with_uv:
         monkeypatch.setattr(shutil, "which", lambda *_, **__: None)
-    one, other = (checkout(tmp_path, name, version) for name, version in (("one", "1"), ("other", "2")))
-    told: list[str] = []
-    pythons = environments.pythons([one, other], space, told.append)
+    item, other = (checkout(tmp_path, name, version) for name, version in (("one", "1"), ("other", "2")))
+    output: list[str] = []
+    pythons = environments.pythons([item, other], space, output.append)
     assert [version_in(python) for python in pythons.values()] == ["1", "2"]
-    assert len(told) == 2
-    assert environments.pythons([one, other], space, told.append) == pythons
-    assert len(told) == 2
+    assert len(output) == 2
+    assert environments.pythons([item, other], space, output.append) == pythons
+    assert len(output) == 2
     # One that was not finished is made anew.
-    (Path(pythons[one]).parents[1] / environments.READY).unlink()
-    environments.pythons([one, other], space, told.append)
-    assert len(told) == 3
+    (Path(pythons[item]).parents[1] / environments.READY).unlink()
+    environments.pythons([item, other], space, output.append)
+    assert len(output) == 3
 
 
 def test_a_side_finds_its_own_code_first_and_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,10 +92,10 @@ def test_a_side_finds_its_own_code_first_and_no_other(tmp_path: Path, monkeypatc
 
 
 def test_what_cannot_be_had_is_told(tmp_path: Path, space: Workspace) -> None:
-    one, other = checkout(tmp_path, "one", "1"), checkout(tmp_path, "other", "2")
+    item, other = checkout(tmp_path, "one", "1"), checkout(tmp_path, "other", "2")
     (tmp_path / "smallest-2-py3-none-any.whl").unlink()
     with pytest.raises(SideError, match=r"what other needs cannot be installed: .*smallest"):
-        environments.pythons([one, other], space, print)
+        environments.pythons([item, other], space, print)
     (other.folder / environments.LOCK).unlink()
     with pytest.raises(SideError, match=r"other has no requirements\.lock"):
-        environments.pythons([one, other], space, print)
+        environments.pythons([item, other], space, print)

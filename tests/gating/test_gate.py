@@ -109,23 +109,26 @@ class TestWhatCannotBeHad:
     """Exit code 6, and the reason."""
 
     def test_an_unknown_commit(self, bench: Any) -> None:
-        told = self.refused(bench.gate("--base", "mian"))
-        assert told.startswith("ttsbench: 'mian' names no commit of this repository. git log names commits")
+        output = self.refused(bench.gate("--base", "mian"))
+        assert output.startswith("ttsbench: 'mian' names no commit of this repository. git log names commits")
         assert "'-x' names no commit" in self.refused(bench.gate("--base=-x"))
 
     def test_a_head_that_is_not_what_lies_there(self, bench: Any) -> None:
         bench.plant(1.3)
-        told = self.refused(bench.gate("--base", "HEAD", "--head", "main"))
+        output = self.refused(bench.gate("--base", "HEAD", "--head", "main"))
         assert (
-            "--head main is checked out, and the working tree differs from it: ttsbench/running/fake_engine.py." in told
+            "--head main is checked out, and the working tree differs from it: ttsbench/running/fake_engine.py."
+            in output
         )
 
     def test_a_base_that_does_not_start(self, bench: Any) -> None:
         bench.change("ttsbench/running/runner.py", "import os\n", "import os, nonsense_that_is_not_there\n")
         broken = bench.commit("Broken")
         bench.git("revert", "--no-edit", "HEAD")
-        told = self.refused(bench.gate("--base", broken, "--quiet"))
-        assert f"{broken[:10]} does not run: ModuleNotFoundError: No module named 'nonsense_that_is_not_there'" in told
+        output = self.refused(bench.gate("--base", broken, "--quiet"))
+        assert (
+            f"{broken[:10]} does not run: ModuleNotFoundError: No module named 'nonsense_that_is_not_there'" in output
+        )
         assert bench.worktrees() == 1
 
     def test_a_base_that_knows_no_gate(self, bench: Any) -> None:
@@ -151,9 +154,9 @@ class TestWhatCannotBeHad:
         (bench.repository / "requirements.lock").write_text("--no-index\nnot-there==1 --hash=sha256:" + "0" * 64 + "\n")
         base = bench.commit("Needs something else")
         bench.git("revert", "--no-edit", "HEAD")
-        told = self.refused(bench.gate("--base", base, "--quiet", TTSBENCH_CACHE=str(tmp_path / "cache")))
-        assert f"what {base[:10]} needs cannot be installed: " in told
-        assert "not-there" in told
+        output = self.refused(bench.gate("--base", base, "--quiet", TTSBENCH_CACHE=str(tmp_path / "cache")))
+        assert f"what {base[:10]} needs cannot be installed: " in output
+        assert "not-there" in output
         assert bench.worktrees() == 1
 
     @staticmethod
@@ -163,7 +166,7 @@ class TestWhatCannotBeHad:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "output"),
     [
         ((), "give --base REF or --base-run RUN"),
         (("--base", "HEAD", "--base-run", "runs/x"), "give --base REF or --base-run RUN"),
@@ -173,9 +176,9 @@ class TestWhatCannotBeHad:
         (("--base", "HEAD", "--calibration", "none.json"), "there is no none.json"),
     ],
 )
-def test_wrong_usage_is_told(bench: Any, arguments: tuple[str, ...], told: str) -> None:
+def test_wrong_usage_is_told(bench: Any, arguments: tuple[str, ...], output: str) -> None:
     ended = bench.gate(*arguments)
-    assert (ended.returncode, told in ended.stderr) == (ExitCode.USAGE, True), ended.stderr
+    assert (ended.returncode, output in ended.stderr) == (ExitCode.USAGE, True), ended.stderr
     assert not (bench.repository / "runs").exists()
 
 
@@ -206,8 +209,8 @@ class Pretending:
 
     def measure(self, key: str, process: int, order: int) -> Cell:
         job = replace(self._job, process=process, order=order)
-        told = {name: getattr(job, name) for name in ("key", "kind", "stack", "slots", "point", "process", "order")}
-        return Cell(**told, status="ok", **fake_engine.FakeProcess(job).fields())
+        output = {name: getattr(job, name) for name in ("key", "kind", "stack", "slots", "point", "process", "order")}
+        return Cell(**output, status="ok", **fake_engine.FakeProcess(job).fields())
 
 
 @pytest.fixture

@@ -52,13 +52,13 @@ def test_a_planted_slowdown_of_one_stage_is_found_and_named(bench: Any) -> None:
     except subprocess.TimeoutExpired:
         pytest.skip(f"too busy a machine: no verdict within {SECONDS_MAX} s")
     assert ended.returncode in (ExitCode.SLOWER, ExitCode.INCONCLUSIVE), ended.stdout + ended.stderr
-    [found] = json.loads((bench.folder() / "comparison.json").read_text())["comparisons"]
-    rtf = found["figures"]["rtf"]
+    [result] = json.loads((bench.folder() / "comparison.json").read_text())["comparisons"]
+    rtf = result["figures"]["rtf"]
     if ended.returncode == ExitCode.INCONCLUSIVE:
         assert rtf["high"] > 1 + PLANTED
-        pytest.skip(f"too busy a machine: {rtf['low']:.2f} to {rtf['high']:.2f}, {rtf['reason']}; {found['notes']}")
+        pytest.skip(f"too busy a machine: {rtf['low']:.2f} to {rtf['high']:.2f}, {rtf['reason']}; {result['notes']}")
     assert 1.03 < rtf["low"] < 1 + PLANTED < 1.5
-    assert any(note.startswith("lean: cfm took") for note in found["notes"]), found["notes"]
+    assert any(note.startswith("lean: cfm took") for note in result["notes"]), result["notes"]
     assert "second series, RTF: 1." in ended.stdout
     assert bench.worktrees() == 1
 

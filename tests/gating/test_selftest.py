@@ -33,7 +33,7 @@ def outcome(effect: float, **verdicts: int) -> Outcome:
 
 
 @pytest.mark.parametrize(
-    ("found", "complaint"),
+    ("result", "complaint"),
     [
         (outcome(0.0, same=990, slower=10), ""),
         (outcome(0.0, same=989, slower=6, faster=5), "wrong 1.1%"),
@@ -53,9 +53,9 @@ def outcome(effect: float, **verdicts: int) -> Outcome:
         (outcome(0.08, slower=95, inconclusive=5), "promised 99%"),
     ],
 )
-def test_what_is_promised(found: Outcome, complaint: str) -> None:
-    assert complaint in "; ".join(found.complaints)
-    assert bool(found.complaints) == bool(complaint)
+def test_what_is_promised(result: Outcome, complaint: str) -> None:
+    assert complaint in "; ".join(result.complaints)
+    assert bool(result.complaints) == bool(complaint)
 
 
 def test_a_series_is_the_same_each_time_and_alternates() -> None:
@@ -69,8 +69,8 @@ def test_a_series_is_the_same_each_time_and_alternates() -> None:
 
 def test_a_throttled_machine_is_tried_again_and_then_given_up() -> None:
     often = replace(QUIET, fake_engine=Fake(throttled=0.3))
-    found = selftest.compare(often, 0.0, 1)
-    assert found.pairing.void
+    result = selftest.compare(often, 0.0, 1)
+    assert result.pairing.void
     always = selftest.compare(replace(QUIET, fake_engine=Fake(throttled=1.0)), 0.0, 1)
     assert len(always.pairing.pairs) == 3
     assert always.verdict is Verdict.INCONCLUSIVE
@@ -95,7 +95,7 @@ def test_a_devices_pace_lasts_for_some_calls_and_processes() -> None:
     assert len(paces) == 200 * (5 + 1)
     assert 0.15 < sum(paces) / len(paces) < 0.35
     within = [before != after for process in processes for before, after in pairwise(process)]
-    between = [one[-1] != other[0] for one, other in pairwise(processes)]
+    between = [item[-1] != other[0] for item, other in pairwise(processes)]
     assert 0.06 < sum(within) / len(within) < 0.18
     assert 0.1 < sum(between) / len(between) < 0.3
     assert fake_engine.MachineState.at(Fake(seed=7, hurried=0.25), 7, 5).hurried == processes[7]

@@ -67,7 +67,7 @@ class Gate:
     def processes(self) -> list[int]:
         """All that were started for any gate in this temporary folder."""
         mark = f"{reaper.MARK}={self.temporary}".encode()
-        return [number for number, told in environments() if any(part.startswith(mark) for part in told)]
+        return [number for number, output in environments() if any(part.startswith(mark) for part in output)]
 
     def reapers(self) -> list[int]:
         """Those that watch a folder in this one."""
@@ -95,10 +95,10 @@ def read(file: Path) -> bytes:
         return b""
 
 
-def wait_until(holds: Callable[[], bool], told: str, seconds: float = 30.0) -> None:
+def wait_until(holds: Callable[[], bool], output: str, seconds: float = 30.0) -> None:
     deadline = time.monotonic() + seconds
     while not holds():
-        assert time.monotonic() < deadline, told
+        assert time.monotonic() < deadline, output
         time.sleep(0.01)
 
 
@@ -141,10 +141,10 @@ def test_what_even_its_reaper_left_goes_with_the_next_gate(slow: Path) -> None:
 
 def test_what_somebody_works_in_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    with workspace.open_workspace() as one:
+    with workspace.open_workspace() as item:
         with workspace.open_workspace() as other:
-            assert one.folder.is_dir()
-            assert other.folder != one.folder
+            assert item.folder.is_dir()
+            assert other.folder != item.folder
         assert not other.folder.exists()
         new = tmp_path / f"{workspace.PREFIX}new"
         new.mkdir()
@@ -153,7 +153,7 @@ def test_what_somebody_works_in_is_left_alone(tmp_path: Path, monkeypatch: pytes
         os.utime(new, (0, 0))
         workspace.remove_leftovers()
         assert not new.exists()
-    assert not one.folder.exists()
+    assert not item.folder.exists()
 
 
 def test_processes_that_were_started_for_it_end_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

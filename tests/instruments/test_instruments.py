@@ -138,12 +138,12 @@ def test_energy_is_right_however_the_block_falls_between_ticks(meter: Meter, sec
     meter.now += 0.037
     with energy.measure("cuda:0") as counter:
         meter.now += seconds
-    found = counter.result(idle_watts=100.0, audio_seconds=2.0)
-    assert found is not None
-    assert found.seconds >= seconds
+    result = counter.result(idle_watts=100.0, audio_seconds=2.0)
+    assert result is not None
+    assert result.seconds >= seconds
     # Two polls of a millisecond are all that the ends may be off by.
-    assert found.joules == pytest.approx(300.0 * found.seconds, abs=300.0 * 0.002)
-    assert found.joules_per_audio_second == pytest.approx(200.0 * found.seconds / 2.0, abs=1.0)
+    assert result.joules == pytest.approx(300.0 * result.seconds, abs=300.0 * 0.002)
+    assert result.joules_per_audio_second == pytest.approx(200.0 * result.seconds / 2.0, abs=1.0)
 
 
 def test_the_idle_draw(meter: Meter) -> None:
@@ -183,10 +183,10 @@ def test_the_guard_keeps_the_worst_of_what_it_saw(fake_nvml: Any) -> None:
     assert sampler.read() == 1200
     board |= {"ClockInfo": 1700, "Temperature": 70, "CurrentClocksEventReasons": 0x4}
     assert sampler.read() == 1700
-    found = sampler.result()
-    assert (found.sm_clock_mhz_min, found.sm_clock_mhz_max, found.temperature_c_max) == (1200, 1980, 85)
-    assert found.throttle_reasons == ("hardware thermal slowdown", "software power cap")
-    assert found.foreign_processes == ()
+    result = sampler.result()
+    assert (result.sm_clock_mhz_min, result.sm_clock_mhz_max, result.temperature_c_max) == (1200, 1980, 85)
+    assert result.throttle_reasons == ("hardware thermal slowdown", "software power cap")
+    assert result.foreign_processes == ()
 
 
 def test_the_guard_counts_what_happened_while_it_did_not_look(fake_nvml: Any) -> None:
@@ -320,11 +320,11 @@ def test_cuda_peaks_are_the_blocks_and_the_driver_is_asked_for_the_rest(
     with memory.measure("cuda:0") as peaks:
         assert cuda.peaks == (100, 100)
         cuda.peaks = (300, 400)
-    found = peaks.result(weights_bytes=50, kv_cache_bytes=10)
-    assert (found.allocated_peak_bytes, found.reserved_peak_bytes) == (300, 400)
-    assert (found.weights_bytes, found.kv_cache_bytes) == (50, 10)
-    assert found.process_bytes == process_bytes
-    assert found.device_bytes == 3_000_000_000
+    result = peaks.result(weights_bytes=50, kv_cache_bytes=10)
+    assert (result.allocated_peak_bytes, result.reserved_peak_bytes) == (300, 400)
+    assert (result.weights_bytes, result.kv_cache_bytes) == (50, 10)
+    assert result.process_bytes == process_bytes
+    assert result.device_bytes == 3_000_000_000
 
 
 # on a GPU
@@ -364,12 +364,12 @@ def test_the_instruments_agree_with_a_real_gpu() -> None:
     held = torch.cuda.memory_allocated("cuda:0")  # by other tests
     with memory.measure("cuda:0") as peaks:
         torch.empty(256 * MIB, dtype=torch.uint8, device="cuda:0")
-    found = peaks.result(weights_bytes=0, kv_cache_bytes=None)
-    assert found.allocated_peak_bytes is not None
-    assert 256 * MIB <= found.allocated_peak_bytes - held < 512 * MIB
-    assert found.device_bytes is not None
-    assert found.device_bytes > 256 * MIB
-    assert found.process_bytes is None or found.process_bytes > 256 * MIB
+    result = peaks.result(weights_bytes=0, kv_cache_bytes=None)
+    assert result.allocated_peak_bytes is not None
+    assert 256 * MIB <= result.allocated_peak_bytes - held < 512 * MIB
+    assert result.device_bytes is not None
+    assert result.device_bytes > 256 * MIB
+    assert result.process_bytes is None or result.process_bytes > 256 * MIB
     sampler = GuardSampler("cuda:0")
     clock_mhz = sampler.read()
     assert clock_mhz is None or clock_mhz > 100

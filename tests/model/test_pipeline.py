@@ -33,8 +33,8 @@ def make(make_pipeline: Make) -> Make:
     return functools.partial(make_pipeline, texts=(TEXT,), length=Length(fixed=8))
 
 
-def same(one: Speech, other: Speech) -> bool:
-    return torch.equal(one.tokens.flatten(), other.tokens.flatten()) and torch.equal(one.wave, other.wave)
+def same(item: Speech, other: Speech) -> bool:
+    return torch.equal(item.tokens.flatten(), other.tokens.flatten()) and torch.equal(item.wave, other.wave)
 
 
 @pytest.mark.parametrize("family", FAMILIES)

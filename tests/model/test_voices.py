@@ -63,11 +63,11 @@ def test_a_file_that_changed_is_another_voice(tts: Any, tmp_path: Path, prepared
 
 def test_whoever_asks_gets_conditionals_of_its_own(tts: Any, wav: Path) -> None:
     voices, before = Voices(tts), tts.conds
-    one, other = voices.of(wav), voices.of(wav)
-    one.gen["embedding"] = torch.zeros(1)
-    one.t3.emotion_adv = torch.zeros(1)
+    item, other = voices.of(wav), voices.of(wav)
+    item.gen["embedding"] = torch.zeros(1)
+    item.t3.emotion_adv = torch.zeros(1)
     assert other.gen["embedding"].numel() > 1
-    assert voices.of(wav).t3.emotion_adv is not one.t3.emotion_adv
+    assert voices.of(wav).t3.emotion_adv is not item.t3.emotion_adv
     assert tts.conds is before
 
 

@@ -39,11 +39,11 @@ def make(make_pipeline: Make) -> Make:
 )
 def test_every_loop_hands_its_tokens_over_as_they_are_drawn(make: Make, family: str, slots: dict[str, str]) -> None:
     pipeline, taken = make(family, **slots), list[torch.Tensor]()
-    asked, drawn = pipeline.decode(0, 3, 24, lambda tokens: taken.append(tokens.clone()))
+    request, drawn = pipeline.decode(0, 3, 24, lambda tokens: taken.append(tokens.clone()))
     assert torch.cat([part.flatten() for part in taken]).tolist() == drawn.flatten().tolist()
     assert len(taken) >= 24 // graph_loop.LOOK_EVERY
     assert max(part.numel() for part in taken) <= 2 * graph_loop.LOOK_EVERY
-    assert asked["speech_tokens"].flatten().tolist()[:24] == drawn.flatten().tolist()
+    assert request["speech_tokens"].flatten().tolist()[:24] == drawn.flatten().tolist()
 
 
 EXACT = [
@@ -74,8 +74,8 @@ def upstreams_work(make: Make) -> Callable[[str, int], tuple[torch.Tensor, dict[
     @functools.cache
     def of(family: str, count: int) -> tuple[torch.Tensor, dict[str, Any]]:
         reference = make(family, length=Length(fixed=count))
-        given = reference.speak(0, 3).tokens.flatten()
-        return given, quality.outputs(reference, 0, 3, given)
+        value = reference.speak(0, 3).tokens.flatten()
+        return value, quality.outputs(reference, 0, 3, value)
 
     return of
 
@@ -104,12 +104,12 @@ def test_their_logits_are_upstreams(
 ) -> None:
     """Within 1e-5 relative, step by step, over the reference's tokens."""
     count = 6 if interpreted(slots) else 24
-    given, wanted = upstreams_work(family, count)
+    value, expected = upstreams_work(family, count)
     other = make(family, length=Length(fixed=count), **slots)
     other.speak(0, 3)
-    got = quality.outputs(other, 0, 3, given)
-    assert quality.relative_error(got["logits"].double(), wanted["logits"].double()) < 1e-5
-    assert torch.equal(got["mel"], wanted["mel"])
+    got = quality.outputs(other, 0, 3, value)
+    assert quality.relative_error(got["logits"].double(), expected["logits"].double()) < 1e-5
+    assert torch.equal(got["mel"], expected["mel"])
 
 
 @pytest.mark.parametrize(
@@ -196,10 +196,10 @@ def test_the_stop_token_ends_it_where_upstream_ends(
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("slots", [{}, {"decode": "lean", "sampler": "lean"}, GRAPH], ids=str)
 def test_given_tokens_are_spoken_whatever_is_drawn(make: Make, family: str, slots: dict[str, str]) -> None:
-    given = (5, 900, 6560, 0, 5, 5)
-    pipeline = make(family, length=Length(replay=(given, given)), **slots)
-    assert pipeline.speak(0, 0).tokens.flatten().tolist() == list(given)
-    assert pipeline.speak(1, 1).tokens.flatten().tolist() == list(given)
+    value = (5, 900, 6560, 0, 5, 5)
+    pipeline = make(family, length=Length(replay=(value, value)), **slots)
+    assert pipeline.speak(0, 0).tokens.flatten().tolist() == list(value)
+    assert pipeline.speak(1, 1).tokens.flatten().tolist() == list(value)
 
 
 @pytest.mark.parametrize("name", ["lean", "triton"])

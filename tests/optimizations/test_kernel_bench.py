@@ -129,7 +129,7 @@ def test_without_a_gpu_all_are_checked_and_nothing_is_timed(kernels: Kernels, tm
 
 @ON_CPU
 @pytest.mark.parametrize(
-    ("forward", "told"),
+    ("forward", "output"),
     [
         (lambda x, weight: x * weight, "exceeds"),
         (lambda x, weight: torch.empty_like(x).fill_(torch.nan), "values that are not finite"),
@@ -137,13 +137,13 @@ def test_without_a_gpu_all_are_checked_and_nothing_is_timed(kernels: Kernels, tm
     ],
 )
 def test_a_wrong_kernel_is_told_and_ends_with_5(
-    kernels: Kernels, monkeypatch: pytest.MonkeyPatch, forward: Callable[..., Any], told: str
+    kernels: Kernels, monkeypatch: pytest.MonkeyPatch, forward: Callable[..., Any], output: str
 ) -> None:
     plant(monkeypatch, "rms_norm", "triton", forward)
     code, out, _ = kernels("rms_norm", "-q")
     assert code == ExitCode.QUALITY
     assert "wrong: small 3×257 bf16 triton:" in " ".join(out.split())
-    assert told in " ".join(out.split())
+    assert output in " ".join(out.split())
 
 
 @ON_CPU

@@ -48,13 +48,13 @@ def make() -> Make:
 
 
 def assert_close(
-    found: torch.Tensor, exact: torch.Tensor, dtype: torch.dtype, tolerances: dict[torch.dtype, float] = TOLERANCE
+    result: torch.Tensor, exact: torch.Tensor, dtype: torch.dtype, tolerances: dict[torch.dtype, float] = TOLERANCE
 ) -> None:
     """Against a reference computed in float64 from the very same inputs."""
-    assert found.dtype == dtype
-    assert found.shape == exact.shape
+    assert result.dtype == dtype
+    assert result.shape == exact.shape
     assert exact.dtype == torch.float64
-    error = (found.double() - exact).norm() / exact.norm().clamp_min(1e-300)
+    error = (result.double() - exact).norm() / exact.norm().clamp_min(1e-300)
     assert error <= tolerances[dtype], f"off by {error:.2e}"
 
 
@@ -96,16 +96,16 @@ class TestSiluMul:
     def test_gradients_agree_with_float64(self, make: Make, dtype: torch.dtype) -> None:
         inputs = [make(3, 77, dtype=dtype, grad=True), make(3, 77, dtype=dtype, grad=True)]
         weights, exact = [make(3, 77, dtype=dtype)], wide(*inputs)
-        found = gradients(silu_mul(*inputs), inputs, weights)
-        for one, other in zip(found, gradients(silu_mul_reference(*exact), exact, weights), strict=True):
-            assert_close(one, other, dtype)
+        result = gradients(silu_mul(*inputs), inputs, weights)
+        for item, other in zip(result, gradients(silu_mul_reference(*exact), exact, weights), strict=True):
+            assert_close(item, other, dtype)
 
     def test_a_gradient_of_one_repeated_value_is_read_as_such(self, make: Make) -> None:
         gate, up = make(3, 10, grad=True), make(3, 10, grad=True)
         exact = wide(gate, up)
-        (found,) = torch.autograd.grad(silu_mul(gate, up).sum(), [gate])
+        (result,) = torch.autograd.grad(silu_mul(gate, up).sum(), [gate])
         (expected,) = torch.autograd.grad(silu_mul_reference(*exact).sum(), [exact[0]])
-        assert_close(found, expected, torch.float32)
+        assert_close(result, expected, torch.float32)
 
     def test_large_values_do_not_overflow(self) -> None:
         gate = torch.tensor([-200.0, -90.0, 0.0, 90.0, 200.0], device=DEVICE)
@@ -216,9 +216,9 @@ class TestRmsNorm:
         # More rows than programs, so that some sum several.
         inputs: list[Any] = [make(2, 131, 9, dtype=dtype, grad=True), make(9, dtype=dtype, grad=True)]
         weights, exact = [make(2, 131, 9, dtype=dtype)], wide(*inputs)
-        found = gradients(rms_norm(*inputs), inputs, weights)
-        for one, other in zip(found, gradients(exact_norm(*exact), exact, weights), strict=True):
-            assert_close(one, other, dtype)
+        result = gradients(rms_norm(*inputs), inputs, weights)
+        for item, other in zip(result, gradients(exact_norm(*exact), exact, weights), strict=True):
+            assert_close(item, other, dtype)
 
     @DTYPES
     def test_the_sum_is_that_of_torch_and_its_norm_agrees_with_float64(self, make: Make, dtype: torch.dtype) -> None:
@@ -232,10 +232,10 @@ class TestRmsNorm:
     def test_gradients_of_the_sum_and_its_norm_agree_with_float64(self, make: Make) -> None:
         inputs: list[Any] = [make(5, 33, grad=True), make(5, 33, grad=True), make(33, grad=True)]
         weights, exact = [make(5, 33), make(5, 33)], wide(*inputs)
-        found = gradients(add_rms_norm(*inputs), inputs, weights)
+        result = gradients(add_rms_norm(*inputs), inputs, weights)
         total = exact[0] + exact[1]
-        for one, other in zip(found, gradients((exact_norm(total, exact[2]), total), exact, weights), strict=True):
-            assert_close(one, other, torch.float32)
+        for item, other in zip(result, gradients((exact_norm(total, exact[2]), total), exact, weights), strict=True):
+            assert_close(item, other, torch.float32)
 
     def test_nothing_in_nothing_out(self, make: Make) -> None:
         x, weight = make(0, 8, grad=True), make(8, grad=True)
@@ -265,8 +265,8 @@ class TestRope:
         k = make(batch, k_heads, length, head, dtype=dtype)
         for turns in (1, batch):
             cos, sin = make(turns, length, head, dtype=dtype), make(turns, length, head, dtype=dtype)
-            for found, exact in zip(rope(q, k, cos, sin), rope_reference(*wide(q, k, cos, sin)), strict=True):
-                assert_close(found, exact, dtype)
+            for result, exact in zip(rope(q, k, cos, sin), rope_reference(*wide(q, k, cos, sin)), strict=True):
+                assert_close(result, exact, dtype)
 
     def test_the_reference_is_that_of_transformers(self, make: Make) -> None:
         q, k, cos, sin = make(2, 4, 5, 8), make(2, 2, 5, 8), make(2, 5, 8), make(2, 5, 8)
@@ -276,8 +276,8 @@ class TestRope:
     def test_reads_slices_of_one_projection_where_they_lie(self, make: Make) -> None:
         fused, angles = make(2, 5, 6, 8).transpose(1, 2), make(1, 5, 16)
         q, k, cos, sin = fused[:, :4], fused[:, 4:], angles[..., :8], angles[..., ::2]
-        for found, exact in zip(rope(q, k, cos, sin), rope_reference(*wide(q, k, cos, sin)), strict=True):
-            assert_close(found, exact, torch.float32)
+        for result, exact in zip(rope(q, k, cos, sin), rope_reference(*wide(q, k, cos, sin)), strict=True):
+            assert_close(result, exact, torch.float32)
 
     def test_nothing_in_nothing_out(self, make: Make) -> None:
         q, k = rope(make(2, 3, 0, 8), make(2, 1, 0, 8), make(1, 0, 8), make(1, 0, 8))
@@ -314,10 +314,10 @@ class TestStepAttention:
         exact_tensors = wide(*tensors)
         exact_turn = None if turn is None else (turn[0].double(), turn[1].double())
         exact = self.run(step_attention_reference, exact_tensors, position, exact_turn, scale)
-        found = self.run(step_attention, tensors, position, turn, scale)
+        result = self.run(step_attention, tensors, position, turn, scale)
         # Keys are rounded before they are attended to, as a later step will find them: one rounding more.
         looser = {kind: 2 * tolerance for kind, tolerance in TOLERANCE.items()}
-        assert_close(found, exact, dtype, looser)
+        assert_close(result, exact, dtype, looser)
         for written, expected in zip(tensors[3:], exact_tensors[3:], strict=True):
             assert_close(written, expected, dtype)
 
@@ -337,13 +337,15 @@ class TestStepAttention:
         apart = [[tensor[row : row + 1].clone() for tensor in tensors] for row in range(len(places))]
         position, scale = torch.tensor(places, device=DEVICE), width**-0.5
         exact = self.run(step_attention_reference, exact_tensors, position, exact_turn, scale)
-        found = self.run(step_attention, tensors, position, turn, scale)
-        assert_close(found, exact, dtype, {kind: 2 * tolerance for kind, tolerance in TOLERANCE.items()})
+        result = self.run(step_attention, tensors, position, turn, scale)
+        assert_close(result, exact, dtype, {kind: 2 * tolerance for kind, tolerance in TOLERANCE.items()})
         for written, expected in zip(tensors[3:], exact_tensors[3:], strict=True):
             assert_close(written, expected, dtype)
         for row, alone in enumerate(apart):
             own_turn = angles[row] if turns else None
-            assert torch.equal(self.run(step_attention, alone, position[row : row + 1], own_turn, scale)[0], found[row])
+            assert torch.equal(
+                self.run(step_attention, alone, position[row : row + 1], own_turn, scale)[0], result[row]
+            )
             assert all(torch.equal(tensor[row], own[0]) for tensor, own in zip(tensors[3:], alone[3:], strict=True))
 
     def test_the_cache_beyond_the_text_is_neither_read_nor_written(self, make: Make) -> None:
@@ -351,8 +353,8 @@ class TestStepAttention:
         for cache in caches:
             cache[:, :, 8:] = torch.nan
         tensors = [*self.heads(make(1, 3 * 2 * 8), 2, 2), *caches]
-        found = self.run(step_attention, tensors, torch.tensor([7], device=DEVICE), None, 1.0)
-        assert found.isfinite().all()
+        result = self.run(step_attention, tensors, torch.tensor([7], device=DEVICE), None, 1.0)
+        assert result.isfinite().all()
         assert all(cache[:, :, 8:].isnan().all() and cache[:, :, :8].isfinite().all() for cache in caches)
 
     def test_large_scores_do_not_overflow(self, make: Make) -> None:
@@ -368,19 +370,19 @@ class TestStepAttention:
         assert step_attention(empty, empty, empty, cache, cache, position, None, 1.0).shape == (0, 1, 2, 8)
 
     def test_what_does_not_fit_is_refused(self, make: Make) -> None:
-        one, cache, position = make(1, 2, 1, 8), make(1, 2, 4, 8), torch.tensor([0], device=DEVICE)
+        item, cache, position = make(1, 2, 1, 8), make(1, 2, 4, 8), torch.tensor([0], device=DEVICE)
         with pytest.raises(ValueError, match="more than one position"):
-            step_attention(make(1, 2, 3, 8), one, one, cache, cache, position=position, turn=None, scale=1.0)
+            step_attention(make(1, 2, 3, 8), item, item, cache, cache, position=position, turn=None, scale=1.0)
         with pytest.raises(ValueError, match="does not fit the query"):
-            step_attention(one, make(1, 1, 1, 8), one, cache, cache, position=position, turn=None, scale=1.0)
+            step_attention(item, make(1, 1, 1, 8), item, cache, cache, position=position, turn=None, scale=1.0)
         with pytest.raises(ValueError, match="dtypes differ"):
-            step_attention(one, one, one, cache.half(), cache.half(), position=position, turn=None, scale=1.0)
+            step_attention(item, item, item, cache.half(), cache.half(), position=position, turn=None, scale=1.0)
         with pytest.raises(ValueError, match="one position for all rows"):
-            step_attention(one, one, one, cache, cache, position=torch.tensor([0, 1]), turn=None, scale=1.0)
+            step_attention(item, item, item, cache, cache, position=torch.tensor([0, 1]), turn=None, scale=1.0)
         with pytest.raises(ValueError, match="side by side"):
-            step_attention(one, one, one, cache.mT.contiguous().mT, cache, position=position, turn=None, scale=1.0)
+            step_attention(item, item, item, cache.mT.contiguous().mT, cache, position=position, turn=None, scale=1.0)
         with pytest.raises(RuntimeError, match="step_attention has no backward pass"):
-            step_attention(one.requires_grad_(), one, one, cache, cache, position=position, turn=None, scale=1.0)
+            step_attention(item.requires_grad_(), item, item, cache, cache, position=position, turn=None, scale=1.0)
 
     @staticmethod
     def run(step: Callable[..., Any], tensors: list[Any], *others: Any) -> Any:
@@ -411,17 +413,17 @@ class TestGraphs:
     def test_a_captured_sampler_follows_new_logits_noise_and_settings(self) -> None:
         logits, race = torch.randn(2, 8194, device="cuda"), torch.empty(2, 8194, device="cuda").exponential_()
         seen = torch.zeros(2, 8194, dtype=torch.bool, device="cuda")
-        told, token = sampler.settings("cuda"), torch.zeros(2, dtype=torch.int64, device="cuda")
-        graph, _ = self.capture(lambda: sampler.sample(logits, seen, told, race, token, order="llama"))
+        output, token = sampler.settings("cuda"), torch.zeros(2, dtype=torch.int64, device="cuda")
+        graph, _ = self.capture(lambda: sampler.sample(logits, seen, output, race, token, order="llama"))
         for step in range(200):
             logits.normal_().mul_(3)
             race.exponential_()
             seen.copy_(torch.rand(2, 8194, device="cuda") < 0.1)
             drawn = {"temperature": 0.3 + step / 100, "top_p": 0.5 + step / 500, "min_p": step / 4000,
                      "top_k": 8194 - 40 * step, "repetition_penalty": 1 + step / 200}  # fmt: skip
-            told.copy_(sampler.settings("cuda", **drawn))  # type: ignore[arg-type]
+            output.copy_(sampler.settings("cuda", **drawn))  # type: ignore[arg-type]
             graph.replay()
-            assert token.tolist() == sampler.sample_reference(logits, seen, told, race, order="llama").tolist()
+            assert token.tolist() == sampler.sample_reference(logits, seen, output, race, order="llama").tolist()
 
     @torch.inference_mode()
     def test_every_kernel_is_captured_and_follows_its_input(self, make: Make) -> None:
@@ -462,7 +464,7 @@ class TestGraphs:
     def test_every_kernel_is_traced_whole_by_torch_compile(self, make: Make) -> None:
         x, weight, wide_weight = make(2, 1024), make(1024), make(64, 1024)
         q, angle = make(2, 4, 3, 64), make(1, 3, 64)
-        one, cache, position = make(2, 4, 1, 64), make(2, 4, 40, 64), torch.tensor([30], device=DEVICE)
+        item, cache, position = make(2, 4, 1, 64), make(2, 4, 40, 64), torch.tensor([30], device=DEVICE)
         calls: tuple[tuple[Callable[..., Any], tuple[torch.Tensor, ...]], ...] = (
             (silu_mul, (x, x)),
             (rms_norm, (x, weight)),
@@ -471,12 +473,12 @@ class TestGraphs:
             (gate_up, (x.repeat(20, 1), wide_weight, wide_weight)),
             (few_rows, (x, wide_weight, make(64))),
             (rope, (q, q, angle, angle)),
-            (partial(step_attention, turn=None, scale=0.125), (one, one, one, cache, cache, position)),
+            (partial(step_attention, turn=None, scale=0.125), (item, item, item, cache, cache, position)),
         )
         for call, inputs in calls:
             torch.compiler.reset()
-            found, expected = torch.compile(call, fullgraph=True)(*inputs), call(*inputs)
-            torch.testing.assert_close(found, expected, rtol=0, atol=0)
+            result, expected = torch.compile(call, fullgraph=True)(*inputs), call(*inputs)
+            torch.testing.assert_close(result, expected, rtol=0, atol=0)
 
 
 def test_fp32_products_follow_torchs_own_setting() -> None:

@@ -51,10 +51,10 @@ TOKENS = 2
 def test_kernels_take_effect_and_compute_what_eager_computes(make: Make, slots: dict[str, str]) -> None:
     reference, other = make(decode="lean"), make(decode="lean", cache="static", **slots)
     reference.decode_only(0, 3, TOKENS)
-    given = reference._tokens.flatten()
+    value = reference._tokens.flatten()
     taken = []
     for pipeline in (reference, other):
-        with quality.taken_logits(pipeline) as logits, pipeline.forcing(tuple(given.tolist())):
+        with quality.taken_logits(pipeline) as logits, pipeline.forcing(tuple(value.tolist())):
             pipeline.decode_only(0, 3, TOKENS)
         taken.append(torch.cat(logits).double())
     assert quality.relative_error(taken[1], taken[0]) < 1e-5
@@ -72,10 +72,10 @@ def test_a_replayed_prompt_serves_other_lengths_and_is_seen(make: Make, family: 
     slots = {"decode": "lean", "cache": "static"}
     pipeline, eager = make(family, **slots, prompt="cuda_graph"), make(family, **slots)
     for text_index, count in ((0, 6), (1, 6), (0, 600), (0, 6)):  # the third needs more memory than the first had
-        both = [one.decode_only(text_index, 3, count) and one._tokens.tolist() for one in (pipeline, eager)]
+        both = [item.decode_only(text_index, 3, count) and item._tokens.tolist() for item in (pipeline, eager)]
         assert both[0] == both[1]
-    found = registry.BY_NAME["prompt"].attest(pipeline, "cuda_graph")
-    assert (found["replays"], found["captured"], found["held"]) == (
+    result = registry.BY_NAME["prompt"].attest(pipeline, "cuda_graph")
+    assert (result["replays"], result["captured"], result["held"]) == (
         4,
         2,
         ["(2, 64)" if family != "turbo" else "(1, 448)"],
@@ -109,19 +109,19 @@ def test_the_dtype_is_seen_where_a_prompt_is_replayed(make: Make, late: type, mo
 @pytest.mark.parametrize("option", ["fp16", "bf16"])
 def test_a_native_cast_takes_effect_and_stays_faithful(make: Make, family: str, option: str) -> None:
     reference, half = make(family), make(family, dtype=option, decode="lean")
-    given = reference.speak(0, 3).tokens.flatten()
-    wanted = quality.outputs(reference, 0, 3, given)
+    value = reference.speak(0, 3).tokens.flatten()
+    expected = quality.outputs(reference, 0, 3, value)
     half.speak(0, 3)
-    error = quality.relative_error(quality.outputs(half, 0, 3, given)["logits"].double(), wanted["logits"].double())
+    error = quality.relative_error(quality.outputs(half, 0, 3, value)["logits"].double(), expected["logits"].double())
     assert 1e-5 < error < 0.05
-    found = evidence(half, "dtype")
-    assert found["activations"] == found["parameters"] == [{"fp16": "float16", "bf16": "bfloat16"}[option]]
+    result = evidence(half, "dtype")
+    assert result["activations"] == result["parameters"] == [{"fp16": "float16", "bf16": "bfloat16"}[option]]
 
 
 def test_autocast_takes_effect_and_leaves_the_weights(make: Make) -> None:
-    found = evidence(make(dtype="amp_bf16"), "dtype")
-    assert found["parameters"] == ["float32"]
-    assert "bfloat16" in found["activations"]
+    result = evidence(make(dtype="amp_bf16"), "dtype")
+    assert result["parameters"] == ["float32"]
+    assert "bfloat16" in result["activations"]
 
 
 def test_a_cast_that_did_nothing_is_caught(make: Make) -> None:
@@ -152,8 +152,8 @@ def test_token_ids_that_were_cast_are_caught(make: Make) -> None:
     ],
 )
 def test_the_attention_asked_for_is_the_one_seen(make: Make, option: str, slots: dict[str, str]) -> None:
-    found = evidence(make(attention=option, **slots), "attention")
-    assert bool(found["decode"]) == (option != "eager")
+    result = evidence(make(attention=option, **slots), "attention")
+    assert bool(result["decode"]) == (option != "eager")
 
 
 @pytest.mark.parametrize("option", ["eager", "sdpa_math"])
@@ -194,8 +194,8 @@ def test_a_static_cache_that_nobody_writes_is_caught(make: Make) -> None:
     pipeline = make(decode="lean", cache="static")
     with pytest.raises(CellError, match="0 of 0 layers wrote into it"):
         registry.BY_NAME["cache"].attest(pipeline, "static")
-    found = evidence(pipeline, "cache")
-    assert found["layers"] == len(pipeline.tts.t3.tfmr.layers)
+    result = evidence(pipeline, "cache")
+    assert result["layers"] == len(pipeline.tts.t3.tfmr.layers)
 
 
 def test_a_loop_that_was_put_back_is_caught(make: Make) -> None:
@@ -221,8 +221,8 @@ def test_what_was_replaced_and_then_compiled_is_still_attested(make: Make) -> No
     for part in pipeline.t3_parts.compiled:
         part._call = part.wrapped  # what a compiler makes of it is not the question here
     pipeline.decode_only(0, 3, 4)
-    found = registry.BY_NAME["norm"].attest(pipeline, "triton")
-    assert found["calls"] > 0
+    result = registry.BY_NAME["norm"].attest(pipeline, "triton")
+    assert result["calls"] > 0
 
 
 def test_a_compiler_that_made_nothing_is_caught(make: Make) -> None:
@@ -321,11 +321,11 @@ def test_quantized_weights_are_smaller_and_attested(make: Make) -> None:
     pytest.importorskip("torchao")
     plain, quantized = make(dtype="bf16", decode="lean"), make(dtype="bf16", decode="lean", quantize="int8")
     assert quantized.weights_bytes() < plain.weights_bytes()
-    found = evidence(quantized, "quantize")
-    assert found["layers"] == 7 * len(quantized.tts.t3.tfmr.layers)
-    given = plain.speak(0, 3).tokens.flatten()
-    wanted, got = quality.outputs(plain, 0, 3, given), quality.outputs(quantized, 0, 3, given)
-    assert 1e-4 < quality.relative_error(got["logits"].double(), wanted["logits"].double()) < 0.2
+    result = evidence(quantized, "quantize")
+    assert result["layers"] == 7 * len(quantized.tts.t3.tfmr.layers)
+    value = plain.speak(0, 3).tokens.flatten()
+    expected, got = quality.outputs(plain, 0, 3, value), quality.outputs(quantized, 0, 3, value)
+    assert 1e-4 < quality.relative_error(got["logits"].double(), expected["logits"].double()) < 0.2
 
 
 def test_quantization_that_did_nothing_is_caught(make: Make) -> None:
@@ -342,9 +342,9 @@ BEST = {**GRAPH, "dtype": "bf16", "sampler": "triton", "attention": "flash_atten
 def test_gpu_flash_attention_2_is_the_packages_kernel_in_prompt_and_steps(make: Make, family: str, cache: str) -> None:
     pytest.importorskip("flash_attn")
     slots = BEST if cache == "static" else {"dtype": "bf16", "decode": "lean", "attention": "flash_attention_2"}
-    found = evidence(make(family, **slots), "attention")
+    result = evidence(make(family, **slots), "attention")
     for part in ("prefill", "decode"):
-        assert any("flash_fwd" in name and "pytorch_flash" not in name for name in found[part])
+        assert any("flash_fwd" in name and "pytorch_flash" not in name for name in result[part])
 
 
 @pytest.mark.gpu

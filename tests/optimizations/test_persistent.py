@@ -98,8 +98,8 @@ def test_the_reference_computes_what_transformers_computes(small_t3: Any) -> Non
     rotary = persistent.rotary_table(small_t3.tfmr, 9)
     for position in range(9):
         logits = kernel.step_reference(layers, head, embeds[:, position], keys, values, position, rotary, 1e-5)
-        wanted = small_t3.speech_head(hidden[:, position])
-        assert quality.relative_error(logits, wanted) < 1e-5
+        expected = small_t3.speech_head(hidden[:, position])
+        assert quality.relative_error(logits, expected) < 1e-5
 
 
 def test_layers_with_biases_are_refused(small_t3: Any) -> None:
@@ -159,13 +159,13 @@ def test_what_does_not_compile_says_where(tmp_path: Path, monkeypatch: pytest.Mo
     ids=str,
 )
 def test_what_has_no_part_in_it_is_refused(changes: dict[str, str], family: str, reason: str) -> None:
-    found = rules.conflict({**PERSISTENT, **changes}, family=family, cfg_weight=None)
-    assert reason in found if reason else not found
+    result = rules.conflict({**PERSISTENT, **changes}, family=family, cfg_weight=None)
+    assert reason in result if reason else not result
 
 
 def test_forwards_of_the_backbone_alone_do_not_draw() -> None:
-    found = rules.conflict(PERSISTENT, family="chatterbox", cfg_weight=None, forward_steps=3)
-    assert "draws" in found or "no part" in found
+    result = rules.conflict(PERSISTENT, family="chatterbox", cfg_weight=None, forward_steps=3)
+    assert "draws" in result or "no part" in result
 
 
 def test_other_shapes_are_refused(make_pipeline: Make) -> None:
@@ -356,10 +356,10 @@ def test_gpu_logits_cache_and_tokens_are_the_references(
     tolerance = 2e-3 if dtype == torch.float16 else 1.2e-2
     for i in range(count):
         embed = (decoding.tokens[token] + decoding.steps[1 + i]).double().expand(rows, -1)
-        wanted = kernel.step_reference(
+        expected = kernel.step_reference(
             decoding.layers, decoding.head, embed, keys, values, position + i, decoding.rotary, 1e-5
         )
-        assert quality.relative_error(decoding.logits[i].double(), wanted + decoding.bias) < tolerance
+        assert quality.relative_error(decoding.logits[i].double(), expected + decoding.bias) < tolerance
         token = int(decoding.drawn[1 + i])
         assert token == int(kernel.draw_reference(decoding.logits[i], seen, settings, race[i : i + 1]))
         seen[0, token] = True
@@ -448,7 +448,7 @@ def test_gpu_it_speaks_as_faithfully_as_the_graph(make_full: Make, dtype: str, s
     count = 60
     reference = make_full(decode="lean", length=Length(fixed=count), sampling=sampling)
     reference.decode_only(0, 3, count)
-    given = tuple(reference._tokens.flatten().tolist())
+    value = tuple(reference._tokens.flatten().tolist())
     graph = {**PERSISTENT, "decode": "cuda_graph", "dtype": dtype}
     errors, taken = {}, {}
     for name, pipeline in (
@@ -456,9 +456,9 @@ def test_gpu_it_speaks_as_faithfully_as_the_graph(make_full: Make, dtype: str, s
         ("graph", make_full(length=Length(fixed=count), sampling=sampling, **graph)),
         ("persistent", make_full(length=Length(fixed=count), sampling=sampling, **PERSISTENT | {"dtype": dtype})),
     ):
-        with quality.taken_logits(pipeline) as logits, pipeline.forcing(given):
+        with quality.taken_logits(pipeline) as logits, pipeline.forcing(value):
             pipeline.decode_only(0, 3, count)
-        assert pipeline._tokens.flatten().tolist() == list(given)
+        assert pipeline._tokens.flatten().tolist() == list(value)
         taken[name] = torch.cat([pipeline.guided(rows).float() for rows in logits])
         errors[name] = quality.relative_error(taken[name].double(), taken["reference"].double())
     assert errors["persistent"] <= 1.2 * errors["graph"]
@@ -494,6 +494,6 @@ def test_gpu_calls_of_other_lengths_leave_no_trace_and_it_shows_what_ran(make_fu
         drawn.append(pipeline._tokens.flatten().tolist())
     assert drawn[0] == drawn[-1] == drawn[3][:40]
     assert [len(tokens) for tokens in drawn] == [40, 1, 2, 700, 40]
-    found = pipeline.loop.evidence()
-    assert found["launches"] == 2 + 0 + 1 + 28 + 2
-    assert found["registers"][2] <= 96
+    result = pipeline.loop.evidence()
+    assert result["launches"] == 2 + 0 + 1 + 28 + 2
+    assert result["registers"][2] <= 96

@@ -40,14 +40,14 @@ def test_the_lean_estimator_waits_for_nothing_and_biases_nothing(
     monkeypatch.setattr(functional, "scaled_dot_product_attention", noting)
     mel = torch.randn(2, 80, 50)
     arguments = {"mask": torch.ones(2, 1, 50), "mu": mel, "t": torch.ones(2), "spks": mel[:, :, 0], "cond": mel}
-    found = []
+    result = []
     for slots in ({}, {"s3gen_attention": "sdpa"}):
         estimator = slotted(**slots).tts.s3gen.flow.decoder.estimator
         biases.clear()
         with Seen() as seen, torch.inference_mode():
             estimator.forward(mel, **arguments)
-        found.append((seen.waits, set(biases), len(biases)))
-    assert found == [(4, {True}, 4), (0, {False}, 4)]
+        result.append((seen.waits, set(biases), len(biases)))
+    assert result == [(4, {True}, 4), (0, {False}, 4)]
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -74,7 +74,7 @@ def test_several_padded_utterances_come_out_as_each_alone(slotted: Slotted, fami
             t=time[rows:],
             spks=spks[rows:],
             cond=short,
-            **{name: given[rows:] for name, given in end.items()},
+            **{name: value[rows:] for name, value in end.items()},
         )
     assert off_by(together[rows:, :, :28], alone) < (1e-5 if dtype == "fp32" else 0.02)
     assert not together[rows:, :, 28:].any()

@@ -35,8 +35,8 @@ def test_the_vocoders_convolutions_are_one_graph_that_serves_other_lengths(
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
     pipeline = slotted(vocoder="compile")
     for seed, tokens in enumerate(LENGTHS):
-        heard, wanted = vocode(pipeline, tokens, seed), upstream_heard("chatterbox", tokens, seed)
-        assert off_by(heard.wave, wanted.wave) < 1e-5
+        heard, expected = vocode(pipeline, tokens, seed), upstream_heard("chatterbox", tokens, seed)
+        assert off_by(heard.wave, expected.wave) < 1e-5
     evidence = attest(pipeline, "vocoder", "compile")
     assert evidence["folded"] == 82
     assert evidence["compile"]["graph_breaks"] == 0

@@ -41,9 +41,9 @@ def first_call(pipeline: Pipeline, tokens: int, seed: int) -> torch.Tensor:
 def check_graphs(eager: Pipeline, graphed: Pipeline, bound: float) -> None:
     """First calls, later calls, other seeds, other lengths, the first length again."""
     for tokens, seed in ((30, 0), (30, 1), (37, 0), (90, 2), (30, 0)):
-        wanted, heard = first_call(eager, tokens, seed), first_call(graphed, tokens, seed)
+        expected, heard = first_call(eager, tokens, seed), first_call(graphed, tokens, seed)
         assert torch.isfinite(heard).all()
-        assert off_by(heard, wanted) < bound, (tokens, seed)
+        assert off_by(heard, expected) < bound, (tokens, seed)
 
 
 @pytest.mark.gpu
@@ -106,8 +106,8 @@ def test_gpu_flash_attention_2_is_the_packages_kernel(slotted_on_gpu: Slotted, g
 def test_gpu_vocoders_make_the_same_wave(slotted_on_gpu: Slotted, option: str) -> None:
     plain, other = slotted_on_gpu(), slotted_on_gpu(vocoder=option)
     for tokens, seed in ((30, 0), (30, 1), (37, 0), (30, 0)):
-        wanted, heard = vocode(plain, tokens, seed), vocode(other, tokens, seed)
-        assert off_by(heard.wave, wanted.wave) < 1e-3, (tokens, seed)
+        expected, heard = vocode(plain, tokens, seed), vocode(other, tokens, seed)
+        assert off_by(heard.wave, expected.wave) < 1e-3, (tokens, seed)
     attest(other, "vocoder", option)
 
 
@@ -122,9 +122,9 @@ def test_gpu_compile_modes_with_graphs_of_their_own(slotted_on_gpu: Slotted, mod
 @pytest.mark.gpu
 def test_gpu_tf32_changes_products_while_s3gen_runs(slotted_on_gpu: Slotted, full_fp32: None) -> None:
     plain, rounded = slotted_on_gpu(), slotted_on_gpu(s3gen_dtype="tf32", s3gen_attention="sdpa", s3gen_graph="exact")
-    wanted = first_call(plain, 30, 0)
+    expected = first_call(plain, 30, 0)
     for _ in range(2):
-        assert 1e-5 < off_by(first_call(rounded, 30, 0), wanted) < 0.02
+        assert 1e-5 < off_by(first_call(rounded, 30, 0), expected) < 0.02
     assert not torch.backends.cudnn.allow_tf32
 
 
@@ -154,8 +154,8 @@ def test_gpu_graphs_of_other_shapes_share_their_memory() -> None:
 
     reserved = []
     for length in range(1024, 1032):
-        given = torch.ones(length, device="cuda")
-        graphs(length, work, given)
+        value = torch.ones(length, device="cuda")
+        graphs(length, work, value)
         reserved.append(torch.cuda.memory_reserved())
     assert graphs.captures == len(reserved)
     assert reserved[-1] - reserved[0] < 64 << 20

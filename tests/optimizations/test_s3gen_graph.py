@@ -85,8 +85,8 @@ def test_the_least_recently_used_graphs_are_given_up(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(graphs, "GRAPHS_MAX", 2)
     cache = graphs.Graphs()
     for length in (1, 2, 1, 3, 1, 2):
-        given = torch.full((length,), float(length))
-        assert torch.equal(cache(length, lambda x: x * 2, given), given * 2)
+        value = torch.full((length,), float(length))
+        assert torch.equal(cache(length, lambda x: x * 2, value), value * 2)
     assert cache.evidence() == {"captured": 4, "replays": 6, "held": ["1", "2"]}
 
 

@@ -43,11 +43,11 @@ def test_in_fp32_every_option_makes_upstreams_mel(
 ) -> None:
     pipeline = slotted(family, **slots)
     for seed, tokens in enumerate(LENGTHS):
-        heard, wanted = vocode(pipeline, tokens, seed), upstream_heard(family, tokens, seed)
-        assert heard.mel.shape == wanted.mel.shape
-        assert off_by(heard.mel, wanted.mel) < 1e-5
+        heard, expected = vocode(pipeline, tokens, seed), upstream_heard(family, tokens, seed)
+        assert heard.mel.shape == expected.mel.shape
+        assert off_by(heard.mel, expected.mel) < 1e-5
         # The vocoder's sines add up to thousands of periods, and carry a last bit of the mel further.
-        assert off_by(heard.wave, wanted.wave) < (1e-5 if set(slots) <= {"vocoder"} else 1e-3)
+        assert off_by(heard.wave, expected.wave) < (1e-5 if set(slots) <= {"vocoder"} else 1e-3)
     for slot, option in slots.items():
         attest(pipeline, slot, option)
 

@@ -23,10 +23,10 @@ class TestSampler:
 
     def draw(self, logits: torch.Tensor, seen: torch.Tensor, race: torch.Tensor, order: str, **settings: Any) -> Any:
         """The kernel's tokens, after comparing them with the reference's."""
-        told = sampler.settings(DEVICE, **settings)
+        output = sampler.settings(DEVICE, **settings)
         token = torch.full(logits.shape[:1], -1, dtype=torch.int64, device=DEVICE)
-        assert sampler.sample(logits, seen, told, race, token, order=order) is token
-        expected = sampler.sample_reference(logits, seen, told, race, order=order)
+        assert sampler.sample(logits, seen, output, race, token, order=order) is token
+        expected = sampler.sample_reference(logits, seen, output, race, order=order)
         assert token.tolist() == expected.tolist(), (order, settings)
         return token.tolist()
 
@@ -134,9 +134,9 @@ class TestSampler:
         race = torch.rand(2, 66, generator=generator).to(DEVICE)[:, ::2]
         seen = torch.zeros(2, 40, dtype=torch.bool, device=DEVICE)[:, 7:]
         tokens = torch.full((2, 5), -7, dtype=torch.int64, device=DEVICE)
-        told = sampler.settings(DEVICE, top_p=0.9)
-        sampler.sample(logits, seen, told, race, tokens[:, 3:4], order="llama")
-        expected = sampler.sample_reference(logits, seen, told, race, order="llama")
+        output = sampler.settings(DEVICE, top_p=0.9)
+        sampler.sample(logits, seen, output, race, tokens[:, 3:4], order="llama")
+        expected = sampler.sample_reference(logits, seen, output, race, order="llama")
         assert tokens[:, 3].tolist() == expected.tolist()
         assert (tokens[:, [0, 1, 2, 4]] == -7).all()
 
@@ -144,8 +144,8 @@ class TestSampler:
         for logit in (-torch.inf, torch.nan):
             logits = torch.full((1, 9), logit, device=DEVICE)
             token = torch.full((1,), -1, dtype=torch.int64, device=DEVICE)
-            told = sampler.settings(DEVICE, top_p=0.5, top_k=3)
-            sampler.sample(logits, logits == 0, told, torch.ones_like(logits), token, order="gpt2")
+            output = sampler.settings(DEVICE, top_p=0.5, top_k=3)
+            sampler.sample(logits, logits == 0, output, torch.ones_like(logits), token, order="gpt2")
             assert 0 <= int(token) < 9
 
     def test_no_rows_no_tokens(self) -> None:
@@ -160,12 +160,12 @@ class TestSampler:
 
     def test_what_does_not_fit_is_refused(self) -> None:
         logits = torch.zeros(2, 9, device=DEVICE)
-        token, told = torch.zeros(2, dtype=torch.int64, device=DEVICE), sampler.settings(DEVICE)
+        token, output = torch.zeros(2, dtype=torch.int64, device=DEVICE), sampler.settings(DEVICE)
         with pytest.raises(ValueError, match="differ in shape"):
-            sampler.sample(logits, logits[:, :8] == 0, told, logits, token, order="llama")
+            sampler.sample(logits, logits[:, :8] == 0, output, logits, token, order="llama")
         with pytest.raises(ValueError, match="token is int64"):
-            sampler.sample(logits, logits == 0, told, logits, token.int(), order="llama")
+            sampler.sample(logits, logits == 0, output, logits, token.int(), order="llama")
         with pytest.raises(ValueError, match="order is one of llama, gpt2"):
-            sampler.sample(logits, logits == 0, told, logits, token, order="lama")
+            sampler.sample(logits, logits == 0, output, logits, token, order="lama")
         with pytest.raises(ValueError, match="1 to 16384"):
-            sampler.sample(torch.zeros(1, 16385), logits == 0, told, logits, token, order="llama")
+            sampler.sample(torch.zeros(1, 16385), logits == 0, output, logits, token, order="llama")

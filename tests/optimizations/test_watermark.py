@@ -63,8 +63,8 @@ def test_a_voice_is_resampled_on_the_device_and_librosa_comes_back(slotted: Slot
         pipeline.tts.prepare_conditionals(path)
     assert upstream_module.librosa is librosa
     assert attest(device, "resample", "gpu") == {"voice": 2, "watermark": 0}
-    wanted, heard = (pipeline.tts.conds.gen["prompt_feat"] for pipeline in (host, device))
-    assert 1e-7 < off_by(heard, wanted) < 0.02
+    expected, heard = (pipeline.tts.conds.gen["prompt_feat"] for pipeline in (host, device))
+    assert 1e-7 < off_by(heard, expected) < 0.02
     assert off_by(device.tts.conds.t3.speaker_emb, host.tts.conds.t3.speaker_emb) < 0.02
 
 

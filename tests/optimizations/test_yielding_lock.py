@@ -13,46 +13,46 @@ SOON = 5.0
 
 
 def test_who_steps_aside_comes_back_when_the_other_has_left() -> None:
-    lock, told, within = YieldingLock(), [], threading.Event()
+    lock, output, within = YieldingLock(), [], threading.Event()
 
     def capture() -> None:
         with lock.held():
             within.set()
             time.sleep(0.05)
-            told.append("captured")
+            output.append("captured")
 
     other = threading.Thread(target=capture)
     with lock.held(), lock.held():
         with lock.released():
             other.start()
             assert within.wait(SOON)
-        told.append("back")
+        output.append("back")
     other.join(SOON)
-    assert told == ["captured", "back"]
+    assert output == ["captured", "back"]
     with lock.held():  # all of it was handed back
         pass
 
 
 def test_who_waits_is_let_by_at_the_holders_moment_and_not_before() -> None:
-    lock, told, waits = YieldingLock(), [], threading.Event()
+    lock, output, waits = YieldingLock(), [], threading.Event()
 
     def capture() -> None:
         waits.set()
         with lock.held():
-            told.append("captured")
+            output.append("captured")
 
     with lock.held():
         other = threading.Thread(target=capture)
         other.start()
         assert waits.wait(SOON)
         time.sleep(0.05)
-        told.append("drawn")
+        output.append("drawn")
         while not lock._waiting:
             time.sleep(0.001)
         lock.let_others_in()
-        told.append("drawn on")
+        output.append("drawn on")
     other.join(SOON)
-    assert told == ["drawn", "captured", "drawn on"]
+    assert output == ["drawn", "captured", "drawn on"]
 
 
 def test_many_threads_are_never_within_at_once() -> None:

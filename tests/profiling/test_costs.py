@@ -84,9 +84,9 @@ def test_our_triton_kernels_are_all_known() -> None:
     import re
 
     folder = Path(__file__).parents[2] / "optimizations" / "kernels"
-    found = [name for file in folder.glob("*.py") for name in re.findall(r"def (_\w+_kernel)\(", file.read_text())]
-    assert len(found) == len(set(found)) >= 8
-    assert {families.family(name) for name in found} == {"triton"}
+    result = [name for file in folder.glob("*.py") for name in re.findall(r"def (_\w+_kernel)\(", file.read_text())]
+    assert len(result) == len(set(result)) >= 8
+    assert {families.family(name) for name in result} == {"triton"}
 
 
 FLOAT = "float"
@@ -97,8 +97,8 @@ def op(name: str, *shapes: list[int], dtype: str = FLOAT, values: Iterable[str] 
 
 
 def test_products_are_counted_exactly() -> None:
-    found = costs.of_op(op("aten::addmm", [32], [8, 64], [64, 32], dtype="c10::BFloat16"))
-    assert found == costs.Cost((32 + 8 * 64 + 64 * 32 + 8 * 32) * 2, 2 * 8 * 64 * 32, "bf16", product=True)
+    result = costs.of_op(op("aten::addmm", [32], [8, 64], [64, 32], dtype="c10::BFloat16"))
+    assert result == costs.Cost((32 + 8 * 64 + 64 * 32 + 8 * 32) * 2, 2 * 8 * 64 * 32, "bf16", product=True)
     batched = costs.of_op(op("aten::bmm", [4, 8, 16], [4, 16, 32]))
     assert batched is not None
     assert batched.operations == 2 * 4 * 8 * 16 * 32
@@ -125,8 +125,8 @@ def test_what_torch_counts_we_count() -> None:
         with torch.profiler.record_function(MARK + "end"):
             pass
 
-    found = trace.parse(collect.profiled(torch.device("cpu"), work, record_shapes=True))
-    known = [cost for event in found.host if (cost := costs.of_op(event)) is not None]
+    result = trace.parse(collect.profiled(torch.device("cpu"), work, record_shapes=True))
+    known = [cost for event in result.host if (cost := costs.of_op(event)) is not None]
     with FlopCounterMode(display=False) as counter:
         work()
     assert sum(cost.operations for cost in known if cost.product) == counter.get_total_flops()

@@ -88,17 +88,17 @@ REMEDIES: dict[str, Change] = {
 
 
 def test_every_fault_is_found_and_each_has_a_remedy_here() -> None:
-    found, looked_for = findings.find(upstream())
-    assert {finding.id for finding in found} == set(looked_for) == set(REMEDIES)
-    assert all(finding.evidence and finding.advice and finding.headline for finding in found)
-    shares = [finding.share or 0.0 for finding in found]
+    result, looked_for = findings.find(upstream())
+    assert {finding.id for finding in result} == set(looked_for) == set(REMEDIES)
+    assert all(finding.evidence and finding.advice and finding.headline for finding in result)
+    shares = [finding.share or 0.0 for finding in result]
     assert shares == sorted(shares, reverse=True)
 
 
 @pytest.mark.parametrize("fault", list(REMEDIES))
 def test_a_fault_that_is_mended_is_found_no_more_and_the_others_are(fault: str) -> None:
-    found, looked_for = findings.find(REMEDIES[fault](upstream()))
-    assert {finding.id for finding in found} == set(REMEDIES) - {fault}
+    result, looked_for = findings.find(REMEDIES[fault](upstream()))
+    assert {finding.id for finding in result} == set(REMEDIES) - {fault}
     assert fault in looked_for
 
 
@@ -109,8 +109,8 @@ def test_a_mask_that_each_query_has_of_its_own_is_dense_too_and_none_is_not() ->
 
 
 def test_a_busy_gpu_is_not_bound_by_launches() -> None:
-    found, _ = findings.find(with_step(busy_seconds=0.012)(upstream()))
-    assert "launch_bound_decode" not in {finding.id for finding in found}
+    result, _ = findings.find(with_step(busy_seconds=0.012)(upstream()))
+    assert "launch_bound_decode" not in {finding.id for finding in result}
 
 
 def test_of_a_cpu_nobody_asks_what_the_gpu_waited_for() -> None:
@@ -120,28 +120,28 @@ def test_of_a_cpu_nobody_asks_what_the_gpu_waited_for() -> None:
 
 
 def test_tables_are_files_with_a_line_for_each_row() -> None:
-    found = profile_files.files(built(eager()))
-    rows = list(csv.DictReader(io.StringIO(found["kernels.csv"].decode())))
+    result = profile_files.files(built(eager()))
+    rows = list(csv.DictReader(io.StringIO(result["kernels.csv"].decode())))
     assert [(row["name"], row["stage"], row["family"], row["launches"]) for row in rows] == [
         (GEMM, "decode", "gemm", "1"), (ADD, "cfm", "elementwise", "1"),
     ]  # fmt: skip
-    shapes = list(csv.DictReader(io.StringIO(found["ops_by_shape.csv"].decode())))
+    shapes = list(csv.DictReader(io.StringIO(result["ops_by_shape.csv"].decode())))
     assert {"op": "aten::mm", "shapes": "[2, 64] [64, 32]"}.items() <= shapes[0].items()
     assert {"stages.csv", "ops.csv", "modules.csv", "families.csv", "decode.csv", "roofline.csv", "coverage.csv",
-            "reconciliation.csv", "gaps.csv", "stacks-host.txt", "stacks-device.txt"} <= set(found)  # fmt: skip
-    assert "memory.csv" not in found
+            "reconciliation.csv", "gaps.csv", "stacks-host.txt", "stacks-device.txt"} <= set(result)  # fmt: skip
+    assert "memory.csv" not in result
 
 
 def test_parquet_holds_the_same_rows_with_their_types() -> None:
     pandas = pytest.importorskip("pandas")
-    found = profile_files.files(built(eager()))
-    tables = {name.removesuffix(".csv") for name in found if name.endswith(".csv")}
-    assert {f"{name}.parquet" for name in tables} <= set(found)
+    result = profile_files.files(built(eager()))
+    tables = {name.removesuffix(".csv") for name in result if name.endswith(".csv")}
+    assert {f"{name}.parquet" for name in tables} <= set(result)
     for name in tables:
-        typed = pandas.read_parquet(io.BytesIO(found[f"{name}.parquet"]))
-        plain = list(csv.reader(io.StringIO(found[f"{name}.csv"].decode())))
+        typed = pandas.read_parquet(io.BytesIO(result[f"{name}.parquet"]))
+        plain = list(csv.reader(io.StringIO(result[f"{name}.csv"].decode())))
         assert (list(typed.columns), len(typed)) == (plain[0], len(plain) - 1)
-    kernels = pandas.read_parquet(io.BytesIO(found["kernels.parquet"]))
+    kernels = pandas.read_parquet(io.BytesIO(result["kernels.parquet"]))
     assert kernels["seconds"].dtype == float
     assert list(kernels["name"]) == [GEMM, ADD]
 
@@ -164,7 +164,7 @@ def test_where_the_unprofiled_walls_are_void_nothing_that_rests_on_them_is_looke
     """The watermark took 533 of 630 ms where nothing was warm, and 27 of 140 in fact."""
     profile = upstream()
     slowed = replace(profile, header=replace(profile.header, unprofiled_wall_seconds=(10.0,)))
-    found, looked_for = findings.find(slowed)
+    result, looked_for = findings.find(slowed)
     assert {"launch_bound_decode", "watermark_on_host"}.isdisjoint(looked_for)
-    assert {finding.share for finding in found} == {None}
+    assert {finding.share for finding in result} == {None}
     assert {"launch_bound_decode", "watermark_on_host"} <= {finding.id for finding in findings.find(profile)[0]}

@@ -26,41 +26,43 @@ def replayed() -> Recorded:
     return recorded
 
 
-def by_name(found: AttributedTrace) -> dict[str, attribution.AttributedKernel]:
-    return {kernel.event.name: kernel for kernel in found.kernels}
+def by_name(result: AttributedTrace) -> dict[str, attribution.AttributedKernel]:
+    return {kernel.event.name: kernel for kernel in result.kernels}
 
 
 def test_a_kernel_belongs_to_the_stage_that_launched_it_however_late_it_runs() -> None:
-    found = by_name(attribute(eager().parsed()))
-    assert (found[GEMM].stage, found[GEMM].op, found[GEMM].module) == ("decode", "aten::mm", "t3.tfmr.layers.0.mlp")
-    assert (found[ADD].stage, found[ADD].op, found[ADD].module) == ("cfm", "aten::add", None)
+    result = by_name(attribute(eager().parsed()))
+    assert (result[GEMM].stage, result[GEMM].op, result[GEMM].module) == ("decode", "aten::mm", "t3.tfmr.layers.0.mlp")
+    assert (result[ADD].stage, result[ADD].op, result[ADD].module) == ("cfm", "aten::add", None)
 
 
 def test_replayed_kernels_have_the_stage_of_the_replay_and_no_op_of_their_own() -> None:
-    found = attribute(replayed().parsed())
-    assert {(kernel.stage, kernel.op, kernel.module, kernel.replayed) for kernel in found.kernels} == {
+    result = attribute(replayed().parsed())
+    assert {(kernel.stage, kernel.op, kernel.module, kernel.replayed) for kernel in result.kernels} == {
         ("decode", None, None, True)
     }
-    level = {row.level: row for row in tables.coverage(found.kernels)}
+    level = {row.level: row for row in tables.coverage(result.kernels)}
     assert level["stage"].share == 1.0
     assert level["op"].share == level["module"].share == 0.0
-    stage = tables.stages(found, timeline.find_waits(found), {}, {}, {})[0]
+    stage = tables.stages(result, timeline.find_waits(result), {}, {}, {})[0]
     assert stage.busy_seconds == pytest.approx(29e-6)
     assert stage.idle_seconds == pytest.approx(1e-6)
-    assert {row.op for row in tables.kernels(found)} == {UNATTRIBUTED}
-    assert [row.name for row in tables.ops(found) if row.self_device_seconds] == [UNATTRIBUTED]
+    assert {row.op for row in tables.kernels(result)} == {UNATTRIBUTED}
+    assert [row.name for row in tables.ops(result) if row.self_device_seconds] == [UNATTRIBUTED]
 
 
 def test_the_eager_twin_says_what_replayed_kernels_are() -> None:
     twin = eager()
     twin.op("aten::add", 72, 8, 9).launch(74, 109).kernel(ADD, 130, 9, 109)
-    found = attribute(replayed().parsed(), attribute(twin.parsed()))
-    gemm, add = by_name(found)[GEMM], by_name(found)[ADD]
+    result = attribute(replayed().parsed(), attribute(twin.parsed()))
+    gemm, add = by_name(result)[GEMM], by_name(result)[ADD]
     assert (gemm.op, gemm.module, gemm.by_twin) == ("aten::mm", "t3.tfmr.layers.0.mlp", frozenset({"op", "module"}))
     assert (add.op, add.module) == ("aten::add", "t3.tfmr"), "not the one of the stage cfm"
     assert gemm.cost is not None
     assert gemm.cost.operations == 2 * 2 * 64 * 32
-    assert next(row for row in tables.coverage(found.kernels) if row.level == "op").twin_seconds == pytest.approx(29e-6)
+    assert next(row for row in tables.coverage(result.kernels) if row.level == "op").twin_seconds == pytest.approx(
+        29e-6
+    )
 
 
 @pytest.mark.parametrize(
@@ -78,8 +80,8 @@ def test_kernels_of_one_name_are_laid_beside_those_as_far_along(launched: int, m
         graph.launch(50 * step + 1, step + 1, "cudaGraphLaunch")
         for number in range(launched):
             graph.kernel(GEMM, 50 * step + 10 * (number + 1), 5, step + 1)
-    found = attribute(graph.parsed(), attribute(twin.parsed()))
-    assert [kernel.module for kernel in found.kernels] == modules
+    result = attribute(graph.parsed(), attribute(twin.parsed()))
+    assert [kernel.module for kernel in result.kernels] == modules
 
 
 def test_what_was_recorded_and_left_out_shows_in_the_reconciliation() -> None:
@@ -89,9 +91,9 @@ def test_what_was_recorded_and_left_out_shows_in_the_reconciliation() -> None:
 
 def test_a_kernel_whose_launch_is_unknown_counts_against_the_coverage() -> None:
     recorded = eager().kernel("mystery", 170, 30, 999)
-    found = attribute(recorded.parsed())
-    assert next(row for row in tables.coverage(found.kernels) if row.level == "stage").share == pytest.approx(0.7)
-    assert tables.stages(found, [], {}, {}, {})[-1].name == UNATTRIBUTED
+    result = attribute(recorded.parsed())
+    assert next(row for row in tables.coverage(result.kernels) if row.level == "stage").share == pytest.approx(0.7)
+    assert tables.stages(result, [], {}, {}, {})[-1].name == UNATTRIBUTED
 
 
 def test_a_kernel_launched_before_the_window_is_none_of_it() -> None:
@@ -126,8 +128,8 @@ def test_a_call_of_the_driver_within_one_of_the_runtime_is_no_second_launch() ->
 
 
 def test_gaps_belong_to_the_kernel_that_ends_them_and_are_host_bound_until_it_is_launched() -> None:
-    found = attribute(eager().parsed())
-    (wait,) = timeline.find_waits(found)
+    result = attribute(eager().parsed())
+    (wait,) = timeline.find_waits(result)
     assert wait.seconds == pytest.approx(30e-6)
     assert wait.after.stage == "cfm"
     assert wait.host_bound_seconds == 0.0, "launched at 115, while the kernel before kernel until 120"
@@ -142,9 +144,9 @@ def test_gaps_belong_to_the_kernel_that_ends_them_and_are_host_bound_until_it_is
 def test_overlapping_streams_are_busy_once() -> None:
     recorded = Recorded().mark("decode", 0).mark("end", 90).launch(1, 1).launch(4, 2)
     recorded.kernel("a", 10, 40, 1).kernel("b", 20, 10, 2, stream=8)
-    found = attribute(recorded.parsed())
-    assert timeline.union_seconds(found.kernels) == pytest.approx(40e-6)
-    assert timeline.find_waits(found) == []
+    result = attribute(recorded.parsed())
+    assert timeline.union_seconds(result.kernels) == pytest.approx(40e-6)
+    assert timeline.find_waits(result) == []
 
 
 def test_a_modules_forward_is_cut_where_a_stage_begins_and_counts_once() -> None:
@@ -183,12 +185,12 @@ def test_a_profile_reads_back_as_it_was_written(tmp_path: Path) -> None:
 
 
 def test_flames_hold_all_the_time_there_is() -> None:
-    found = flames.flames(attribute(eager().parsed()))
-    host = [flame for flame in found if flame.kind == "host"]
+    result = flames.flames(attribute(eager().parsed()))
+    host = [flame for flame in result if flame.kind == "host"]
     assert sum(flame.microseconds for flame in host) == pytest.approx(200)
-    device = {flame.path: flame.microseconds for flame in found if flame.kind == "device"}
+    device = {flame.path: flame.microseconds for flame in result if flame.kind == "device"}
     assert device["decode", "t3", "tfmr", "layers.*", "mlp", "aten::mm", GEMM] == pytest.approx(60)
-    text = profile_files.collapsed(found, "device")
+    text = profile_files.collapsed(result, "device")
     assert f"decode;t3;tfmr;layers.*;mlp;aten::mm;{GEMM} 60\n" in text
 
 
@@ -243,20 +245,20 @@ def test_the_allocators_history_becomes_a_timeline_and_a_breakdown() -> None:
         ],
     }  # fmt: skip
     marks = [(10.0, "prefill"), (20.0, "decode"), (30.0, "end")]
-    found = memory.from_snapshot(snapshot, marks, allocated_bytes=600, weights_bytes=400, kv_cache_bytes=50)
-    assert found.peak_bytes == 800
-    assert found.stage_peaks == {"prefill": 800, "decode": 700}
-    parts = {part.name: part.bytes for part in found.breakdown}
+    result = memory.from_snapshot(snapshot, marks, allocated_bytes=600, weights_bytes=400, kv_cache_bytes=50)
+    assert result.peak_bytes == 800
+    assert result.stage_peaks == {"prefill": 800, "decode": 700}
+    parts = {part.name: part.bytes for part in result.breakdown}
     assert parts == {"weights": 400, "kv_cache": 50, "graph_pools": 300, "activations": 310}
-    assert found.reserved_bytes == 1300
+    assert result.reserved_bytes == 1300
 
 
 def test_a_long_timeline_keeps_its_peaks() -> None:
     changes = [(float(moment), 1 if moment % 2 else -1) for moment in range(1, 10_000)]
     changes[5000] = (5001.0, 5000)
-    found = memory.from_changes(changes, [(0.0, "decode"), (2e4, "end")], weights_bytes=10, kv_cache_bytes=None)
-    assert len(found.timeline) <= profile_rows.POINTS_MAX
-    assert max(point.allocated_bytes for point in found.timeline) == found.peak_bytes > 5000
+    result = memory.from_changes(changes, [(0.0, "decode"), (2e4, "end")], weights_bytes=10, kv_cache_bytes=None)
+    assert len(result.timeline) <= profile_rows.POINTS_MAX
+    assert max(point.allocated_bytes for point in result.timeline) == result.peak_bytes > 5000
 
 
 def long_trace() -> dict[str, Any]:

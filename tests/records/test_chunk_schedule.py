@@ -44,12 +44,12 @@ def test_where_chunks_end_does_not_depend_on_how_tokens_come(
     first: int, growth: float, cap: int, lookahead: int, count: int, batch: int
 ) -> None:
     def ends(arrivals: list[int]) -> list[int]:
-        cutter, spoken, found = Cutter(Streaming(first, growth, cap), lookahead), 0, []
+        cutter, spoken, result = Cutter(Streaming(first, growth, cap), lookahead), 0, []
         for there in arrivals:
             while (upto := cutter.due(spoken, there)) is not None:
                 spoken = upto
-                found.append(upto)
-        return found
+                result.append(upto)
+        return result
 
     at_once, in_batches = ends([count]), ends([*range(batch, count, batch), count])
     assert at_once == in_batches

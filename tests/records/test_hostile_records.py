@@ -47,8 +47,8 @@ def paths(data: Any, above: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
 @pytest.fixture(scope="module")
 def real() -> list[dict[str, Any]]:
     """Records of all kinds, cut to their first cells."""
-    found = [json.loads((RESULTS / name / "run.json").read_text()) for name in NAMES]
-    return [data | {"cells": data["cells"][:7]} for data in found]
+    result = [json.loads((RESULTS / name / "run.json").read_text()) for name in NAMES]
+    return [data | {"cells": data["cells"][:7]} for data in result]
 
 
 @pytest.mark.parametrize("seed", range(40))
@@ -74,12 +74,12 @@ def test_whatever_stands_in_a_record_is_refused_or_shown(
         documents = dict(run_documents.documents(tmp_path, run))
         show.show(tmp_path, evidence=True)
     except TtsbenchError as error:
-        told = str(error)
+        output = str(error)
     else:
-        told = ""
-    assert "\n" not in told
-    assert len(told) < 600
-    if told:
+        output = ""
+    assert "\n" not in output
+    assert len(output) < 600
+    if output:
         return
     assert all(SCRIPT not in text for name, text in documents.items() if not name.endswith(".csv"))
     assert "\x1b[31m" not in capsys.readouterr().out + documents["report.md"] + documents["report.html"]
@@ -93,9 +93,9 @@ def test_whatever_stands_in_a_record_is_refused_or_shown(
 
 def ended(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
     monkeypatch.setattr(sys, "argv", ["ttsbench", *arguments])
-    with pytest.raises(SystemExit) as found:
+    with pytest.raises(SystemExit) as result:
         app.main()
-    return int(found.value.code or 0)
+    return int(result.value.code or 0)
 
 
 def deep(levels: int) -> str:
@@ -103,7 +103,7 @@ def deep(levels: int) -> str:
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "output"),
     [
         ('{"schema_version": 2', "is not JSON"),
         ('{"schema_version": 999}', "Update ttsbench to read it"),
@@ -122,14 +122,14 @@ def deep(levels: int) -> str:
 @pytest.mark.parametrize("command", [("show", "."), ("show", ".", "--html", "r.html"), ("compare", ".", ".")])
 def test_one_line_says_why_it_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
-    command: tuple[str, ...], content: str, told: str,
+    command: tuple[str, ...], content: str, output: str,
 ) -> None:  # fmt: skip
     monkeypatch.chdir(tmp_path)
     (tmp_path / "run.json").write_text(content)
     assert ended(monkeypatch, *command) == ExitCode.USAGE
     printed = capsys.readouterr()
     [line] = printed.err.splitlines()
-    assert told in line
+    assert output in line
     assert len(line) < 700
     assert (printed.out, "\x1b" in line) == ("", False)
     assert [path.name for path in tmp_path.iterdir()] == ["run.json"]
@@ -175,11 +175,11 @@ def test_of_two_values_of_one_name_the_last_counts(tmp_path: Path, make_run: Cal
 def test_a_spreadsheet_computes_nothing(make_run: Callable[..., Run], make_cell: Callable[..., Cell]) -> None:
     names = ("=cmd|' /C calc'!A1", "+1", "-1", "@sum", "\t=1", "plain", "a=b")
     cells = tuple(make_cell(stack=name, key=name, point={"": name}) for name in names)
-    found = list(csv.DictReader(io.StringIO(samples.samples(make_run(cells=cells)))))
+    result = list(csv.DictReader(io.StringIO(samples.samples(make_run(cells=cells)))))
     escaped = [*(f"'{name}" for name in names[:4]), "'\\t=1"]
-    assert [row["stack"] for row in found[::3]] == [*escaped, "plain", "a=b"]
-    assert all(row["point"].startswith("'=") for row in found)
-    assert all(row["wall_seconds"] == "0.5" for row in found)
+    assert [row["stack"] for row in result[::3]] == [*escaped, "plain", "a=b"]
+    assert all(row["point"].startswith("'=") for row in result)
+    assert all(row["wall_seconds"] == "0.5" for row in result)
 
 
 def test_markdown_shows_every_mark_as_it_was_typed(

@@ -39,7 +39,7 @@ def test_numbers_that_json_lacks_become_null(make_cell: Callable[..., Cell]) -> 
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "output"),
     [
         ({"schema_version": 99}, "reads up to"),
         ({"schema_version": "1"}, "no schema_version"),
@@ -53,13 +53,13 @@ def test_numbers_that_json_lacks_become_null(make_cell: Callable[..., Cell]) -> 
     ],
 )
 def test_a_hostile_record_is_refused_in_words(
-    tmp_path: Path, make_run: Callable[..., Run], change: dict[str, Any], told: str
+    tmp_path: Path, make_run: Callable[..., Run], change: dict[str, Any], output: str
 ) -> None:
     data = runs.to_json(make_run()) | change
     (tmp_path / "run.json").write_text(json.dumps(data))
     with pytest.raises(RecordError) as caught:
         runs.read_run(tmp_path)
-    assert told in str(caught.value)
+    assert output in str(caught.value)
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"null", b"\xff\xfe", b'{"a":' * 100_000])

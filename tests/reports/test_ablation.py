@@ -76,10 +76,10 @@ def test_a_matrix_is_not_dropped_in_silence() -> None:
 
 
 @pytest.mark.parametrize(
-    ("stack", "told"), [("fsat", "did you mean 'fast'"), ("upstream", "differs in no slot from the baseline")]
+    ("stack", "output"), [("fsat", "did you mean 'fast'"), ("upstream", "differs in no slot from the baseline")]
 )
-def test_what_cannot_be_taken_apart_is_refused(stack: str, told: str) -> None:
-    with pytest.raises(UsageError, match=told):
+def test_what_cannot_be_taken_apart_is_refused(stack: str, output: str) -> None:
+    with pytest.raises(UsageError, match=output):
         taken_apart(stack=stack)
 
 
@@ -109,19 +109,19 @@ def test_the_page_shows_the_waterfall(ablated: Run, browser: Browser, tmp_path: 
     browser.open(files.write(tmp_path / "r.html", page))
     assert browser.how_many("#ablation .plot rect") == 7
     assert browser.how_many("#table-ablation-0 tbody tr") == 5
-    assert browser.told == []
+    assert browser.messages == []
 
 
 def test_the_report_tells_what_pays_and_what_needs_company(ablated: Run) -> None:
-    found = reports.ablation(ablated)
-    assert found is not None
-    told = {row[0]: row[1:] for row in reports.table(found).texts}
-    assert told["dtype"] == ("0.95×", "–", "1.50×", "–", "pays only with others")
-    assert told["decode"] == ("2.00×", "cache", "4.50×", "cache", "pays only with others")
-    assert told["cache"] == ("1.11×", "–", "4.50×", "decode", "pays")
-    assert told["watermark"][-1] == "not shown"
-    assert told["mlp"][-1] == "costs"
-    assert "5.00× as fast" in reports.table(found).notes[0]
+    result = reports.ablation(ablated)
+    assert result is not None
+    output = {row[0]: row[1:] for row in reports.table(result).texts}
+    assert output["dtype"] == ("0.95×", "–", "1.50×", "–", "pays only with others")
+    assert output["decode"] == ("2.00×", "cache", "4.50×", "cache", "pays only with others")
+    assert output["cache"] == ("1.11×", "–", "4.50×", "decode", "pays")
+    assert output["watermark"][-1] == "not shown"
+    assert output["mlp"][-1] == "costs"
+    assert "5.00× as fast" in reports.table(result).notes[0]
 
 
 def test_processes_that_lie_apart_or_a_single_one_show_nothing() -> None:
@@ -133,16 +133,16 @@ def test_processes_that_lie_apart_or_a_single_one_show_nothing() -> None:
 
 
 def test_the_waterfall_ends_at_the_full_stack(ablated: Run) -> None:
-    found = reports.ablation(ablated)
-    assert found is not None
-    steps = reports.steps(found)
+    result = reports.ablation(ablated)
+    assert result is not None
+    steps = reports.steps(result)
     assert [label for label, _, _ in steps] == [
         "baseline", "dtype", "cache, decode", "watermark", "mlp", "only together", "full",
     ]  # fmt: skip
     for (_, _, end), (_, start, _) in itertools.pairwise(steps[:-1]):
         assert start == pytest.approx(end)
-    assert steps[-2][2] == found.full.median
-    assert ablation_plot.waterfall(found).startswith("<svg")
+    assert steps[-2][2] == result.full.median
+    assert ablation_plot.waterfall(result).startswith("<svg")
 
 
 def test_the_report_shows_table_and_plot(ablated: Run) -> None:
@@ -157,13 +157,13 @@ def test_forwards_are_taken_apart_by_their_own_time(make_run: Make, make_cell: M
         return make_cell(key=stack, stack=stack, utterances=(), forwards=(forward,))
 
     figures = {"upstream": 0.04, "fast": 0.01, "only-mlp": 0.02, "without-mlp": 0.03}
-    found = reports.ablation(
+    result = reports.ablation(
         make_run(cells=tuple(cell(*item) for item in figures.items()), baseline="upstream", ablated="fast")
     )
-    assert found is not None
-    [row] = reports.table(found).texts
+    assert result is not None
+    [row] = reports.table(result).texts
     assert row[1:3] == ("2.00×", "3.00×")
-    assert "ms (lower is better)" in ablation_plot.waterfall(found)
+    assert "ms (lower is better)" in ablation_plot.waterfall(result)
 
 
 def test_a_run_that_is_none_shows_none(make_run: Make, make_cell: Make) -> None:

@@ -31,8 +31,8 @@ def step(size: float, before: int, after: int, spread: float = 0.01) -> Draw:
     ]
 
 
-def said_anything(found: Trend) -> bool:
-    return bool(found.changes) or found.drift != 1
+def said_anything(result: Trend) -> bool:
+    return bool(result.changes) or result.drift != 1
 
 
 @pytest.mark.parametrize("spread", [0.01, 0.02, 0.05])
@@ -43,54 +43,54 @@ def test_a_steady_history_has_no_step(points: int, spread: float) -> None:
 
 @pytest.mark.parametrize(("size", "after"), [(0.1, 4), (-0.1, 4), (0.05, 8), (0.05, 20)])
 def test_a_planted_step_is_found_at_its_place(size: float, after: int) -> None:
-    def at_its_place(found: Trend) -> bool:
-        return len(found.changes) == 1 and abs(found.changes[0].index - 20) <= 1
+    def at_its_place(result: Trend) -> bool:
+        return len(result.changes) == 1 and abs(result.changes[0].index - 20) <= 1
 
     assert share(step(size, 20, after), at_its_place) >= 0.95
 
 
 def test_the_size_of_a_step() -> None:
-    [found] = trend([math.exp(value) for value in step(0.1, 20, 20)(random.Random(1))]).changes
-    assert found.index == 20
-    assert found.ratio == pytest.approx(1.1, abs=0.01)
+    [result] = trend([math.exp(value) for value in step(0.1, 20, 20)(random.Random(1))]).changes
+    assert result.index == 20
+    assert result.ratio == pytest.approx(1.1, abs=0.01)
 
 
 def test_a_step_below_3_percent_does_not_count() -> None:
-    assert share(step(0.02, 20, 20, spread=0.002), lambda found: bool(found.changes)) == 0
+    assert share(step(0.02, 20, 20, spread=0.002), lambda result: bool(result.changes)) == 0
 
 
 def test_a_step_and_its_repair_are_two() -> None:
     def bump(source: random.Random) -> list[float]:
         return [source.gauss(0, 0.01) + (0.1 if 15 <= number < 25 else 0) for number in range(40)]
 
-    assert share(bump, lambda found: [change.index for change in found.changes] == [15, 25]) >= 0.95
+    assert share(bump, lambda result: [change.index for change in result.changes] == [15, 25]) >= 0.95
 
 
 def test_a_drift_is_no_step_and_is_told() -> None:
     def drift(source: random.Random) -> list[float]:
         return [source.gauss(0, 0.01) + 0.15 * number / 39 for number in range(40)]
 
-    assert share(drift, lambda found: bool(found.changes)) <= 0.02
-    assert share(drift, lambda found: 1.1 < found.drift < 1.2) >= 0.95
+    assert share(drift, lambda result: bool(result.changes)) <= 0.02
+    assert share(drift, lambda result: 1.1 < result.drift < 1.2) >= 0.95
 
 
 def test_a_machine_that_wanders_a_little_has_no_steps() -> None:
     def wander(source: random.Random) -> list[float]:
-        place, found = 0.0, []
+        place, result = 0.0, []
         for _ in range(40):
             place += source.gauss(0, 0.002)
-            found.append(place + source.gauss(0, 0.01))
-        return found
+            result.append(place + source.gauss(0, 0.01))
+        return result
 
-    assert share(wander, lambda found: bool(found.changes)) <= 0.02
+    assert share(wander, lambda result: bool(result.changes)) <= 0.02
 
 
 def test_spikes_are_no_steps_and_hide_none() -> None:
     def spiky(size: float) -> Draw:
         return lambda source: [value + (0.4 if source.random() < 0.05 else 0) for value in step(size, 20, 20)(source)]
 
-    assert share(spiky(0.0), lambda found: bool(found.changes)) <= 0.05
-    assert share(spiky(0.1), lambda found: [abs(c.index - 20) <= 2 for c in found.changes] == [True]) >= 0.9
+    assert share(spiky(0.0), lambda result: bool(result.changes)) <= 0.05
+    assert share(spiky(0.1), lambda result: [abs(c.index - 20) <= 2 for c in result.changes] == [True]) >= 0.9
 
 
 @pytest.mark.parametrize("values", [[], [1.0], [1.0, 2.0], [1.0] * 3 + [9.0] * 4, [1.0] * 200])

@@ -46,8 +46,8 @@ def measured(make_run: Make, make_cell: Make) -> Make:
     ) -> Run:
         def cell(stack: str, seconds: float, process: int, peak: int | None) -> Cell:
             forward = TimedForward(1, 512, 0, 0, seconds, seconds / 2, seconds, peak)
-            given = {"utterances": (), "forwards": (forward,) * 3, "slots": {}}
-            made: Cell = make_cell(**{**given, **(changes if stack == "flash" else {})}, stack=stack, key=stack,
+            value = {"utterances": (), "forwards": (forward,) * 3, "slots": {}}
+            made: Cell = make_cell(**{**value, **(changes if stack == "flash" else {})}, stack=stack, key=stack,
                                    process=process, order=process)  # fmt: skip
             return made
 
@@ -60,8 +60,8 @@ def measured(make_run: Make, make_cell: Make) -> Make:
 
 
 def only(run: Run) -> claims.ClaimResult:
-    [found] = claims.results(run)
-    return found
+    [result] = claims.results(run)
+    return result
 
 
 @pytest.mark.parametrize(
@@ -84,32 +84,32 @@ def only(run: Run) -> claims.ClaimResult:
 def test_the_verdict_is_that_of_the_middle_unless_the_spread_hides_it(
     measured: Make, claim: dict[str, Any], flash: tuple[float, ...], ours: str, verdict: str
 ) -> None:
-    found = only(measured(claim, flash))
-    assert (found.ours, found.verdict) == (ours, verdict)
-    assert found.sentence.startswith(f"c: {verdict}: ours is {ours}")
+    result = only(measured(claim, flash))
+    assert (result.ours, result.verdict) == (ours, verdict)
+    assert result.sentence.startswith(f"c: {verdict}: ours is {ours}")
 
 
 def test_memory_saved_is_a_share_of_the_baseline(measured: Make) -> None:
-    found = only(measured(SAVING, peaks=(1000, 850)))
-    assert (found.claimed, found.ours, found.verdict) == ("10.0% less to 20.0% less", "15.0% less", "holds")
+    result = only(measured(SAVING, peaks=(1000, 850)))
+    assert (result.claimed, result.ours, result.verdict) == ("10.0% less to 20.0% less", "15.0% less", "holds")
     assert only(measured(SAVING, peaks=(1000, 950))).verdict == "does not hold"
 
 
 def test_a_device_that_tells_no_peak_makes_it_not_measurable(measured: Make) -> None:
-    found = only(measured(SAVING, peaks=(None, None)))
-    assert found.verdict == "not measurable here"
-    assert "flash has no forward_peak_bytes" in found.sentence
+    result = only(measured(SAVING, peaks=(None, None)))
+    assert result.verdict == "not measurable here"
+    assert "flash has no forward_peak_bytes" in result.sentence
 
 
 def test_a_row_that_did_not_run_gives_its_reason(measured: Make) -> None:
-    found = only(measured(SPEEDUP, status="skipped", reason="needs an NVIDIA GPU", forwards=()))
-    assert found.sentence == "c: not measurable here: flash has no figures: skipped: needs an NVIDIA GPU"
+    result = only(measured(SPEEDUP, status="skipped", reason="needs an NVIDIA GPU", forwards=()))
+    assert result.sentence == "c: not measurable here: flash has no figures: skipped: needs an NVIDIA GPU"
 
 
 def test_a_row_that_fell_back_is_not_what_the_claim_is_about(measured: Make) -> None:
-    found = only(measured(SPEEDUP, fell_back=("fell back from attention: x to sdpa, because it needs y",)))
-    assert found.verdict == "not measurable here"
-    assert "fell back from attention" in found.sentence
+    result = only(measured(SPEEDUP, fell_back=("fell back from attention: x to sdpa, because it needs y",)))
+    assert result.verdict == "not measurable here"
+    assert "fell back from attention" in result.sentence
 
 
 def test_a_baseline_without_figures_leaves_a_ratio_open_and_a_value_not(measured: Make) -> None:
@@ -118,8 +118,8 @@ def test_a_baseline_without_figures_leaves_a_ratio_open_and_a_value_not(measured
 
 
 def test_faster_but_wrong_does_not_hold(measured: Make) -> None:
-    found = only(measured(SPEEDUP, faults=("hidden_relative_error is 1",)))
-    assert (found.verdict, found.sentence) == (
+    result = only(measured(SPEEDUP, faults=("hidden_relative_error is 1",)))
+    assert (result.verdict, result.sentence) == (
         "does not hold",
         "c: does not hold: its quality failed: hidden_relative_error is 1",
     )
@@ -149,9 +149,9 @@ def test_a_claim_is_judged_at_every_point_that_it_is_about(measured: Make, make_
     run = measured(SPEEDUP)
     points: list[dict[str, Any]] = [{"a": a, "b": b} for a in (1, 2) for b in (1, 2)]
     cells = [runs.from_json(Cell, {**runs.to_json(c), "point": p}) for p in points for c in run.cells]
-    for at, wanted in ((None, 4), ({"a": 1}, 2), ({"a": 1, "b": 2}, 1)):
+    for at, expected in ((None, 4), ({"a": 1}, 2), ({"a": 1, "b": 2}, 1)):
         run = make_run(cells=tuple(cells), scenario_understood={"claims": [{**SPEEDUP, "at": at}]})
-        assert [f.verdict for f in claims.results(run)] == ["holds"] * wanted
+        assert [f.verdict for f in claims.results(run)] == ["holds"] * expected
 
 
 def test_report_and_console_show_claims_and_forwards(measured: Make, capsys: pytest.CaptureFixture[str]) -> None:
@@ -160,9 +160,9 @@ def test_report_and_console_show_claims_and_forwards(measured: Make, capsys: pyt
     assert "| c | 1.25× | 2.00× | holds |" in text
     assert "c: holds: ours is 2.00×, claimed is 1.25×" in text
     run_printing.show_run(run)
-    told = capsys.readouterr().out
-    assert "holds" in told
-    assert "500.00 ± 0.00" in told
+    output = capsys.readouterr().out
+    assert "holds" in output
+    assert "500.00 ± 0.00" in output
 
 
 def test_without_claims_there_is_no_table(make_run: Make) -> None:
@@ -211,7 +211,7 @@ def mistakes(text: str, tmp_path: Path) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("claim", "told"),
+    ("claim", "output"),
     [
         (GOOD.replace("flash", "flush"), "claims[0].stack: 'flush' is no stack; did you mean 'flash'?"),
         (GOOD.replace("forward_seconds", "forward_second"), "claims[0].metric: 'forward_second' is not allowed here"),
@@ -228,9 +228,9 @@ def mistakes(text: str, tmp_path: Path) -> list[str]:
         (f"{GOOD}, {GOOD}", "claims[1].id: 'c' names another claim already"),
     ],
 )  # fmt: skip
-def test_a_claim_about_what_is_not_there_is_a_mistake(claim: str, told: str, tmp_path: Path) -> None:
-    found = mistakes(f"{HEAD}claims: [{claim}]\n", tmp_path)
-    assert any(told in mistake for mistake in found), found
+def test_a_claim_about_what_is_not_there_is_a_mistake(claim: str, output: str, tmp_path: Path) -> None:
+    result = mistakes(f"{HEAD}claims: [{claim}]\n", tmp_path)
+    assert any(output in mistake for mistake in result), result
 
 
 def test_a_point_that_is_left_out_is_none(tmp_path: Path) -> None:
@@ -241,7 +241,7 @@ def test_a_point_that_is_left_out_is_none(tmp_path: Path) -> None:
 
 def test_where_nothing_runs_only_that_is_told(tmp_path: Path) -> None:
     text = f"{HEAD}exclude: [{{workload.forward.positions: 8}}, {{workload.forward.positions: 16}}]\nclaims: [{GOOD}]\n"
-    assert [told.partition(": ")[2] for told in mistakes(text, tmp_path)] == ["exclude: leaves nothing to run"]
+    assert [output.partition(": ")[2] for output in mistakes(text, tmp_path)] == ["exclude: leaves nothing to run"]
 
 
 def test_claims_read_back_from_what_was_understood(tmp_path: Path) -> None:
@@ -256,7 +256,7 @@ def test_claims_read_back_from_what_was_understood(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "output"),
     [
         (("workload: {forward: {}}", "workload: {forward: {}, texts: [a]}"), "workload.texts: has no part in"),
         (("workload: {forward: {}}", "workload: {forward: {}, voice: {synthetic: 6}}"), "workload.voice: has no part"),
@@ -268,15 +268,15 @@ def test_claims_read_back_from_what_was_understood(tmp_path: Path) -> None:
         (("measure: {passes: [time]}", ""), "a forward has no energy pass"),
     ],
 )  # fmt: skip
-def test_what_a_forward_cannot_have_is_a_mistake(change: tuple[str, str], told: str, tmp_path: Path) -> None:
-    found = mistakes(HEAD.replace(*change), tmp_path)
-    assert any(told in mistake for mistake in found), found
+def test_what_a_forward_cannot_have_is_a_mistake(change: tuple[str, str], output: str, tmp_path: Path) -> None:
+    result = mistakes(HEAD.replace(*change), tmp_path)
+    assert any(output in mistake for mistake in result), result
 
 
 def test_a_backbone_cannot_speak(tmp_path: Path) -> None:
     text = "name: s\nmodel: {family: spark-tts}\nstacks: {upstream: {}}\n"
-    [told] = mistakes(text, tmp_path)
-    assert told == "line 2: model.family: spark-tts is a backbone without the rest; it needs workload.forward"
+    [output] = mistakes(text, tmp_path)
+    assert output == "line 2: model.family: spark-tts is a backbone without the rest; it needs workload.forward"
 
 
 def planned(rule: str, machine: Machine, tmp_path: Path, attention: str = "flash_attention_2") -> plan.Plan:
@@ -288,16 +288,16 @@ def planned(rule: str, machine: Machine, tmp_path: Path, attention: str = "flash
 
 
 def test_a_missing_option_is_a_row_that_says_why(tmp_path: Path) -> None:
-    found = planned("skip", CPU_ONLY, tmp_path)
-    assert {job.stack for job in found.jobs} == {"upstream"}
-    [cell] = found.refused
+    result = planned("skip", CPU_ONLY, tmp_path)
+    assert {job.stack for job in result.jobs} == {"upstream"}
+    [cell] = result.refused
     assert "needs an NVIDIA GPU" in cell.reason
 
 
 def test_a_missing_option_falls_back_and_the_row_says_so(tmp_path: Path) -> None:
-    found = planned("fallback", CPU_ONLY, tmp_path)
-    assert not found.refused
-    job = next(job for job in found.jobs if job.stack == "f")
+    result = planned("fallback", CPU_ONLY, tmp_path)
+    assert not result.refused
+    job = next(job for job in result.jobs if job.stack == "f")
     assert job.slots["attention"] == "sdpa"
     assert job.slots["dtype"] == "bf16"
     assert job.fell_back[0].startswith(
@@ -312,9 +312,9 @@ def test_a_missing_option_can_refuse_the_whole_run(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("rule", ["skip", "fallback", "fail"])
 def test_what_can_run_runs_whatever_the_rule(rule: str, tmp_path: Path) -> None:
-    found = planned(rule, CPU_ONLY, tmp_path, attention="eager")
-    assert not found.refused
-    assert all(job.slots["attention"] == "eager" and not job.fell_back for job in found.jobs if job.stack == "f")
+    result = planned(rule, CPU_ONLY, tmp_path, attention="eager")
+    assert not result.refused
+    assert all(job.slots["attention"] == "eager" and not job.fell_back for job in result.jobs if job.stack == "f")
 
 
 def test_a_fallback_that_makes_no_sense_with_the_rest_is_refused(tmp_path: Path) -> None:
@@ -332,11 +332,11 @@ def test_flash_attn_needs_compute_capability_8(tmp_path: Path) -> None:
 
 
 def test_a_plan_of_forwards_has_shapes_and_its_own_limits(tmp_path: Path) -> None:
-    found = plan.make(schema.parse(HEAD, "s.yaml", tmp_path, ["measure.passes=[time, quality]"]), CPU_ONLY)
-    assert {job.forward.positions for job in found.jobs if job.forward} == {8, 16}
-    assert all(job.texts == () and not job.keep_audio for job in found.jobs)
-    assert {tuple(job.limits) for job in found.jobs} == {("hidden_relative_error_max",)}
-    assert found.estimated_seconds > 0
+    result = plan.make(schema.parse(HEAD, "s.yaml", tmp_path, ["measure.passes=[time, quality]"]), CPU_ONLY)
+    assert {job.forward.positions for job in result.jobs if job.forward} == {8, 16}
+    assert all(job.texts == () and not job.keep_audio for job in result.jobs)
+    assert {tuple(job.limits) for job in result.jobs} == {("hidden_relative_error_max",)}
+    assert result.estimated_seconds > 0
 
 
 def test_an_ablation_takes_no_rule_apart_and_judges_no_claim(tmp_path: Path) -> None:

@@ -36,8 +36,8 @@ def keep(tmp_path: Path, make_cells: Callable[..., tuple[Cell, ...]], keep_run: 
 
 
 def compare(*names: object, **options: Any) -> ExitCode:
-    given = {"fail_on": (), "allow_mismatch": False, "output": None, **options}
-    return comparing.compare([str(name) for name in names], **given)
+    value = {"fail_on": (), "allow_mismatch": False, "output": None, **options}
+    return comparing.compare([str(name) for name in names], **value)
 
 
 @pytest.mark.parametrize(
@@ -144,10 +144,10 @@ def test_named_stacks_of_two_runs(keep: Keep, walls: Walls) -> None:
 
 
 def at_pace(folder: Path, pace_ns: float) -> Path:
-    told = json.loads((folder / "run.json").read_text())
-    for utterance in (u for cell in told["cells"] for u in cell["utterances"]):
+    output = json.loads((folder / "run.json").read_text())
+    for utterance in (u for cell in output["cells"] for u in cell["utterances"]):
         utterance["pace_ns"] = pace_ns
-    (folder / "run.json").write_text(json.dumps(told))
+    (folder / "run.json").write_text(json.dumps(output))
     return folder
 
 
@@ -210,10 +210,10 @@ def test_other_machines_are_refused_or_marked_everywhere(
 
 
 def test_other_work_is_refused(keep: Keep, walls: Walls) -> None:
-    one = keep("one", {"upstream": walls()}, scenario_understood={"workload": {"set": "5s"}})
+    item = keep("one", {"upstream": walls()}, scenario_understood={"workload": {"set": "5s"}})
     other = keep("other", {"upstream": walls()}, scenario_understood={"workload": {"set": "10s"}})
     with pytest.raises(NotComparableError, match=r"workload\.set: 5s against 10s"):
-        compare(one, other)
+        compare(item, other)
 
 
 def test_what_an_older_record_did_not_know_of_is_no_other_work(keep: Keep, walls: Walls) -> None:
@@ -226,26 +226,26 @@ def test_the_files_hold_every_figure_and_nothing_typed_becomes_markup(keep: Keep
     hostile = "<script>alert(1)</script>|x"
     compare(keep("run", {"upstream": walls(), hostile: walls(1.1)}), output=tmp_path / "out")
     data = json.loads((tmp_path / "out" / "comparison.json").read_text())
-    [found] = data["comparisons"]
-    assert (found["candidate"], found["verdict"], found["pairs"]) == (hostile, "slower", 6)
-    assert found["figures"]["rtf"]["low"] > 1.03
-    assert found["stages"]["decode"]["candidate"] == pytest.approx(0.22, rel=0.01)
+    [result] = data["comparisons"]
+    assert (result["candidate"], result["verdict"], result["pairs"]) == (hostile, "slower", 6)
+    assert result["figures"]["rtf"]["low"] > 1.03
+    assert result["stages"]["decode"]["candidate"] == pytest.approx(0.22, rel=0.01)
     document = (tmp_path / "out" / "comparison.md").read_text()
     assert "<script>" not in document
     assert "**slower**" in document
 
 
 def test_what_is_on_one_side_only_is_told(keep: Keep, walls: Walls, capsys: pytest.CaptureFixture[str]) -> None:
-    one, other = (
+    item, other = (
         keep("one", {"upstream": walls(), "lean": walls()}),
         keep("other", {"upstream": walls(), "new": walls()}),
     )
-    compare(one, other)
+    compare(item, other)
     out = capsys.readouterr().out
     assert "only in one: lean" in out
     assert "only in other: new" in out
     with pytest.raises(UsageError, match="no stack in common"):
-        compare(one, keep("third", {"third": walls()}))
+        compare(item, keep("third", {"third": walls()}))
 
 
 def test_wrong_names_are_told(keep: Keep, walls: Walls, tmp_path: Path) -> None:

@@ -54,8 +54,8 @@ def keep(tmp_path: Path, make_cells: Make, keep_run: Keep) -> Keep:
 
 
 def compare(*names: object, **options: Any) -> ExitCode:
-    given = {"fail_on": (), "allow_mismatch": False, "output": None, **options}
-    return comparing.compare([str(name) for name in names], **given)
+    value = {"fail_on": (), "allow_mismatch": False, "output": None, **options}
+    return comparing.compare([str(name) for name in names], **value)
 
 
 FOUR = {"upstream": 0.5, "quick": 0.25, "slow": 0.6, "equal": 0.5, "close": 0.515}
@@ -79,7 +79,7 @@ class TestPage:
         assert slower > band
         assert abs(same) < band / 2
         assert all(mark[3] for mark in marks)
-        assert browser.told == []
+        assert browser.messages == []
 
     def test_it_says_in_words_what_came_of_it(self, browser: Browser, keep: Keep, tmp_path: Path) -> None:
         compare(keep("run", FOUR), output=tmp_path / "out")
@@ -109,7 +109,7 @@ class TestPage:
         assert browser.run("window.hurt") is None
         assert browser.how_many("img") == 0
         assert set(browser.requested) == {page.as_uri()}
-        assert browser.told == []
+        assert browser.messages == []
 
     def test_a_mismatch_is_marked_everywhere(self, browser: Browser, keep: Keep, tmp_path: Path) -> None:
         here = keep("here", {"upstream": 0.5}, environment={"gpu": {"name": "one"}, "python": "3.11"})
@@ -166,7 +166,7 @@ CODE = {"ttsbench": {"sha256": "f" * 64}, "gpu": {"name": "NVIDIA H200"}}
 
 
 class TestKernels:
-    def told(self, out: Path) -> str:
+    def printed(self, out: Path) -> str:
         return (out / "comparison.md").read_text()
 
     def test_profiles_beside_a_run_explain_its_stacks(
@@ -178,14 +178,14 @@ class TestKernels:
             folder.mkdir()
             profiles.write(folder, make_slower_profile(stack, factor, CODE))
         compare(run, output=tmp_path / "out")
-        assert "lean: Kernel families (profiled)" in self.told(tmp_path / "out")
-        assert "between the profiles the kernel family attention goes from" in self.told(tmp_path / "out")
+        assert "lean: Kernel families (profiled)" in self.printed(tmp_path / "out")
+        assert "between the profiles the kernel family attention goes from" in self.printed(tmp_path / "out")
         browser.open(tmp_path / "out" / comparison_page.FILE)
         assert browser.column("families-profile-0", 0)[0] == "attention"
         assert "lean: between the two profiles" in browser.run("document.getElementById('causes').innerText")
-        assert browser.told == []
-        [found] = json.loads((tmp_path / "out" / "comparison.json").read_text())["comparisons"]
-        assert found["profile"]["families"][0]["name"] == "attention"
+        assert browser.messages == []
+        [result] = json.loads((tmp_path / "out" / "comparison.json").read_text())["comparisons"]
+        assert result["profile"]["families"][0]["name"] == "attention"
 
     def test_a_profile_of_other_code_or_another_stack_explains_nothing(
         self, keep: Keep, tmp_path: Path, make_slower_profile: Callable[..., Profile]
@@ -199,7 +199,7 @@ class TestKernels:
         (tmp_path / "runs" / "s-x-profile-0").mkdir()
         (tmp_path / "runs" / "s-x-profile-0" / profiles.FILE).write_text("{")
         assert compare(run, output=tmp_path / "out") is ExitCode.SLOWER
-        assert "(profiled)" not in self.told(tmp_path / "out")
+        assert "(profiled)" not in self.printed(tmp_path / "out")
         assert "ttsbench.sha256" in fingerprint.CODE
 
     def test_rows_of_the_runs_themselves_do_too_the_newest_first(
@@ -222,12 +222,12 @@ class TestKernels:
             runs.write_run(folder, dataclasses.replace(run, cells=(*run.cells, *rows)))
             folders.append(folder)
         compare(*folders, output=tmp_path / "out")
-        [found] = json.loads((tmp_path / "out" / "comparison.json").read_text())["comparisons"]
+        [result] = json.loads((tmp_path / "out" / "comparison.json").read_text())["comparisons"]
         show.show(folders[1], evidence=False)
         printed = capsys.readouterr().out
         assert printed.count("launch_bound_decode") + printed.count("Decoding waits for launches") >= 2
         assert "stack" in printed
-        attention = found["profile"]["families"][0]
+        attention = result["profile"]["families"][0]
         assert attention["after_seconds"] == pytest.approx(2 * attention["before_seconds"])
 
 

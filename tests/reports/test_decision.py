@@ -51,10 +51,10 @@ def ln(ratio: float, noise: Sequence[float] = STEADY) -> list[float]:
     ],
 )
 def test_a_clear_difference_has_its_verdict(ratio: float, verdict: Verdict) -> None:
-    found = decision.judge(ln(ratio))
-    assert found.verdict is verdict
-    assert found.low < found.ratio < found.high
-    assert found.ratio == pytest.approx(ratio, rel=2e-3)
+    result = decision.judge(ln(ratio))
+    assert result.verdict is verdict
+    assert result.low < result.ratio < result.high
+    assert result.ratio == pytest.approx(ratio, rel=2e-3)
 
 
 def test_the_interval_is_students() -> None:
@@ -62,15 +62,15 @@ def test_the_interval_is_students() -> None:
 
     noise = [0.01, -0.02, 0.03, 0.0, 0.015]
     low, high = stats.t.interval(0.95, 4, loc=sum(noise) / 5, scale=stats.sem(noise))
-    found = decision.judge(noise)
-    assert (math.log(found.low), math.log(found.high)) == pytest.approx((low, high))
+    result = decision.judge(noise)
+    assert (math.log(result.low), math.log(result.high)) == pytest.approx((low, high))
 
 
 def test_noise_makes_it_inconclusive_and_the_report_says_what_could_have_been_seen() -> None:
-    found = decision.judge(ln(1.05, [0.1, -0.1, 0.12, -0.08, 0.02]))
-    assert found.verdict is Verdict.INCONCLUSIVE
-    assert found.mde > 0.1
-    assert "crosses a limit" in found.reason
+    result = decision.judge(ln(1.05, [0.1, -0.1, 0.12, -0.08, 0.02]))
+    assert result.verdict is Verdict.INCONCLUSIVE
+    assert result.mde > 0.1
+    assert "crosses a limit" in result.reason
 
 
 def test_what_the_mde_names_is_found_about_four_times_of_five() -> None:
@@ -79,8 +79,8 @@ def test_what_the_mde_names_is_found_about_four_times_of_five() -> None:
     draw = random.Random(1)
     noise = [[draw.gauss(0, 0.02) for _ in range(9)] for _ in range(800)]
     mde = sum(decision.judge(values).mde for values in noise) / len(noise)
-    found = sum(decision.judge(ln(1 + mde, values)).verdict is Verdict.SLOWER for values in noise)
-    assert 0.7 < found / len(noise) < 0.9
+    result = sum(decision.judge(ln(1 + mde, values)).verdict is Verdict.SLOWER for values in noise)
+    assert 0.7 < result / len(noise) < 0.9
 
 
 @relaxed
@@ -106,10 +106,10 @@ def test_pairs_that_do_not_differ_are_the_same(pairs: int) -> None:
 def test_a_figure_that_is_missing_or_no_number_prevents_a_verdict(baseline: list[Any], data: st.DataObject) -> None:
     candidate = [data.draw(figures) for _ in baseline]
     differences = [decision.log_ratio(c, b) for c, b in zip(candidate, baseline, strict=True)]
-    found = decision.judge(differences)
+    result = decision.judge(differences)
     if not all(map(math.isfinite, differences)):
-        assert found.verdict is Verdict.INCONCLUSIVE
-        assert "no figure" in found.reason
+        assert result.verdict is Verdict.INCONCLUSIVE
+        assert "no figure" in result.reason
 
 
 @relaxed
@@ -119,15 +119,15 @@ def test_swapped_sides_have_the_mirrored_verdict(noise: list[float], shift: floa
     back = {name: [-d for d in values] for name, values in there.items()}
     limits = dict.fromkeys(there, decision.threshold(floor))
     for decide in (decision.look, decision.decide):
-        one, other = decide(there, limits), decide(back, limits)
-        assert {n: j.verdict for n, j in one.items()} == {n: mirrored(j.verdict) for n, j in other.items()}
+        item, other = decide(there, limits), decide(back, limits)
+        assert {n: j.verdict for n, j in item.items()} == {n: mirrored(j.verdict) for n, j in other.items()}
 
 
 @relaxed
 @given(noises, shifts, shifts)
-def test_the_verdict_follows_the_size_of_the_change(noise: list[float], one: float, other: float) -> None:
+def test_the_verdict_follows_the_size_of_the_change(noise: list[float], item: float, other: float) -> None:
     order = [Verdict.FASTER, Verdict.SAME, Verdict.SLOWER]
-    low, high = (decision.judge([shift + d for d in noise]).verdict for shift in sorted((one, other)))
+    low, high = (decision.judge([shift + d for d in noise]).verdict for shift in sorted((item, other)))
     if Verdict.INCONCLUSIVE not in (low, high):
         assert order.index(low) <= order.index(high)
 
@@ -145,8 +145,8 @@ def test_looks_come_at_five_seven_and_so_on_and_the_first_verdict_stands() -> No
     assert decision.looks(8) == [5, 7]
     assert decision.looks(40)[-1] == 15
     clear_at_first = [0.08, 0.081, 0.079, 0.08, 0.082, 0.0, 0.0, 0.0, 0.0]
-    found = decision.decide({"rtf": clear_at_first})["rtf"]
-    assert (found.verdict, found.pairs) == (Verdict.SLOWER, 5)
+    result = decision.decide({"rtf": clear_at_first})["rtf"]
+    assert (result.verdict, result.pairs) == (Verdict.SLOWER, 5)
     assert decision.look({"rtf": clear_at_first})["rtf"].verdict is Verdict.INCONCLUSIVE
 
 
@@ -154,10 +154,10 @@ def test_of_many_figures_one_that_is_hardly_beyond_the_limit_does_not_count() ->
     hardly = ln(1.035, [0.003, -0.003, 0.004, -0.004, 0.0])
     assert decision.look({"a": hardly})["a"].verdict is Verdict.SLOWER
     crowd = {"a": hardly} | {name: ln(1.0, STEADY[:5]) for name in "bcdef"}
-    found = decision.look(crowd)
-    assert found["a"].verdict is Verdict.INCONCLUSIVE
-    assert "Holm" in found["a"].reason
-    assert found["b"].verdict is Verdict.SAME
+    result = decision.look(crowd)
+    assert result["a"].verdict is Verdict.INCONCLUSIVE
+    assert "Holm" in result["a"].reason
+    assert result["b"].verdict is Verdict.SAME
 
 
 def test_holm_gives_back_to_the_second_what_the_first_did_not_need() -> None:
@@ -171,21 +171,21 @@ def test_holm_gives_back_to_the_second_what_the_first_did_not_need() -> None:
 def test_a_pair_is_two_processes_of_one_number(make_cell: MakeCell, make_cells: MakeCells, walls: Walls) -> None:
     baseline = make_cells(walls())
     candidate = make_cells([s * 1.1 for s in reversed(walls())], "slow")
-    found = pair_up(reversed(candidate), [*baseline, make_cell(kind="cold", process=9)])
-    assert [(p.candidate[0].process, p.baseline[0].process) for p in found.pairs] == [(n, n) for n in range(6)]
-    assert comparison.judge_recorded(found).judgements["rtf"].verdict is Verdict.SLOWER
+    result = pair_up(reversed(candidate), [*baseline, make_cell(kind="cold", process=9)])
+    assert [(p.candidate[0].process, p.baseline[0].process) for p in result.pairs] == [(n, n) for n in range(6)]
+    assert comparison.judge_recorded(result).judgements["rtf"].verdict is Verdict.SLOWER
 
 
 def test_processes_without_a_counterpart_prevent_a_verdict(make_cells: MakeCells, walls: Walls) -> None:
     baseline = make_cells(walls())
     candidate = make_cells([*(s * 1.5 for s in walls()), 0.7])
-    found = comparison.judge_recorded(pair_up(candidate, baseline))
-    assert found.verdict is Verdict.INCONCLUSIVE
-    assert "1 processes of one side" in found.judgements["rtf"].reason
+    result = comparison.judge_recorded(pair_up(candidate, baseline))
+    assert result.verdict is Verdict.INCONCLUSIVE
+    assert "1 processes of one side" in result.judgements["rtf"].reason
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "output"),
     [
         ({"guard": Guard(throttle_reasons=("hot",))}, "throttled: hot"),
         ({"guard": Guard(sm_clock_mhz_min=1500, sm_clock_mhz_max=1980)}, "from 1500 to 1980"),
@@ -194,9 +194,9 @@ def test_processes_without_a_counterpart_prevent_a_verdict(make_cells: MakeCells
         ({"status": "failed", "reason": "mlp: nothing was replaced"}, "nothing was replaced"),
     ],
 )
-def test_what_spoils_a_process_makes_its_pair_void(make_cell: MakeCell, changes: dict[str, Any], told: str) -> None:
+def test_what_spoils_a_process_makes_its_pair_void(make_cell: MakeCell, changes: dict[str, Any], output: str) -> None:
     for pair in (pair_of(make_cell(**changes), make_cell()), pair_of(make_cell(), make_cell(**changes))):
-        assert told in pair.void[0]
+        assert output in pair.void[0]
     assert not pair_of(make_cell(), make_cell(guard=Guard(sm_clock_mhz_min=1950, sm_clock_mhz_max=1980))).void
 
 
@@ -207,8 +207,8 @@ def at_pace(make_cell: MakeCell, *paces_ns: float | None) -> Cell:
 
 def test_a_device_at_two_paces_makes_a_pair_void(make_cell: MakeCell) -> None:
     slow, fast = at_pace(make_cell, 1066.0, 1054.0, 1058.0), at_pace(make_cell, 880.0, 879.0, 879.0)
-    told = "the device was at two paces: a kernel took 1054 to 1066 ns at the baseline, 879 to 880 at the candidate"
-    assert pair_of(fast, slow).void == (told,)
+    output = "the device was at two paces: a kernel took 1054 to 1066 ns at the baseline, 879 to 880 at the candidate"
+    assert pair_of(fast, slow).void == (output,)
     assert pair_of(slow, fast).void
     assert not pair_of(slow, slow).void
     assert not pair_of(fast, fast).void
@@ -222,11 +222,11 @@ def test_a_pace_of_another_stack_says_nothing(make_cell: MakeCell) -> None:
     assert not pair_of(here, replace(there, stack="int4")).void
 
 
-@pytest.mark.parametrize(("one", "other"), [(1015.0, 1073.0), (839.0, 893.0)])
+@pytest.mark.parametrize(("item", "other"), [(1015.0, 1073.0), (839.0, 893.0)])
 def test_a_pace_that_differs_as_from_process_to_process_makes_no_pair_void(
-    make_cell: MakeCell, one: float, other: float
+    make_cell: MakeCell, item: float, other: float
 ) -> None:
-    assert not pair_of(at_pace(make_cell, one, one), at_pace(make_cell, other, other)).void
+    assert not pair_of(at_pace(make_cell, item, item), at_pace(make_cell, other, other)).void
 
 
 def test_the_nearest_that_two_paces_of_an_h200_came_makes_a_pair_void(make_cell: MakeCell) -> None:
@@ -285,10 +285,10 @@ def test_counts_are_compared_to_the_last_one(make_cell: MakeCell) -> None:
     def changed(candidate: list[Cell], baseline: list[Cell]) -> dict[str, exact_counts.CountVerdict]:
         return {change.count.name: change.verdict for change in exact_counts.changes(candidate, baseline)}
 
-    found = changed([counting(11, 99)] * 2, [counting(10)] * 2)
-    assert found["decode_per_step.launches"] is exact_counts.CountVerdict.MORE
-    assert found["allocated_peak_bytes"] is exact_counts.CountVerdict.FEWER
-    assert found["graph_breaks"] is found["tokens"] is exact_counts.CountVerdict.EQUAL
+    result = changed([counting(11, 99)] * 2, [counting(10)] * 2)
+    assert result["decode_per_step.launches"] is exact_counts.CountVerdict.MORE
+    assert result["allocated_peak_bytes"] is exact_counts.CountVerdict.FEWER
+    assert result["graph_breaks"] is result["tokens"] is exact_counts.CountVerdict.EQUAL
     assert (
         changed([counting(10), counting(11)], [counting(10)])["decode_per_step.launches"]
         is exact_counts.CountVerdict.UNCLEAR
@@ -309,10 +309,10 @@ def test_more_memory_on_a_gpu_is_no_better_than_more_time(
         cells = make_cells(walls()[: len(peaks)])
         return [replace(c, memory=Memory(1, 1, allocated_peak_bytes=p)) for c, p in zip(cells, peaks, strict=True)]
 
-    found = comparison.judge_recorded(pair_up(side(allocated), side([1000] * processes)))
-    assert (found.extra_memory is not None) is uses_more
-    assert (found.verdict is Verdict.SLOWER) is uses_more
-    assert ("allocated memory is 4.0% more" in words.figures(found)) is uses_more
+    result = comparison.judge_recorded(pair_up(side(allocated), side([1000] * processes)))
+    assert (result.extra_memory is not None) is uses_more
+    assert (result.verdict is Verdict.SLOWER) is uses_more
+    assert ("allocated memory is 4.0% more" in words.figures(result)) is uses_more
     assert (
         not uses_more
         or comparison.judge_recorded(pair_up(side([1000] * processes), side(allocated))).extra_memory is None
@@ -393,9 +393,9 @@ def test_of_a_part_nothing_is_told_where_the_whole_takes_no_more(
 def test_an_open_part_leaves_nothing_open(make_parts: Callable[..., tuple[Cell, ...]]) -> None:
     decode = [0.33, 0.45, 0.27, 0.36, 0.25, 0.41, 0.3, 0.39]
     ours = [replace(make_parts(d, [2.0 - d])[0], process=n) for n, d in enumerate(decode)]
-    found = comparison.judge_recorded(pair_up(ours, make_parts(0.33, [1.67] * 8)))
-    assert found.verdict is Verdict.SAME
-    assert {*found.judgements} == {"rtf"}
+    result = comparison.judge_recorded(pair_up(ours, make_parts(0.33, [1.67] * 8)))
+    assert result.verdict is Verdict.SAME
+    assert {*result.judgements} == {"rtf"}
 
 
 def test_in_streams_the_parts_go_on_at_once_and_are_not_judged(make_parts: Callable[..., tuple[Cell, ...]]) -> None:
@@ -412,19 +412,19 @@ def test_s3gen_is_judged_for_each_second_of_audio(make_utterance: Callable[..., 
 def test_a_series_ends_as_soon_as_something_is_slower(make_parts: Callable[..., tuple[Cell, ...]]) -> None:
     even = sorted(RESTLESS)
     pairs = pair_up(make_parts(0.347, even), make_parts(0.33, [s + n % 2 / 99 for n, s in enumerate(even)])).pairs[:5]
-    found = comparison.judge_series(pairs)
-    assert found.verdict is Verdict.SLOWER
-    assert not found.judgements["rtf"].decided
-    assert found.needed.count == 0
-    asked = comparison.judge_series(pairs, only=(metrics.RTF, metrics.DECODE))
-    assert asked.verdict is Verdict.SLOWER
-    assert asked.needed.count == 2
+    result = comparison.judge_series(pairs)
+    assert result.verdict is Verdict.SLOWER
+    assert not result.judgements["rtf"].decided
+    assert result.needed.count == 0
+    request = comparison.judge_series(pairs, only=(metrics.RTF, metrics.DECODE))
+    assert request.verdict is Verdict.SLOWER
+    assert request.needed.count == 2
 
 
 def test_a_part_is_slower_only_if_it_is_so_again(make_parts: Callable[..., tuple[Cell, ...]]) -> None:
     slow, same = (pair_up(make_parts(decode, DILUTED), make_parts(0.33, DILUTED[::-1])) for decode in (0.347, 0.3301))
     first = comparison.judge_recorded(slow)
-    again, not_again = (comparison.judge_series(found.pairs, only=first.slower) for found in (slow, same))
+    again, not_again = (comparison.judge_series(result.pairs, only=first.slower) for result in (slow, same))
     assert comparison.confirmed(first, again).verdict is Verdict.SLOWER
     assert not_again.verdict is Verdict.SAME
     assert comparison.confirmed(first, not_again).verdict is Verdict.INCONCLUSIVE

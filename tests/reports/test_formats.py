@@ -78,7 +78,7 @@ def report(make: Make) -> Report:
 
 
 def only(report: Report, name: str) -> Report:
-    return dataclasses.replace(report, candidates=tuple(one for one in report.candidates if one.name == name))
+    return dataclasses.replace(report, candidates=tuple(item for item in report.candidates if item.name == name))
 
 
 def files(report: Report, name: str, fail_on: Sequence[str] = REASONS) -> list[bytes]:
@@ -156,18 +156,18 @@ def check_bencher(document: bytes) -> dict[str, dict[str, dict[str, float]]]:
 
 
 def outcomes(root: ET.Element) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
+    result: dict[str, list[str]] = {}
     for case in root.iter("testcase"):
         [outcome] = case
-        found.setdefault(case.attrib["classname"], []).append(outcome.tag)
-    return found
+        result.setdefault(case.attrib["classname"], []).append(outcome.tag)
+    return result
 
 
 def test_junit_has_a_test_per_figure_and_one_for_quality(report: Report) -> None:
     [document] = files(report, "junit")
     root = check_junit(document)
-    found = outcomes(root)
-    assert {name: set(kinds) for name, kinds in found.items()} == {
+    result = outcomes(root)
+    assert {name: set(kinds) for name, kinds in result.items()} == {
         "slow": {"failure"}, "fast": {"system-out"}, "same": {"system-out"}, "open": {"failure"},
         "wrong": {"system-out", "failure"}, "crashed": {"failure"},
     }  # fmt: skip
@@ -180,29 +180,29 @@ def test_junit_has_a_test_per_figure_and_one_for_quality(report: Report) -> None
 
 def test_junit_skips_what_stays_open_and_is_no_failure(report: Report) -> None:
     [document] = files(report, "junit", ["slower"])
-    found = outcomes(check_junit(document))
-    assert found["open"] == ["skipped"]
-    assert found["crashed"] == ["skipped"]
-    assert found["wrong"] == ["system-out", "system-out"]
+    result = outcomes(check_junit(document))
+    assert result["open"] == ["skipped"]
+    assert result["crashed"] == ["skipped"]
+    assert result["wrong"] == ["system-out", "system-out"]
     assert "the interval crosses a limit" in document.decode()
 
 
 @pytest.mark.parametrize("fail_on", [[], ["slower"], ["quality"], ["inconclusive"], ["quality", "inconclusive"]])
 @pytest.mark.parametrize("name", ["slow", "fast", "same", "open", "wrong", "crashed"])
 def test_junit_and_annotations_fail_where_the_exit_code_does(report: Report, name: str, fail_on: list[str]) -> None:
-    one = only(report, name)
-    code = exit_code(one, fail_on)
-    [document] = files(one, "junit", fail_on or REASONS)
-    _, commands = files(one, "github", fail_on or REASONS)
+    item = only(report, name)
+    code = exit_code(item, fail_on)
+    [document] = files(item, "junit", fail_on or REASONS)
+    _, commands = files(item, "github", fail_on or REASONS)
     assert (int(check_junit(document).attrib["failures"]) > 0) is (code is not ExitCode.OK)
     assert (b"::error " in commands) is (code is not ExitCode.OK)
 
 
 def test_a_figure_left_open_beside_a_slower_one_fails_where_only_that_counts(make: Make) -> None:
-    one = make("lean", 1.1)
+    item = make("lean", 1.1)
     still_open = Judgement(Verdict.INCONCLUSIVE, 6, 0.03, reason="too wide")
-    judgements = {**one.comparison.judgements, "peak_memory_bytes": still_open}
-    both = Report((dataclasses.replace(one, comparison=dataclasses.replace(one.comparison, judgements=judgements)),))
+    judgements = {**item.comparison.judgements, "peak_memory_bytes": still_open}
+    both = Report((dataclasses.replace(item, comparison=dataclasses.replace(item.comparison, judgements=judgements)),))
     assert exit_code(both, ["inconclusive"]) is ExitCode.INCONCLUSIVE
     assert exit_code(both, []) is ExitCode.SLOWER
 
@@ -286,8 +286,10 @@ def test_the_heading_of_a_comment(report: Report, name: str, heading: str) -> No
 
 
 def test_a_comment_that_would_be_refused_is_cut(make: Make) -> None:
-    one = make("lean", 1.1)
-    many = [dataclasses.replace(one, match=dataclasses.replace(one.match, candidate=f"stack-{n}")) for n in range(2000)]
+    item = make("lean", 1.1)
+    many = [
+        dataclasses.replace(item, match=dataclasses.replace(item.match, candidate=f"stack-{n}")) for n in range(2000)
+    ]
     comment, commands = (data.decode() for data in files(Report(tuple(many)), "github"))
     check_comment(comment)
     assert "more lines stand in comparison.md" in comment
@@ -329,15 +331,15 @@ def test_nothing_typed_breaks_a_file(make: Make, name: str, tmp_path: Path) -> N
 @settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.text())
 def test_any_text_is_escaped(make: Make, name: str) -> None:
-    one = make("lean", 1.1)
-    given_ = dataclasses.replace(one, match=dataclasses.replace(one.match, candidate=name))
+    item = make("lean", 1.1)
+    given_ = dataclasses.replace(item, match=dataclasses.replace(item.match, candidate=name))
     check_junit(files(Report((given_,), (name,)), "junit")[0])
     check_comment(files(Report((given_,), (name,)), "github")[0].decode())
 
 
 def test_a_spreadsheet_calculates_nothing_of_a_csv() -> None:
-    found = as_csv(Table.of("", ("a", "b"), (("=1+1", -1.5), ("+x", "plain"), ("a,b\n", '"'))))
-    assert found.decode() == 'a,b\n\'=1+1,-1.5\n\'+x,plain\n"a,b\\n",""""\n'
+    result = as_csv(Table.of("", ("a", "b"), (("=1+1", -1.5), ("+x", "plain"), ("a,b\n", '"'))))
+    assert result.decode() == 'a,b\n\'=1+1,-1.5\n\'+x,plain\n"a,b\\n",""""\n'
 
 
 @pytest.fixture

@@ -59,7 +59,7 @@ def stepped(keep: Keep, tmp_path: Path) -> Path:
     return tmp_path / "runs"
 
 
-def told(folder: Path, capsys: pytest.CaptureFixture[str], output: Path | None = None) -> str:
+def printed(folder: Path, capsys: pytest.CaptureFixture[str], output: Path | None = None) -> str:
     command.history(folder, output)
     return capsys.readouterr().out
 
@@ -67,7 +67,7 @@ def told(folder: Path, capsys: pytest.CaptureFixture[str], output: Path | None =
 def test_a_step_is_told_with_its_commits_and_the_command_that_finds_it(
     stepped: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    out = told(stepped, capsys)
+    out = printed(stepped, capsys)
     [line] = [line for line in out.splitlines() if line.startswith("lean: ")]
     assert "from run-006 on (0000005..0000006)" in line
     assert "RTF +10." in line or "RTF +9." in line
@@ -79,7 +79,7 @@ def test_a_step_is_told_with_its_commits_and_the_command_that_finds_it(
 
 
 def test_the_page_shows_every_plot(stepped: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    told(stepped, capsys)
+    printed(stepped, capsys)
     page = (stepped / "history.md").read_text()
     assert "ttsbench bisect" in page
     plots = [line.partition("](")[2].rstrip(")") for line in page.splitlines() if line.startswith("![")]
@@ -89,7 +89,7 @@ def test_the_page_shows_every_plot(stepped: Path, capsys: pytest.CaptureFixture[
 
 
 def test_the_store_is_read_by_pandas(stepped: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    told(stepped, capsys)
+    printed(stepped, capsys)
     frame = pandas.read_parquet(stepped / "history.parquet")
     assert tuple(frame.columns) == history.COLUMNS
     rtf = frame[frame.metric == "rtf"].sort_values("started")
@@ -104,7 +104,7 @@ def test_the_store_is_read_by_pandas(stepped: Path, capsys: pytest.CaptureFixtur
 def test_what_is_in_the_store_is_not_read_again(
     stepped: Path, keep: Keep, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told(stepped, capsys)
+    printed(stepped, capsys)
     keep(12, 0.55)
     runs.write_run(stepped / "run-003", dataclasses.replace(runs.read_run(stepped / "run-003"), cells=()))
     shutil.rmtree(stepped / "run-000")
@@ -116,12 +116,12 @@ def test_what_is_in_the_store_is_not_read_again(
         return really(path)
 
     monkeypatch.setattr(runs, "read_run", read_run)
-    told(stepped, capsys)
+    printed(stepped, capsys)
     assert read == ["run-003", "run-012"]
     kept = set(pandas.read_parquet(stepped / "history.parquet").query("metric != ''").run)
     assert kept == {f"run-{number:03}" for number in range(13)} - {"run-003"}  # what was deleted is remembered
     read.clear()
-    told(stepped, capsys)
+    printed(stepped, capsys)
     assert read == []
 
 
@@ -131,7 +131,7 @@ def test_broken_runs_are_left_out_with_a_note(stepped: Path, keep: Keep, capsys:
     run = runs.read_run(stepped / "run-004")
     runs.write_run(stepped / "run-004", dataclasses.replace(run, started_utc="yesterday"))
     runs.write_run(stepped / "run-005", dataclasses.replace(run, started_utc="0001-01-01T00:00:00+14:00"))
-    out = told(stepped, capsys)
+    out = printed(stepped, capsys)
     assert "run-001 is left out" in out
     assert "run-002 is left out" in out
     assert "run-004 is left out: it says that it began at 'yesterday', which cannot be" in out
@@ -143,7 +143,7 @@ def test_broken_runs_are_left_out_with_a_note(stepped: Path, keep: Keep, capsys:
 def test_figures_of_no_machine_are_left_out(keep: Keep, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for number, seconds in enumerate((0.5, 1e306, 0.0, 1e-300)):
         keep(number, seconds)
-    told(tmp_path / "runs", capsys)
+    printed(tmp_path / "runs", capsys)
     runs = pandas.read_parquet(tmp_path / "runs" / "history.parquet").query("metric == 'rtf'").run
     assert list(runs) == ["run-000", "run-003"]
 
@@ -154,12 +154,12 @@ def test_machines_and_work_are_never_joined(keep: Keep, tmp_path: Path, capsys: 
         keep(number, seconds, machine=machine)
     for number in range(24, 34):
         keep(number, 1.0, scenario_understood={"workload": {"set": "30s"}})
-    out = told(tmp_path / "runs", capsys)
+    out = printed(tmp_path / "runs", capsys)
     assert "no steps" in out
     assert "s on NVIDIA H100" in out
     assert out.count("s on NVIDIA H200 (") == 2
-    found = history.series(history.read(tmp_path / "runs" / "history.parquet"))
-    assert sorted(len(one.entries) for one in found if one.metric.name == "rtf") == [10, 12, 12]
+    result = history.series(history.read(tmp_path / "runs" / "history.parquet"))
+    assert sorted(len(item.entries) for item in result if item.metric.name == "rtf") == [10, 12, 12]
 
 
 def test_a_faster_level_names_its_commits_and_bisects_nothing(
@@ -167,32 +167,32 @@ def test_a_faster_level_names_its_commits_and_bisects_nothing(
 ) -> None:
     for number in range(12):
         keep(number, 0.5 if number < 6 else 0.4, dirty=number == 6)
-    out = told(tmp_path / "runs", capsys)
+    out = printed(tmp_path / "runs", capsys)
     assert "−20.0 % from run-006 on (0000005..0000006+)" in out
     assert "bisect" not in out
 
 
 @pytest.mark.parametrize(
-    ("commit", "said"),
+    ("commit", "text"),
     [("a" * 40, "aaaaaaa before and aaaaaaa after: the cause is not in a commit"), (None, "the commits are not known")],
 )
 def test_a_step_within_one_commit_or_without_any(
-    keep: Keep, tmp_path: Path, capsys: pytest.CaptureFixture[str], commit: str | None, said: str
+    keep: Keep, tmp_path: Path, capsys: pytest.CaptureFixture[str], commit: str | None, text: str
 ) -> None:
     for number in range(12):
         folder = keep(number, 0.5 if number < 6 else 0.6, commit="a" * 40)
         if commit is None:
             run = runs.read_run(folder)
             runs.write_run(folder, dataclasses.replace(run, environment=HERE))
-    out = told(tmp_path / "runs", capsys)
-    assert said in out
+    out = printed(tmp_path / "runs", capsys)
+    assert text in out
     assert "bisect" not in out
 
 
 def test_a_drift_is_told_as_one(keep: Keep, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for number in range(20):
         keep(number, 0.5 * (1 + 0.01 * number))
-    assert "lean: RTF drifts, +19" in told(tmp_path / "runs", capsys)
+    assert "lean: RTF drifts, +19" in printed(tmp_path / "runs", capsys)
 
 
 def test_overrides_and_odd_names_come_along_quoted(
@@ -201,7 +201,7 @@ def test_overrides_and_odd_names_come_along_quoted(
     odd = "$(touch x) `y` <b>|$\\frac$"
     for number in range(12):
         keep(number, 0.5 if number < 6 else 0.6, stack=odd, overrides=("measure.repeats=3", "workload.texts=['a b']"))
-    out = told(tmp_path / "runs", capsys)
+    out = printed(tmp_path / "runs", capsys)
     [command] = [line for line in out.splitlines() if "bisect" in line and "RTF" not in line][:1]
     words = shlex.split(command)
     assert words[words.index("--stack") + 1] == odd
@@ -217,7 +217,7 @@ def test_no_command_is_offered_that_a_line_break_would_cut(
 ) -> None:
     for number in range(12):
         keep(number, 0.5 if number < 6 else 0.6, stack="a\n# b")
-    assert "+20.0 %" in told(tmp_path / "runs", capsys)
+    assert "+20.0 %" in printed(tmp_path / "runs", capsys)
     page = (tmp_path / "runs" / "history.md").read_text()
     assert "bisect" not in page
     assert "\n# b" not in page
@@ -231,7 +231,7 @@ def test_runs_without_figures_are_remembered_and_told(
     run = runs.read_run(tmp_path / "runs" / "run-000")
     failed = [dataclasses.replace(cell, status="failed", utterances=()) for cell in run.cells]
     runs.write_run(tmp_path / "runs" / "run-000", dataclasses.replace(run, cells=tuple(failed)))
-    told(tmp_path / "runs", capsys)
+    printed(tmp_path / "runs", capsys)
     assert {entry.run for entry in history.read(tmp_path / "runs" / "history.parquet")} == {"run-000", "run-001"}
 
 
@@ -270,4 +270,4 @@ def test_the_kept_results_have_a_history(tmp_path: Path, capsys: pytest.CaptureF
     (tmp_path / "runs").mkdir()
     for name in ("h200-fastest", "h200-chatterbox-cold"):
         (tmp_path / "runs" / name).symlink_to(ROOT / "docs" / "results" / name)
-    assert "on NVIDIA H200" in told(tmp_path / "runs", capsys)
+    assert "on NVIDIA H200" in printed(tmp_path / "runs", capsys)

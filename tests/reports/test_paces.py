@@ -17,7 +17,7 @@ from ttsbench.reports.decide.exact_counts import CountVerdict
 from ttsbench.reports.decide.pairing import Pair, Pairing, pair_of, pair_up
 from ttsbench.reports.decide.sides import Match
 from ttsbench.reports.tables import run_tables
-from ttsbench.reports.tables.tradeoffs import beside as memory_beside
+from ttsbench.reports.tables.tradeoffs import costs
 
 SLOW, FAST = 1056.0, 880.0
 S, F, SF, FS = (SLOW, SLOW), (FAST, FAST), (SLOW, FAST), (FAST, SLOW)
@@ -29,7 +29,7 @@ Paces = tuple[float | None, float | None]
 def spoken(make_cell: MakeCell) -> Callable[..., Cell]:
     """A process by its utterances: the pace before and the pace after, with the seconds; and, if wanted, whose text."""
 
-    def make(*told: tuple[Paces, float], texts: tuple[int, ...] = (), **fields: object) -> Cell:
+    def make(*output: tuple[Paces, float], texts: tuple[int, ...] = (), **fields: object) -> Cell:
         cell = make_cell(**fields)
         [first, *_] = cell.utterances
         utterances = tuple(
@@ -42,7 +42,7 @@ def spoken(make_cell: MakeCell) -> Callable[..., Cell]:
                 wall_seconds=seconds,
                 audio_seconds=1.0,
             )
-            for number, ((before, after), seconds) in enumerate(told)
+            for number, ((before, after), seconds) in enumerate(output)
         )
         return replace(cell, utterances=utterances)
 
@@ -85,11 +85,11 @@ def test_a_restless_device_is_compared_at_the_pace_that_both_sides_had_most(spok
 def test_an_utterance_in_which_the_device_changed_its_pace_is_at_none(spoken: Callable[..., Cell]) -> None:
     baseline = spoken((SF, 0.40), (F, 0.37), (F, 0.371))
     candidate = spoken((F, 0.39), (F, 0.391), (FS, 0.42))
-    found = pair_of(candidate, baseline).at_one_pace
-    assert (seconds(found.baseline), seconds(found.candidate)) == ([0.37, 0.371], [0.39, 0.391])
+    result = pair_of(candidate, baseline).at_one_pace
+    assert (seconds(result.baseline), seconds(result.candidate)) == ([0.37, 0.371], [0.39, 0.391])
     changing = spoken((SF, 0.40), (FS, 0.41))
-    [told] = pair_of(changing, baseline).void
-    assert told.startswith("the device was at two paces: a kernel took 880 to 1056 ns")
+    [output] = pair_of(changing, baseline).void
+    assert output.startswith("the device was at two paces: a kernel took 880 to 1056 ns")
 
 
 def test_one_utterance_a_side_is_too_little(spoken: Callable[..., Cell]) -> None:
@@ -110,9 +110,9 @@ def test_each_text_is_as_often_on_one_side_as_on_the_other(spoken: Callable[...,
     texts = (0, 1, 0, 1, 0, 1)
     baseline = spoken((S, 0.2), (S, 0.9), (F, 0.18), (S, 0.9), (S, 0.2), (S, 0.9), texts=texts)
     candidate = spoken((S, 0.2), (S, 0.9), (S, 0.2), (F, 0.8), (F, 0.18), (F, 0.8), texts=texts)
-    found = pair_of(candidate, baseline).at_one_pace
+    result = pair_of(candidate, baseline).at_one_pace
     spoken_texts = [
-        [u.text_index for cell in side for u in cell.utterances] for side in (found.baseline, found.candidate)
+        [u.text_index for cell in side for u in cell.utterances] for side in (result.baseline, result.candidate)
     ]
     assert [sorted(side) for side in spoken_texts] == [[0, 0, 1], [0, 0, 1]]
 
@@ -131,8 +131,8 @@ def test_where_a_side_knows_no_pace_or_there_is_one_all_counts(spoken: Callable[
     for candidate, baseline in ((spoken((unknown, 0.4), (unknown, 0.4)), known), (known, spoken((unknown, 0.4)))):
         assert paces.alike((candidate,), (baseline,)) == ((candidate,), (baseline,))
     # The chain of kernels differs by up to 6 % between processes at one speed.
-    one, other = spoken(((1021.0, 1023.0), 0.41)), spoken(((1068.0, 1070.0), 0.40), ((1066.0, 1067.0), 0.40))
-    assert paces.alike((one,), (other,)) == ((one,), (other,))
+    item, other = spoken(((1021.0, 1023.0), 0.41)), spoken(((1068.0, 1070.0), 0.40), ((1066.0, 1067.0), 0.40))
+    assert paces.alike((item,), (other,)) == ((item,), (other,))
 
 
 def test_a_call_without_a_time_is_not_hidden_by_its_pace(spoken: Callable[..., Cell]) -> None:
@@ -147,8 +147,8 @@ def test_of_whole_series_processes_at_another_pace_are_left_out(spoken: Callable
 
 def test_the_same_record_is_the_same_whatever_the_device_did(spoken: Callable[..., Cell]) -> None:
     changing = [spoken((SF, 0.41), (FS, 0.40), process=n) for n in range(2)]
-    found = comparison.judge_recorded(pair_up(changing, changing))
-    assert found.judgements["rtf"].verdict is Verdict.SAME
+    result = comparison.judge_recorded(pair_up(changing, changing))
+    assert result.judgements["rtf"].verdict is Verdict.SAME
 
 
 def test_counts_and_memory_are_of_all_whatever_the_pace(spoken: Callable[..., Cell]) -> None:
@@ -159,14 +159,14 @@ def test_counts_and_memory_are_of_all_whatever_the_pace(spoken: Callable[..., Ce
     paced = [(S, 0.41), (S, 0.41), (F, 0.37), (F, 0.37)]
     restless = [spoken(*paced, process=n, memory=Memory(weights_bytes=1, host_peak_bytes=2**31)) for n in range(2, 5)]
     pairing = pair_up([*calm[:2], *restless], calm)
-    found = comparison.judge_recorded(pairing)
+    result = comparison.judge_recorded(pairing)
     assert pairing.left_out == (12, 40)
-    assert found.judgements["rtf"].verdict is Verdict.SAME
-    assert found.judgements["rtf"].ratio == 1.0
-    assert found.judgements["peak_memory_bytes"].ratio == pytest.approx(2 ** (3 / 5))
-    [tokens] = [change for change in found.counts if change.count.name == "tokens"]
+    assert result.judgements["rtf"].verdict is Verdict.SAME
+    assert result.judgements["rtf"].ratio == 1.0
+    assert result.judgements["peak_memory_bytes"].ratio == pytest.approx(2 ** (3 / 5))
+    [tokens] = [change for change in result.counts if change.count.name == "tokens"]
     assert (tokens.verdict, tokens.reason) == (CountVerdict.EQUAL, "")
-    table = memory_beside([Match("lean", "lean", "", pairing)])
+    table = costs([Match("lean", "lean", "", pairing)])
     assert table is not None
     assert [row[1:] for row in table.texts] == [("0.370", "1.00"), ("0.370", "2.00")]
 
@@ -174,9 +174,9 @@ def test_counts_and_memory_are_of_all_whatever_the_pace(spoken: Callable[..., Ce
 def test_a_side_that_makes_the_device_slow_is_not_called_the_same(spoken: Callable[..., Cell]) -> None:
     calm = [spoken(*[(F, 0.37)] * 8, process=n) for n in range(6)]
     slowed = [spoken(*[((SLOW + n, SLOW + n), 0.41)] * 6, *[(F, 0.37)] * 2, process=n) for n in range(6)]
-    found = comparison.judge_recorded(pair_up(slowed, calm)).judgements["rtf"]
-    assert found.verdict is Verdict.INCONCLUSIVE
-    assert found.reason == "the device itself was slower for the candidate, 1.20× on average"
+    result = comparison.judge_recorded(pair_up(slowed, calm)).judgements["rtf"]
+    assert result.verdict is Verdict.INCONCLUSIVE
+    assert result.reason == "the device itself was slower for the candidate, 1.20× on average"
     mirrored = comparison.judge_recorded(pair_up(calm, slowed)).judgements["rtf"]
     assert mirrored.reason == "the device itself was slower for the baseline, 1.20× on average"
 
@@ -185,9 +185,9 @@ def test_a_pair_of_which_little_is_left_does_not_hide_that_a_side_is_not_steady(
     leaking = [spoken(*[(F, 0.37 * (1.03 + n / 1e4) ** call) for call in range(8)], process=n) for n in range(6)]
     calm = [spoken(*[(F, 0.37)] * 8, process=n) for n in range(5)]
     thin = spoken(*[(S, 0.41)] * 5, *[(F, 0.37)] * 3, process=5)
-    found = comparison.judge_recorded(pair_up(leaking, [*calm, thin])).judgements["rtf"]
-    assert found.verdict is Verdict.INCONCLUSIVE
-    assert "the candidate is not steady" in found.reason
+    result = comparison.judge_recorded(pair_up(leaking, [*calm, thin])).judgements["rtf"]
+    assert result.verdict is Verdict.INCONCLUSIVE
+    assert "the candidate is not steady" in result.reason
 
 
 def test_another_pace_beside_another_stack_is_no_objection(spoken: Callable[..., Cell]) -> None:

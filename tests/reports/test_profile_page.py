@@ -145,7 +145,7 @@ class TestPage:
         browser.open(written)
         browser.open(written, PHONE, "dark")
         assert set(browser.requested) == {written.as_uri()}
-        assert browser.told == []
+        assert browser.messages == []
 
     @pytest.mark.parametrize("hostile", [False, True])
     def test_a_phone_shows_it_without_scrolling_sideways(
@@ -185,7 +185,7 @@ class TestPage:
         assert browser.run("document.querySelector('h1').innerText").startswith("</script><script>window.hurt")
         assert all("{{ 7*7 }}" in name for name in browser.column("stages", 0))
         assert all("{{ 7*7 }}" in name for name in browser.column("ops", 0))
-        assert [told for told in browser.told if "Content Security" not in told] == []
+        assert [output for output in browser.messages if "Content Security" not in output] == []
         assert set(browser.requested) == {(tmp_path / profile_page.FILE).as_uri()}
 
     def test_a_huge_profile_stays_under_5_mb_and_says_what_it_left_out(
@@ -204,7 +204,7 @@ class TestPage:
         assert page.stat().st_size < 5_000_000
         browser.open(page)
         assert re.search(r"the first \d+ of 5,000 rows", browser.run("document.body.textContent"))
-        assert browser.told == []
+        assert browser.messages == []
 
     def test_void_shares_are_neither_drawn_nor_in_a_table(
         self, browser: Browser, make_profile: Callable[..., Profile], tmp_path: Path
@@ -216,7 +216,7 @@ class TestPage:
         assert browser.how_many("#stages-plot .stage") == 10
         assert set(browser.column("stages", 1)) == {"–"}
         assert browser.run("document.querySelector('#answer-time .headline').innerText") == "Void"
-        assert browser.told == []
+        assert browser.messages == []
 
     def test_a_cpu_has_no_device_figures_and_no_empty_sections(
         self, browser: Browser, make_profile: Callable[..., Profile], tmp_path: Path
@@ -228,7 +228,7 @@ class TestPage:
         assert browser.how_many("[role=tab]") == 2
         assert browser.how_many("#stages-plot .state-host") == 10
         assert "device" not in browser.run("document.querySelector('#table-ops thead').innerText")
-        assert browser.told == []
+        assert browser.messages == []
 
     def test_without_scripts_the_figures_are_still_there(self, written: Path) -> None:
         text = written.read_text(encoding="utf-8")
@@ -270,7 +270,7 @@ class TestRealProfile:
         assert sorted(browser.column("ops", 0)) == sorted(names)
         assert "speedscope.app" in browser.run("document.querySelector('footer').innerText")
         assert browser.how_many("#memory-plot .line") == 1
-        assert browser.told == []
+        assert browser.messages == []
         assert profile_text.markdown(profile).count("What takes the time?") == 1
 
 
@@ -312,8 +312,8 @@ class TestDifference:
         before = make_profile()
         header = replace(before.header, stack="<b>lean", unprofiled_wall_seconds=(0.9,))
         stages = tuple(replace(s, unprofiled_wall_seconds=s.unprofiled_wall_seconds * 0.7) for s in before.stages)
-        found = profile_diff.compare_profiles(before, replace(before, header=header, stages=stages))
-        profile_diff.write(found, tmp_path)
+        result = profile_diff.compare_profiles(before, replace(before, header=header, stages=stages))
+        profile_diff.write(result, tmp_path)
         browser.open(tmp_path / profile_diff.FILE, PHONE)
         assert browser.run("document.querySelector('h1').innerText") == "upstream → <b>lean"
         assert browser.column("stages", 0)[:2] == ["decode", "cfm"]
@@ -321,4 +321,4 @@ class TestDifference:
         browser.click("#table-stages thead th:first-child button")
         assert browser.column("stages", 0) == sorted(browser.column("stages", 0))
         assert browser.run("document.documentElement.scrollWidth") <= PHONE
-        assert browser.told == []
+        assert browser.messages == []

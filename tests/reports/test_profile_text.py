@@ -23,9 +23,11 @@ def answer(profile: Profile, id_: str) -> profile_answers.Answer:
 
 class TestAnswers:
     def test_what_takes_the_time_is_the_dearest_stage_then_the_dearest_kernels(self, make_profile: MakeProfile) -> None:
-        found = answer(make_profile(), "time")
-        assert found.headline == "decode: 51.7%"
-        assert found.detail.startswith("588 ms of 1,138 ms; then cfm 29.1% and voice 7.3%; of the kernels' time: gemm ")
+        result = answer(make_profile(), "time")
+        assert result.headline == "decode: 51.7%"
+        assert result.detail.startswith(
+            "588 ms of 1,138 ms; then cfm 29.1% and voice 7.3%; of the kernels' time: gemm "
+        )
 
     @pytest.mark.parametrize(
         ("busy", "idle", "waiting", "who"),
@@ -44,9 +46,11 @@ class TestAnswers:
 
     def test_where_most_of_the_wall_needs_no_gpu_it_is_the_host(self, make_profile: MakeProfile) -> None:
         decode, watermark = Stage("decode", 0.4, 0.4, 0.4, 0.3, 0.1, 0.0), Stage("watermark", 0.6, 0.6, 0.6)
-        found = answer(make_profile(stages=(decode, watermark)), "where")
-        assert found.headline == "The host"
-        assert found.detail.startswith("60% of the wall is watermark, where nothing runs on the GPU; kernels fill 26% ")
+        result = answer(make_profile(stages=(decode, watermark)), "where")
+        assert result.headline == "The host"
+        assert result.detail.startswith(
+            "60% of the wall is watermark, where nothing runs on the GPU; kernels fill 26% "
+        )
 
     def test_a_cpu_is_the_host(self, make_profile: MakeProfile) -> None:
         profile = make_profile()
@@ -54,16 +58,16 @@ class TestAnswers:
         assert answer(profile, "where").headline == "The host"
 
     def test_the_limit_is_the_walls_multiple_of_the_stages_floors(self, make_profile: MakeProfile) -> None:
-        found = answer(make_profile(), "limit")
-        assert found.headline == "21× the floor"  # 1137.5 over 53.5 ms
-        assert "decode at 9.0%, launch-bound" in found.detail
+        result = answer(make_profile(), "limit")
+        assert result.headline == "21× the floor"  # 1137.5 over 53.5 ms
+        assert "decode at 9.0%, launch-bound" in result.detail
 
     def test_without_a_roofline_there_is_no_limit(self, make_profile: MakeProfile) -> None:
         assert answer(make_profile(roofline=None), "limit").headline == "Not measured"
 
     def test_first_comes_the_dearest_finding(self, make_profile: MakeProfile) -> None:
-        found = answer(make_profile(), "first")
-        assert (found.headline, found.detail) == (
+        result = answer(make_profile(), "first")
+        assert (result.headline, result.detail) == (
             "Decoding waits for launches, not for the GPU",
             "Capture the step: decode: cuda_graph.",
         )
@@ -87,14 +91,14 @@ class TestAnswers:
 class TestMarkdown:
     def test_it_answers_before_it_lists(self, make_profile: MakeProfile) -> None:
         text = profile_text.markdown(make_profile())
-        wanted = (
+        expected = (
             "# Profile of upstream", "32 decode steps", "inflation: 1.29×", "What takes the time?", "GPU or host?",
             "How far from the limit?", "What to change first?", "## Findings", "1. **Decoding", "2. **The watermark",
             "3. **The sampler", "hooks\\_grow", "## Stages", "| sum | 100.0% | 1,137.50 |", "## Kernel families",
             "## Ops", "the first 12 of 54", "## Against the limit", "## Memory", "### Reconciliation",
             "the trace was cut", "## Ran on",
         )  # fmt: skip
-        places = [text.find(words) for words in wanted]
+        places = [text.find(words) for words in expected]
         assert places == sorted(places)
         assert -1 not in places
 
@@ -162,15 +166,15 @@ class TestDifference:
 
     def test_changes_are_ranked_by_what_they_contribute(self, make_profile: MakeProfile) -> None:
         before = make_profile()
-        found = profile_diff.compare_profiles(before, self.faster_decode(before))
-        assert found.stages[0].name == "decode"
-        assert [change.seconds for change in found.stages] == pytest.approx([-0.488, *[0.0] * 9])
-        assert found.ops[0].name == "aten::mm"
-        assert (found.ops[0].after_seconds, found.ops[0].calls) == (0.0, -900)
-        sizes = [abs(change.seconds) for change in found.ops]
+        result = profile_diff.compare_profiles(before, self.faster_decode(before))
+        assert result.stages[0].name == "decode"
+        assert [change.seconds for change in result.stages] == pytest.approx([-0.488, *[0.0] * 9])
+        assert result.ops[0].name == "aten::mm"
+        assert (result.ops[0].after_seconds, result.ops[0].calls) == (0.0, -900)
+        sizes = [abs(change.seconds) for change in result.ops]
         assert sizes == sorted(sizes, reverse=True)
-        assert {change.seconds for change in found.families} == {0.0}
-        assert found.seconds == pytest.approx(-0.488)
+        assert {change.seconds for change in result.families} == {0.0}
+        assert result.seconds == pytest.approx(-0.488)
 
     def test_it_is_explained_in_a_sentence_both_ways(self, make_profile: MakeProfile) -> None:
         before = make_profile()
@@ -189,15 +193,15 @@ class TestDifference:
         after = self.faster_decode(before)
         walls = tuple(seconds * 0.9 for seconds in before.header.unprofiled_wall_seconds)
         after = replace(after, header=replace(after.header, unprofiled_wall_seconds=walls))
-        found = profile_diff.compare_profiles(before, after)
-        assert "decode −488.0 ms (100% of it)" in profile_diff.explanation(found)
-        assert "| decode | −488.00 | +100.0% |" in profile_diff.markdown(found)
+        result = profile_diff.compare_profiles(before, after)
+        assert "decode −488.0 ms (100% of it)" in profile_diff.explanation(result)
+        assert "| decode | −488.00 | +100.0% |" in profile_diff.markdown(result)
 
     def test_findings_that_came_and_went_are_named(self, make_profile: MakeProfile) -> None:
         before = make_profile()
-        found = profile_diff.compare_profiles(before, self.faster_decode(before))
-        assert [id_ for id_, _ in found.gone] == ["launch_bound_decode", "sort_in_sampler"]
-        assert found.new == ()
+        result = profile_diff.compare_profiles(before, self.faster_decode(before))
+        assert [id_ for id_, _ in result.gone] == ["launch_bound_decode", "sort_in_sampler"]
+        assert result.new == ()
         back = profile_diff.compare_profiles(self.faster_decode(before), before)
         assert (back.gone, [id_ for id_, _ in back.new]) == ((), ["launch_bound_decode", "sort_in_sampler"])
 
@@ -207,15 +211,15 @@ class TestDifference:
         header = replace(
             before.header, device="cpu", device_name="a CPU", window=window, changes_output=("no watermark",)
         )
-        found = profile_diff.compare_profiles(before, replace(before, header=header))
-        assert found.notes == (
+        result = profile_diff.compare_profiles(before, replace(before, header=header))
+        assert result.notes == (
             "device: NVIDIA H200 against a CPU; part of the difference is theirs",
             "decode steps: 32 against 64; part of the difference is theirs",
             "the output differs by design: no watermark",
         )
         # Device seconds of one and host seconds of the other would be no difference.
-        assert found.families == ()
-        assert found.ops[0].before_seconds == pytest.approx(found.ops[0].after_seconds)
+        assert result.families == ()
+        assert result.ops[0].before_seconds == pytest.approx(result.ops[0].after_seconds)
 
     def test_as_text_it_shows_signs_shares_and_sums(self, make_profile: MakeProfile) -> None:
         before = make_profile()
@@ -249,8 +253,8 @@ def test_the_command_prints_the_difference_and_writes_its_page(
         folder.mkdir()
         profiles.write(folder, profile)
     assert show_difference(*folders) == ExitCode.OK
-    told = capsys.readouterr().out
-    assert f"{slower.name}" in told
-    assert "+1,000.00" in told
+    output = capsys.readouterr().out
+    assert f"{slower.name}" in output
+    assert "+1,000.00" in output
     assert (folders[1] / profile_diff.FILE).stat().st_size > 1000
     assert (folders[1] / profile_diff.TEXT_FILE).read_text().startswith("# ")

@@ -73,7 +73,7 @@ def make_report(make_run: Make, make_cell: Make, make_utterance: Make, tmp_path:
         seconds = [luck * wall_seconds * (1 + 0.001 * call) for call in range(CALLS)]
         if stack == "upstream" and process == 2:
             seconds[3] *= 3
-        found: Cell = make_cell(
+        result: Cell = make_cell(
             key=stack, stack=stack, process=process, order=process,
             utterances=tuple(make_utterance(wall_seconds=s, stages=stages_of(s)) for s in seconds),
             memory=measurements.Memory(round(luck * wall_seconds * 2**31), 2**30),
@@ -82,7 +82,7 @@ def make_report(make_run: Make, make_cell: Make, make_utterance: Make, tmp_path:
             evidence={"loop": {"class": stack, "steps": 25}},
             audio=(heard(f"audio/{list(STACKS).index(stack)}.wav"),) if process == 0 else (),
         )  # fmt: skip
-        return found
+        return result
 
     def make(rename: Callable[[str], str] = str, **changes: Any) -> Path:
         cells = [cell(stack, seconds, process) for stack, seconds in STACKS.items() for process in range(PROCESSES)]
@@ -117,7 +117,7 @@ class TestPlots:
         assert browser.how_many("#every-sample .lane .odd") == 1
         assert browser.how_many("#time-to-first-audio .first-audio") == 3
         assert browser.how_many("#cold-start .plot .part") == len(STACKS) * 3
-        assert browser.told == []
+        assert browser.messages == []
 
     def test_the_stages_of_a_bar_add_up_to_its_wall_time(
         self, browser: Browser, make_report: Callable[..., Path]
@@ -196,7 +196,7 @@ class TestPage:
             browser.open(page, width, scheme)
             assert not browser.scrolls_sideways()
         assert {url for url in browser.requested if not url.startswith("data:")} == {page.as_uri()}
-        assert browser.told == []
+        assert browser.messages == []
 
     @pytest.mark.parametrize("name", [HOSTILE, LONG])
     def test_no_name_breaks_out_of_the_page(
@@ -212,7 +212,7 @@ class TestPage:
         assert browser.run("window.hurt") is None
         assert browser.how_many("img") == 0
         assert browser.how_many("#speed-and-memory .plot .place") == 3
-        assert [told for told in browser.told if "Content Security" not in told] == []
+        assert [output for output in browser.messages if "Content Security" not in output] == []
         assert {url for url in browser.requested if not url.startswith("data:")} == {page.as_uri()}
         assert "\u202e" not in browser.run("document.querySelector('main').innerText")
 
@@ -237,7 +237,7 @@ class TestPage:
         folder = ROOT / "docs" / "results" / name
         page = report_page.page(runs.read_run(folder), folder)
         browser.open(files.write(tmp_path / "r.html", page), PHONE)
-        assert browser.told == []
+        assert browser.messages == []
         assert not browser.scrolls_sideways()
         sections = browser.run("[...document.querySelectorAll('main > section')].map(section => section.id)")
         assert "every-sample" in sections
@@ -274,7 +274,7 @@ class TestAudio:
         sources = browser.run("[...document.querySelectorAll('audio')].map(audio => audio.getAttribute('src'))")
         assert [source[:11] for source in sources] == ["data:audio/", "audio/1.wav", "audio/2.wav"]
         assert "heard where audio/ lies beside it" in browser.run("document.getElementById('listen').innerText")
-        assert browser.told == []
+        assert browser.messages == []
 
     @pytest.mark.parametrize(
         "path", ["../secret.wav", "/etc/passwd", "audio/../secret.wav", "audio/link.wav", "audio/text.wav",
@@ -300,13 +300,13 @@ class TestAudio:
                 tone(tmp_path / "audio" / f"{stack}.{text}.wav")
             waves = tuple(heard(f"audio/{stack}.{text}.wav", text) for text in (0, 1))
             cells.append(make_cell(key=stack, stack=stack, audio=waves))
-        one = len(base64.b64encode((tmp_path / "audio" / "a.0.wav").read_bytes()))
-        monkeypatch.setattr(players, "EMBEDDED_BYTES_MAX", 2 * one)
-        found = players.players(make_run(cells=tuple(cells)), tmp_path, tmp_path / "elsewhere")
-        assert [(player.stack, player.embedded) for player in found] == [
+        item = len(base64.b64encode((tmp_path / "audio" / "a.0.wav").read_bytes()))
+        monkeypatch.setattr(players, "EMBEDDED_BYTES_MAX", 2 * item)
+        result = players.players(make_run(cells=tuple(cells)), tmp_path, tmp_path / "elsewhere")
+        assert [(player.stack, player.embedded) for player in result] == [
             ("a", True), ("a", False), ("b", True), ("b", False),
         ]  # fmt: skip
-        assert found[1].source == "../audio/a.1.wav"
+        assert result[1].source == "../audio/a.1.wav"
 
 
 class TestData:
@@ -331,9 +331,9 @@ class TestData:
 
     def test_what_fails_is_on_no_front_and_what_changes_the_output_on_one_of_its_own(self) -> None:
         among = [self.stack("sound", 2, 2), self.stack("other", 1, 1, "changes"), self.stack("wrong", 0, 0, "fails")]
-        found = tradeoff_plot.fronts(among)
-        assert [stack.label for stack in found["same"]] == ["sound"]
-        assert [stack.label for stack in found["changes"]] == ["other"]
+        result = tradeoff_plot.fronts(among)
+        assert [stack.label for stack in result["same"]] == ["sound"]
+        assert [stack.label for stack in result["changes"]] == ["other"]
         assert tradeoff_plot.fronts(among[:1])["changes"] == []
 
     def test_stages_and_residual_are_the_wall_time(self, make_cell: Make, make_utterance: Make, make_run: Make) -> None:

@@ -128,9 +128,9 @@ def test_a_second_cold_start_has_a_row_of_its_own(make_run: Make, make_cell: Mak
     for process, first_call in enumerate((34.0, 9.0)):
         ladder = {**start, "first_call": first_call, "steady": 1.0}
         cells.append(make_cell(kind="cold", stack="fast", process=process, utterances=(), ladder=ladder))
-    found = rows(run_tables.ladder(make_run(cells=tuple(cells), baseline="upstream"))[0])
-    assert [row["stack"] for row in found] == ["upstream", "fast", "fast (compiled before)"]
-    assert [row["pays after"] for row in found] == ["–", "16", "4"]
+    result = rows(run_tables.ladder(make_run(cells=tuple(cells), baseline="upstream"))[0])
+    assert [row["stack"] for row in result] == ["upstream", "fast", "fast (compiled before)"]
+    assert [row["pays after"] for row in result] == ["–", "16", "4"]
 
 
 def test_a_stack_that_saves_nothing_never_pays() -> None:
@@ -141,9 +141,9 @@ def test_a_stack_that_saves_nothing_never_pays() -> None:
 
 
 def test_samples_hold_every_utterance(compared: Run) -> None:
-    found = list(csv.DictReader(io.StringIO(samples.samples(compared))))
-    assert len(found) == sum(len(cell.utterances) for cell in compared.cells)
-    lean = [float(row["rtf"]) for row in found if row["stack"] == "lean" and row["process"] == "0"]
+    result = list(csv.DictReader(io.StringIO(samples.samples(compared))))
+    assert len(result) == sum(len(cell.utterances) for cell in compared.cells)
+    lean = [float(row["rtf"]) for row in result if row["stack"] == "lean" and row["process"] == "0"]
     assert lean == pytest.approx([0.25, 0.225, 0.275])
 
 
@@ -185,9 +185,9 @@ def test_the_report_says_what_ran(make_run: Make, make_cell: Make) -> None:
 
 
 def test_one_process_has_no_spread() -> None:
-    found = statistics.estimate([1.0])
-    assert found is not None
-    assert math.isnan(found.spread)
+    result = statistics.estimate([1.0])
+    assert result is not None
+    assert math.isnan(result.spread)
 
 
 def test_rtf_without_audio_is_no_number(make_utterance: Callable[..., Utterance]) -> None:

@@ -47,10 +47,10 @@ def stream(*chunks: tuple[float, float], at_once: bool = True, decode: tuple[flo
 @pytest.fixture
 def make_heard(make_utterance: Make) -> Make:
     def make(*chunks: tuple[float, float], **changes: Any) -> Utterance:
-        told = stream(*chunks, **changes)
-        wall = told.chunks[-1].arrived_seconds
+        output = stream(*chunks, **changes)
+        wall = output.chunks[-1].arrived_seconds
         heard: Utterance = make_utterance(
-            wall_seconds=wall, audio_seconds=sum(audio for audio, _ in chunks), stream=told,
+            wall_seconds=wall, audio_seconds=sum(audio for audio, _ in chunks), stream=output,
             first_sample_seconds=chunks[0][1], first_playable_seconds=chunks[0][1],
             first_audible_seconds=chunks[0][1],
         )  # fmt: skip
@@ -88,9 +88,9 @@ def test_with_the_pre_buffer_nothing_is_late_and_with_less_something_is(parts: l
     for audio, gap in parts:
         held += gap
         chunks.append((audio, held))
-    told = stream(*chunks)
+    output = stream(*chunks)
     utterance = Utterance(
-        0, 0, 0, held, 1.0, 25, "0" * 64, chunks[0][1], chunks[0][1], chunks[0][1], {}, stream=told
+        0, 0, 0, held, 1.0, 25, "0" * 64, chunks[0][1], chunks[0][1], chunks[0][1], {}, stream=output
     )  # fmt: skip
     playback = played(utterance)
     assert playback.underrun_seconds == pytest.approx(playback.prebuffer_seconds, abs=1e-6)
@@ -100,18 +100,18 @@ def test_with_the_pre_buffer_nothing_is_late_and_with_less_something_is(parts: l
 
 def test_overlap_is_the_share_of_s3gens_work_in_which_t3_decoded(make_heard: Make) -> None:
     # Work from 0.25 to 0.3 and from 0.575 to 0.625, of which T3 decodes during 0.05 and 0.025.
-    told = make_heard((0.2, 0.3), (0.4, 0.625)).stream
-    assert continuity.overlap_share(told) == pytest.approx(0.75)
-    resting = replace(told, rest_began_seconds=0.24, rest_ended_seconds=0.28)  # for the first chunk
+    output = make_heard((0.2, 0.3), (0.4, 0.625)).stream
+    assert continuity.overlap_share(output) == pytest.approx(0.75)
+    resting = replace(output, rest_began_seconds=0.24, rest_ended_seconds=0.28)  # for the first chunk
     assert continuity.overlap_share(resting) == pytest.approx(0.45)
-    assert continuity.overlap_share(replace(told, at_once=False)) == 0
+    assert continuity.overlap_share(replace(output, at_once=False)) == 0
     assert continuity.overlap_share(None) is None
 
 
 def test_the_waste_is_frames_a_second_of_audio(make_heard: Make) -> None:
-    told = make_heard((0.5, 0.3), (0.5, 0.6)).stream
-    assert continuity.flow_frames_per_second(told) == pytest.approx(600)
-    assert continuity.vocoder_frames_per_second(told) == pytest.approx(120)
+    output = make_heard((0.5, 0.3), (0.5, 0.6)).stream
+    assert continuity.flow_frames_per_second(output) == pytest.approx(600)
+    assert continuity.vocoder_frames_per_second(output) == pytest.approx(120)
     assert metrics.VOCODER_CALLS.read(Cell("k", "timed", "s", {}, {}, 0, 0, "ok")) is None
 
 
@@ -177,11 +177,11 @@ def test_runs_without_streams_have_none_of_it(make_run: Make) -> None:
 
 
 def test_samples_hold_every_arrival(make_streams: Make) -> None:
-    found = list(csv.DictReader(io.StringIO(samples.samples(make_streams((0.2, 0.1), (0.4, 0.5))))))
-    assert [row["design"] for row in found] == ["", "", "", "windowed", "windowed", "windowed"]
-    assert found[-1]["chunk_arrivals_seconds"] == "0.100000;0.500000"
-    assert float(found[-1]["underrun_seconds"]) == pytest.approx(0.2)
-    assert found[0]["underrun_seconds"] == ""
+    result = list(csv.DictReader(io.StringIO(samples.samples(make_streams((0.2, 0.1), (0.4, 0.5))))))
+    assert [row["design"] for row in result] == ["", "", "", "windowed", "windowed", "windowed"]
+    assert result[-1]["chunk_arrivals_seconds"] == "0.100000;0.500000"
+    assert float(result[-1]["underrun_seconds"]) == pytest.approx(0.2)
+    assert result[0]["underrun_seconds"] == ""
 
 
 def test_the_drawing_is_sound_and_tells_everything(make_heard: Make) -> None:

@@ -15,7 +15,7 @@ def judged(verdict: Verdict, ratio: float, low: float, high: float, **changes: A
 
 
 @pytest.mark.parametrize(
-    ("figure", "judgement", "told"),
+    ("figure", "judgement", "output"),
     [
         ("rtf", judged(Verdict.SLOWER, 1.102, 1.098, 1.106), "RTF 10.2% more (9.8% to 10.6%)"),
         ("rtf", judged(Verdict.FASTER, 0.96, 0.955, 0.965), "RTF 4.0% less (3.5% to 4.5%)"),
@@ -42,8 +42,8 @@ def judged(verdict: Verdict, ratio: float, low: float, high: float, **changes: A
         ),
     ],
 )  # fmt: skip
-def test_a_figure_in_words(figure: str, judgement: Judgement, told: str) -> None:
-    assert words.phrase(metrics.BY_NAME[figure], judgement) == told
+def test_a_figure_in_words(figure: str, judgement: Judgement, output: str) -> None:
+    assert words.phrase(metrics.BY_NAME[figure], judgement) == output
 
 
 @pytest.mark.parametrize("ratio", [1.0001, 1.2, 1.9, 2.5, 40.0])

@@ -57,9 +57,9 @@ def make_fake(make_job: Callable[..., Job]) -> Callable[..., Job]:
 
 def test_it_runs_as_real_processes_without_torch(tmp_path: Path) -> None:
     code, folder = run(tmp_path, processes=2)
-    found = runs.read_run(folder)
-    assert (code, found.status, len(found.cells)) == (0, "complete", 4)
-    for cell in found.cells:
+    result = runs.read_run(folder)
+    assert (code, result.status, len(result.cells)) == (0, "complete", 4)
+    for cell in result.cells:
         assert cell.ok
         assert cell.start_method == "bare"
         assert len(cell.utterances) == 10
@@ -97,15 +97,15 @@ def test_a_machine_that_is_held_back_brings_no_verdict(tmp_path: Path) -> None:
 def test_processes_that_crash_are_rows_and_the_run_goes_on(tmp_path: Path) -> None:
     code, folder = run(tmp_path, processes=1, crashes=1.0)
     assert code == 6
-    found = runs.read_run(folder)
-    assert [cell.status for cell in found.cells] == ["crashed", "crashed"]
-    assert "SIGKILL" in found.cells[0].reason
+    result = runs.read_run(folder)
+    assert [cell.status for cell in result.cells] == ["crashed", "crashed"]
+    assert "SIGKILL" in result.cells[0].reason
 
 
 def test_the_same_seed_gives_the_same_figures_and_another_does_not(make_fake: Callable[..., Job]) -> None:
-    one, again, other = (fake_engine.FakeProcess(make_fake(Fake(seed=seed))).fields() for seed in (1, 1, 2))
-    assert one == again
-    assert one["utterances"] != other["utterances"]
+    item, again, other = (fake_engine.FakeProcess(make_fake(Fake(seed=seed))).fields() for seed in (1, 1, 2))
+    assert item == again
+    assert item["utterances"] != other["utterances"]
 
 
 def test_what_befalls_the_machine_befalls_both_stacks(make_fake: Callable[..., Job]) -> None:
@@ -129,8 +129,8 @@ def share_of_decoding(utterances: Sequence[Utterance]) -> float:
     [
         (Fake(throttled=1.0), "guard", lambda guard: guard.throttle_reasons and guard.sm_clock_mhz_min < 1900),
         (Fake(), "guard", lambda guard: not guard.throttle_reasons),
-        (Fake(), "utterances", lambda u: {pace for one in u for pace in one.paces_ns} == {fake_engine.PACE_NS}),
-        (Fake(hurried=1.0), "utterances", lambda u: all(max(one.paces_ns) < 0.95 * fake_engine.PACE_NS for one in u)),
+        (Fake(), "utterances", lambda u: {pace for item in u for pace in item.paces_ns} == {fake_engine.PACE_NS}),
+        (Fake(hurried=1.0), "utterances", lambda u: all(max(item.paces_ns) < 0.95 * fake_engine.PACE_NS for item in u)),
         (Fake(), "utterances", lambda u: share_of_decoding(u) == pytest.approx(0.6)),
         (Fake(stage_noise=0.1), "utterances", lambda u: share_of_decoding(u) != pytest.approx(0.6, rel=0.005)),
         (Fake(leak=0.1), "utterances", lambda u: u[-1].wall_seconds > 1.05 * u[0].wall_seconds),

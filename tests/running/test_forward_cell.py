@@ -29,11 +29,11 @@ RunCell = Callable[[Job], runs.Cell]
 @pytest.fixture
 def make(make_job: MakeJob) -> Make:
     def build(shape: ForwardJob = ONE, **changes: Any) -> Job:
-        given: dict[str, Any] = {
+        value: dict[str, Any] = {
             "slots": {}, "texts": (), "forward": shape, "device": DEVICE, "passes": ("time", "memory", "quality"),
             "fixed_tokens": None, "keep_audio": False, "reference": "reference/x.safetensors", "limits": LIMITS,
         }  # fmt: skip
-        return make_job(**{**given, **changes})
+        return make_job(**{**value, **changes})
 
     return build
 
@@ -77,8 +77,8 @@ def test_one_position_is_enough(make: Make, run_cell: RunCell, shape: ForwardJob
 
 
 def test_without_a_reference_the_row_says_so(make: Make, run_cell: RunCell) -> None:
-    told = "not compared with the reference, which is not there; its own row says why"
-    assert told in run_cell(make()).warnings
+    output = "not compared with the reference, which is not there; its own row says why"
+    assert output in run_cell(make()).warnings
 
 
 def test_what_is_too_far_from_the_reference_is_a_fault(make: Make, run_cell: RunCell) -> None:
@@ -166,11 +166,11 @@ def test_the_embeddings_are_the_same_in_every_stack_and_process(make: Make) -> N
 
 
 def test_spark_tts_s_weights_depend_on_their_seed_alone(make: Make) -> None:
-    one, again, other = (
+    item, again, other = (
         next(backbone.load(make(family="spark-tts", model_seed=seed)).parameters()).flatten()[:9] for seed in (0, 0, 1)
     )
-    assert torch.equal(one, again)
-    assert not torch.equal(one, other)
+    assert torch.equal(item, again)
+    assert not torch.equal(item, other)
 
 
 def test_steps_follow_the_prompt(make: Make) -> None:
@@ -218,9 +218,9 @@ def test_no_call_leaves_anything_behind(make: Make) -> None:
 )
 def test_what_has_no_part_in_a_forward_is_refused(slots: dict[str, str], steps: int, reason: str) -> None:
     for family in ("chatterbox", "multilingual", "spark-tts"):
-        told = rules.conflict(slots, family=family, cfg_weight=None, forward_steps=steps)
-        assert told.startswith(reason)
-        assert bool(told) == bool(reason)
+        output = rules.conflict(slots, family=family, cfg_weight=None, forward_steps=steps)
+        assert output.startswith(reason)
+        assert bool(output) == bool(reason)
 
 
 ON_A_GPU = [
@@ -248,8 +248,8 @@ def test_on_a_gpu_an_option_takes_effect_and_stays_faithful(
     assert run_cell(make(shape, family=family, kind=REFERENCE)).ok
     cell = run_cell(make(shape, family=family, slots=slots, limits={"hidden_relative_error_max": 0.05}))
     assert (cell.status, cell.reason, cell.faults) == ("ok", "", ())
-    for one in cell.forwards:
-        assert one.device_seconds is not None
-        assert one.device_seconds <= one.wall_seconds * 1.01
-        assert one.peak_allocated_bytes
+    for item in cell.forwards:
+        assert item.device_seconds is not None
+        assert item.device_seconds <= item.wall_seconds * 1.01
+        assert item.peak_allocated_bytes
     assert cell.evidence["activity"]["per_call"]["device_busy_ms"] > 0

@@ -31,13 +31,13 @@ def test_the_fingerprint_is_plain_json_and_imports_no_torch() -> None:
         "print(json.dumps([fingerprint, 'torch' in sys.modules, 'numpy' in sys.modules]))"
     )
     answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
-    found, torch_imported, numpy_imported = json.loads(answer)
+    result, torch_imported, numpy_imported = json.loads(answer)
     assert not torch_imported
     assert not numpy_imported
-    assert found["python"]["version"] == platform.python_version()
-    assert {"chatterbox", "conformer", "perth", "s3tokenizer"} < set(found["sources_sha256"])
-    assert found["packages"]["chatterbox-tts"] == "0.1.7"
-    assert 1 <= found["cpu"]["usable"] <= found["cpu"]["logical"]
+    assert result["python"]["version"] == platform.python_version()
+    assert {"chatterbox", "conformer", "perth", "s3tokenizer"} < set(result["sources_sha256"])
+    assert result["packages"]["chatterbox-tts"] == "0.1.7"
+    assert 1 <= result["cpu"]["usable"] <= result["cpu"]["logical"]
 
 
 def test_the_fingerprint_does_not_tell_who_ran_it(monkeypatch: pytest.MonkeyPatch, fake_nvml: Any) -> None:
@@ -45,9 +45,9 @@ def test_the_fingerprint_does_not_tell_who_ran_it(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("TORCH_HOME", f"{Path.home()}/models")
     monkeypatch.setenv("PYTORCH_TOKEN", "hunter2")
     monkeypatch.setenv("HF_TOKEN", "hunter2")
-    told = json.dumps(host.fingerprint("cuda:0"))
+    output = json.dumps(host.fingerprint("cuda:0"))
     secrets = {platform.node(), str(Path.home()), "hunter2", "GPU-1234-5678", getpass.getuser()} - {"", "root"}
-    assert [secret for secret in secrets if secret in told] == []
+    assert [secret for secret in secrets if secret in output] == []
     assert host.variables()["TORCH_HOME"] == "<path>"
 
 
@@ -56,22 +56,22 @@ def test_variables_that_change_what_runs_are_kept(monkeypatch: pytest.MonkeyPatc
     kept |= {"NVIDIA_TF32_OVERRIDE": "0", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "MKL_CBWR": "AVX2"}
     for name, value in (kept | {"HF_HUB_OFFLINE_X": "1", "EDITOR": "ed"}).items():
         monkeypatch.setenv(name, value)
-    found = host.variables()
-    assert kept.items() <= found.items()
-    assert not {"HF_HUB_OFFLINE_X", "EDITOR", "PATH"} & set(found)
+    result = host.variables()
+    assert kept.items() <= result.items()
+    assert not {"HF_HUB_OFFLINE_X", "EDITOR", "PATH"} & set(result)
 
 
 def test_the_gpu_is_described_and_what_it_does_not_answer_is_none(fake_nvml: Any) -> None:
     fake_nvml.add_board(EnforcedPowerLimit=700_000, EccMode=(1, 1), MaxClockInfo=lambda kind: {1: 1980, 2: 3201}[kind])
-    found = host.gpu("cuda:0")
-    assert found is not None
-    assert found["name"] == "NVIDIA H200"
-    assert found["power_limit_watts"] == 700.0
-    assert found["compute_capability"] == "9.0"
-    assert found["cuda_driver"] == "13.0"
-    assert (found["sm_clock_max_mhz"], found["memory_clock_max_mhz"]) == (1980, 3201)
-    assert found["ecc"] is True
-    assert found["mig"] is None
+    result = host.gpu("cuda:0")
+    assert result is not None
+    assert result["name"] == "NVIDIA H200"
+    assert result["power_limit_watts"] == 700.0
+    assert result["compute_capability"] == "9.0"
+    assert result["cuda_driver"] == "13.0"
+    assert (result["sm_clock_max_mhz"], result["memory_clock_max_mhz"]) == (1980, 3201)
+    assert result["ecc"] is True
+    assert result["mig"] is None
     assert host.gpu("cpu") is None
     assert host.gpu("cuda:1") is None
 
@@ -79,17 +79,17 @@ def test_the_gpu_is_described_and_what_it_does_not_answer_is_none(fake_nvml: Any
 def test_a_machine_with_a_gpu(fake_nvml: Any, torch_for_cuda_13: None) -> None:
     fake_nvml.add_board()
     fake_nvml.add_board()
-    found = host.machine()
-    assert found.has_cuda
-    assert (found.gpu_count, found.gpu_name, found.compute_capability) == (2, "NVIDIA H200", (9, 0))
-    assert found.driver == "580.1"
+    result = host.machine()
+    assert result.has_cuda
+    assert (result.gpu_count, result.gpu_name, result.compute_capability) == (2, "NVIDIA H200", (9, 0))
+    assert result.driver == "580.1"
 
 
 def test_a_driver_that_does_not_answer_is_the_reason(fake_nvml: Any) -> None:
-    found = host.machine()
-    assert not found.has_cuda
-    assert found.cuda_problem == "no NVIDIA driver answers (Driver Not Loaded)"
-    assert (found.gpu_count, found.gpu_name, found.driver) == (0, "", "")
+    result = host.machine()
+    assert not result.has_cuda
+    assert result.cuda_problem == "no NVIDIA driver answers (Driver Not Loaded)"
+    assert (result.gpu_count, result.gpu_name, result.driver) == (0, "", "")
 
 
 def test_a_hidden_gpu_is_the_reason(fake_nvml: Any, torch_for_cuda_13: None, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -117,7 +117,7 @@ def test_torch_and_driver_must_fit(
 
 
 @pytest.mark.parametrize(
-    ("asked", "machine", "device"),
+    ("request", "machine", "device"),
     [
         ("auto", NO_GPU, "cpu"),
         ("auto", TWO_GPUS, "cuda:0"),
@@ -126,12 +126,12 @@ def test_torch_and_driver_must_fit(
         ("cuda:1", TWO_GPUS, "cuda:1"),
     ],
 )
-def test_a_device_is_resolved(asked: str, machine: Machine, device: str) -> None:
-    assert host.resolve_device(asked, machine) == device
+def test_a_device_is_resolved(request: str, machine: Machine, device: str) -> None:
+    assert host.resolve_device(request, machine) == device
 
 
 @pytest.mark.parametrize(
-    ("asked", "machine", "words"),
+    ("request", "machine", "words"),
     [
         ("cuda", NO_GPU, "no NVIDIA driver answers"),
         ("cuda:0", NO_GPU, "no NVIDIA driver answers"),
@@ -143,9 +143,9 @@ def test_a_device_is_resolved(asked: str, machine: Machine, device: str) -> None
         ("cpu:0", TWO_GPUS, "Allowed: auto, cpu, cuda, cuda:N"),
     ],
 )
-def test_a_device_that_is_not_there_is_a_usage_error(asked: str, machine: Machine, words: str) -> None:
+def test_a_device_that_is_not_there_is_a_usage_error(request: str, machine: Machine, words: str) -> None:
     with pytest.raises(UsageError) as caught:
-        host.resolve_device(asked, machine)
+        host.resolve_device(request, machine)
     assert words in str(caught.value)
 
 

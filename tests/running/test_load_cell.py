@@ -47,16 +47,16 @@ class TestQueueing:
     @pytest.mark.parametrize("share", [0.3, 0.5, 0.7])
     def test_one_server_of_constant_service_keeps_them_waiting_as_long_as_theory_says(self, share: float) -> None:
         """M/D/1: the mean wait is the service time times share / (2 * (1 - share))."""
-        found = at(OPEN, share / SERVICE, requests=40_000, patience_seconds=1e9)
-        waits = [(c.started_seconds or 0.0) - c.scheduled_seconds for c in found.calls]
+        result = at(OPEN, share / SERVICE, requests=40_000, patience_seconds=1e9)
+        waits = [(c.started_seconds or 0.0) - c.scheduled_seconds for c in result.calls]
         # 40,000 requests that depend on each other are worth some 2,000 that do not.
         assert sum(waits) / len(waits) == pytest.approx(SERVICE * share / (2 * (1 - share)), rel=0.05)
 
     def test_as_many_are_there_as_littles_law_says(self) -> None:
         """The number in the system, seen at moments of its own, against the rate times the time that each is there."""
         rate = 0.6
-        found = at(OPEN, rate, requests=20_000, patience_seconds=1e9)
-        calls = found.calls
+        result = at(OPEN, rate, requests=20_000, patience_seconds=1e9)
+        calls = result.calls
         first, last = calls[0].scheduled_seconds, calls[-1].scheduled_seconds
         moments = [first + (last - first) * (n + 0.5) / 20_000 for n in range(20_000)]
         events = sorted([*((c.scheduled_seconds, 1) for c in calls), *((c.finished_seconds or 0.0, -1) for c in calls)])
@@ -71,17 +71,17 @@ class TestQueueing:
 
     @pytest.mark.parametrize("listeners", [1, 3, 8])
     def test_listeners_in_a_closed_loop_share_what_there_is(self, listeners: int) -> None:
-        found = at(CLOSED, listeners)
-        assert found.throughput == pytest.approx(AUDIO / SERVICE, rel=0.02)
-        assert found.over_calls(load_figures.ttfa, 0.5) == pytest.approx(listeners * SERVICE)
-        under_way = [(c.scheduled_seconds, c.finished_seconds or math.inf) for c in found.level.calls]
+        result = at(CLOSED, listeners)
+        assert result.throughput == pytest.approx(AUDIO / SERVICE, rel=0.02)
+        assert result.over_calls(load_figures.ttfa, 0.5) == pytest.approx(listeners * SERVICE)
+        under_way = [(c.scheduled_seconds, c.finished_seconds or math.inf) for c in result.level.calls]
         for moment in (10.5, 33.3, 77.7):
             assert sum(begins <= moment < ends for begins, ends in under_way) == listeners
 
     def test_who_listens_first_asks_later(self) -> None:
-        found = at(CLOSED, 1, next_request=PLAYED)
-        assert found.throughput == pytest.approx(AUDIO / (SERVICE + AUDIO), rel=0.02)
-        assert found.over_calls(load_figures.ttfa, 0.99) == pytest.approx(SERVICE)
+        result = at(CLOSED, 1, next_request=PLAYED)
+        assert result.throughput == pytest.approx(AUDIO / (SERVICE + AUDIO), rel=0.02)
+        assert result.over_calls(load_figures.ttfa, 0.99) == pytest.approx(SERVICE)
 
     def test_listeners_who_come_one_by_one_do_not_wait_for_each_other(self) -> None:
         """Each asks when the last has been served; at once, the second one's request would stand behind the first's."""
@@ -94,11 +94,11 @@ class TestQueueing:
         assert load_figures.ttfa(one_by_one[1]) == pytest.approx(SERVICE)
 
     def test_a_load_counts_when_all_listeners_have_come(self) -> None:
-        found = at(CLOSED, 2, requests=None, duration_seconds=20.0, warmup=0.5, ramp_seconds=8.0)
-        assert min(call.scheduled_seconds for call in found.calls) == pytest.approx(18.0, abs=2 * SERVICE)
-        found = at(CLOSED, 8, requests=20, ramp_seconds=60.0)
-        assert min(call.scheduled_seconds for call in found.calls) >= 60.0
-        assert len(found.calls) == 20
+        result = at(CLOSED, 2, requests=None, duration_seconds=20.0, warmup=0.5, ramp_seconds=8.0)
+        assert min(call.scheduled_seconds for call in result.calls) == pytest.approx(18.0, abs=2 * SERVICE)
+        result = at(CLOSED, 8, requests=20, ramp_seconds=60.0)
+        assert min(call.scheduled_seconds for call in result.calls) >= 60.0
+        assert len(result.calls) == 20
 
     def test_the_memory_of_many_is_that_of_all_at_once(self) -> None:
         once = load.all_at_once(LoadJob((8,), (), 1.0, 0.0, duration_seconds=9.0, ramp_seconds=60.0), 8)
@@ -114,17 +114,17 @@ class TestCoordinatedOmission:
         return 20.0 if call.number == 300 else 0.1
 
     def test_a_stall_shows_in_the_tail_of_all_who_were_due_in_it(self) -> None:
-        found = at(OPEN, 5.0, simulated(self.stalling), requests=1000)
-        late = [call for call in found.calls if load_figures.ttfa(call) > 1.0]
+        result = at(OPEN, 5.0, simulated(self.stalling), requests=1000)
+        late = [call for call in result.calls if load_figures.ttfa(call) > 1.0]
         assert len(late) > 100  # all who were due in 20 s, and who stood behind them
-        p99 = found.over_calls(load_figures.ttfa, 0.99)
+        p99 = result.over_calls(load_figures.ttfa, 0.99)
         assert p99 is not None
         assert p99 > 15.0
 
     def test_when_requests_are_due_does_not_depend_on_the_server(self) -> None:
         calm = at(OPEN, 5.0, simulated(lambda call: 0.1), requests=1000)
         stalled = at(OPEN, 5.0, simulated(self.stalling), requests=1000)
-        due = [[call.scheduled_seconds for call in found.calls] for found in (calm, stalled)]
+        due = [[call.scheduled_seconds for call in result.calls] for result in (calm, stalled)]
         assert due[0] == due[1]
         gaps = [after - before for before, after in zip(due[0], due[0][1:], strict=False)]
         assert sum(gaps) / len(gaps) == pytest.approx(1 / 5.0, rel=0.1)
@@ -132,59 +132,59 @@ class TestCoordinatedOmission:
         assert spread == pytest.approx(0.2, rel=0.15)  # as of exponential gaps
 
     def test_a_closed_loop_sees_it_once(self) -> None:
-        found = at(CLOSED, 1, simulated(self.stalling), requests=1000)
-        assert sum(load_figures.ttfa(call) > 1.0 for call in found.calls) == 1
-        assert found.over_calls(load_figures.ttfa, 0.99) == pytest.approx(0.1)
+        result = at(CLOSED, 1, simulated(self.stalling), requests=1000)
+        assert sum(load_figures.ttfa(call) > 1.0 for call in result.calls) == 1
+        assert result.over_calls(load_figures.ttfa, 0.99) == pytest.approx(0.1)
 
 
 class TestWhatCounts:
     def test_the_warm_up_does_not(self) -> None:
-        found = at(CLOSED, 4, requests=10, warmup=0.2)
-        assert [call.number for call in found.calls] == list(range(4, 14))  # each listener's first one at least
-        found = at(OPEN, 0.5, requests=10, warmup=0.5)
-        assert [call.number for call in found.calls] == list(range(5, 15))
+        result = at(CLOSED, 4, requests=10, warmup=0.2)
+        assert [call.number for call in result.calls] == list(range(4, 14))  # each listener's first one at least
+        result = at(OPEN, 0.5, requests=10, warmup=0.5)
+        assert [call.number for call in result.calls] == list(range(5, 15))
 
     def test_seconds_may_be_given_in_the_place_of_requests(self) -> None:
-        found = at(OPEN, 2.0, simulated(lambda call: 0.1), requests=None, duration_seconds=50.0, warmup=0.2)
-        assert all(10.0 <= call.scheduled_seconds < 60.0 for call in found.calls)
-        assert len(found.calls) == pytest.approx(100, rel=0.3)
+        result = at(OPEN, 2.0, simulated(lambda call: 0.1), requests=None, duration_seconds=50.0, warmup=0.2)
+        assert all(10.0 <= call.scheduled_seconds < 60.0 for call in result.calls)
+        assert len(result.calls) == pytest.approx(100, rel=0.3)
 
     def test_the_load_stays_on_until_the_last_that_counts_is_answered(self) -> None:
-        found = at(CLOSED, 4, requests=10)
-        last = max(call.finished_seconds or math.inf for call in found.calls)
-        assert max(call.scheduled_seconds for call in found.level.calls) >= last - SERVICE
+        result = at(CLOSED, 4, requests=10)
+        last = max(call.finished_seconds or math.inf for call in result.calls)
+        assert max(call.scheduled_seconds for call in result.level.calls) >= last - SERVICE
 
     def test_who_is_never_answered_is_late_and_not_left_out(self) -> None:
-        found = at(OPEN, 3.0, requests=200, patience_seconds=5.0)
-        unanswered = [call for call in found.calls if call.finished_seconds is None]
-        assert len(found.calls) == 200
+        result = at(OPEN, 3.0, requests=200, patience_seconds=5.0)
+        unanswered = [call for call in result.calls if call.finished_seconds is None]
+        assert len(result.calls) == 200
         assert len(unanswered) > 50
-        assert found.over_calls(load_figures.ttfa, 0.99) == math.inf
-        goodput = found.goodput
+        assert result.over_calls(load_figures.ttfa, 0.99) == math.inf
+        goodput = result.goodput
         assert goodput is not None
         assert goodput < 0.5
 
     def test_more_listeners_than_slots_is_a_level_that_says_so(self) -> None:
         engine = simulated()
         engine.slots = 3
-        found = at(CLOSED, 4, engine)
-        assert found.level.reason == "4 listeners need as many slots for keys and values, and memory holds 3"
-        assert found.calls == []
-        assert found.throughput is None
+        result = at(CLOSED, 4, engine)
+        assert result.level.reason == "4 listeners need as many slots for keys and values, and memory holds 3"
+        assert result.calls == []
+        assert result.throughput is None
         assert not at(OPEN, 0.5, engine).level.reason  # who comes at a rate may wait for a slot
 
     def test_goodput_asks_for_both(self) -> None:
         engine = SimulatedEngine(lambda call: (SERVICE, AUDIO))
-        found = at(CLOSED, 1, engine, ttfa_seconds=0.99)
-        assert found.goodput == 0.0
+        result = at(CLOSED, 1, engine, ttfa_seconds=0.99)
+        assert result.goodput == 0.0
         pieces = Call(0, 0.0, started=0.0, finished=3.0)
         for arrived, seconds in ((0.5, 1.0), (3.0, 1.0)):
             pieces.hold(arrived, seconds)
         call = pieces.record()
         assert load_figures.ttfa(call) == 0.5
         assert load_figures.underrun(call) == 1.5
-        assert not found.met(call)
-        assert dataclasses.replace(found, load=measurements.LoadResult(1.0, 1.5, ())).met(call)
+        assert not result.met(call)
+        assert dataclasses.replace(result, load=measurements.LoadResult(1.0, 1.5, ())).met(call)
 
 
 class TestPlayback:
@@ -254,9 +254,9 @@ class TestReport:
         assert float(reach.texts[1][1]) == pytest.approx(10 / 3, rel=0.1)
 
     def test_requests_draw_the_same_tokens_at_every_level_or_the_report_says_so(self, run: runs.Run) -> None:
-        told = [note for note in loads.overview(run)[0].notes if "same tokens" in note]
-        assert told[0].startswith("upstream: ")
-        same, _, of = told[0].split()[1:4]
+        output = [note for note in loads.overview(run)[0].notes if "same tokens" in note]
+        assert output[0].startswith("upstream: ")
+        same, _, of = output[0].split()[1:4]
         assert same == of
         [first, *others] = run.cells
         assert first.load is not None
@@ -264,8 +264,8 @@ class TestReport:
         level0 = dataclasses.replace(first.load.levels[0], calls=(*first.load.levels[0].calls[:7], broken))
         load0 = dataclasses.replace(first.load, levels=(level0, *first.load.levels[1:]))
         changed = dataclasses.replace(run, cells=(dataclasses.replace(first, load=load0), *others))
-        told = [note for note in loads.overview(changed)[0].notes if "same tokens" in note]
-        same, _, of = told[0].split()[1:4]
+        output = [note for note in loads.overview(changed)[0].notes if "same tokens" in note]
+        same, _, of = output[0].split()[1:4]
         assert int(same) == int(of) - 1
 
     def test_it_stands_in_the_document_and_the_samples(self, run: runs.Run) -> None:
@@ -345,22 +345,22 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize(
-    ("ramp", "told"), [("", {}), (", ramp_seconds: 0", {}), (", ramp_seconds: 5", {"ramp_seconds": 5.0})]
+    ("ramp", "output"), [("", {}), (", ramp_seconds: 0", {}), (", ramp_seconds: 5", {"ramp_seconds": 5.0})]
 )
 def test_a_load_without_a_ramp_is_understood_as_before_there_were_any(
-    tmp_path: Path, ramp: str, told: dict[str, float]
+    tmp_path: Path, ramp: str, output: dict[str, float]
 ) -> None:
     text = SCENARIO.replace("LOAD", f"listeners: [1], requests: 5{ramp}, {TARGETS}")
     understood = parse(text, "my.yaml", tmp_path).understood()["workload"]["load"]
-    assert {name: value for name, value in understood.items() if name == "ramp_seconds"} == told
+    assert {name: value for name, value in understood.items() if name == "ramp_seconds"} == output
 
 
-@pytest.mark.parametrize(("given", "told"), MISTAKES.items())
-def test_bad_input_is_told_in_one_line(tmp_path: Path, given: str, told: str) -> None:
+@pytest.mark.parametrize(("value", "output"), MISTAKES.items())
+def test_bad_input_is_told_in_one_line(tmp_path: Path, value: str, output: str) -> None:
     with pytest.raises(ScenarioError) as caught:
-        parse(SCENARIO.replace("LOAD", given), "my.yaml", tmp_path)
+        parse(SCENARIO.replace("LOAD", value), "my.yaml", tmp_path)
     [line] = str(caught.value).splitlines()
-    assert told in line
+    assert output in line
 
 
 def test_what_is_measured_of_single_utterances_has_no_part_in_a_load(tmp_path: Path) -> None:
@@ -376,5 +376,5 @@ def test_levels_go_from_the_lightest_to_the_heaviest(tmp_path: Path) -> None:
     text = SCENARIO.replace("LOAD", f"listeners: [8, 1], rates: [2, 0.5], requests: 5, {TARGETS}")
     [cell] = parse(text, "my.yaml", tmp_path).cells()
     assert cell.workload.load is not None
-    found = list(load.sizes(cell.workload.load.to_job()))
-    assert found == [(CLOSED, 1.0), (CLOSED, 8.0), (OPEN, 0.5), (OPEN, 2.0)]
+    result = list(load.sizes(cell.workload.load.to_job()))
+    assert result == [(CLOSED, 1.0), (CLOSED, 8.0), (OPEN, 0.5), (OPEN, 2.0)]

@@ -108,12 +108,12 @@ def test_a_stack_that_mends_a_fault_does_not_show_it(make: MakeJob, tmp_path: Pa
     assert {"full_sort", "mask_syncs", "dense_mask", "weight_norm_recomputed"} <= set(profile.looked_for)
 
 
-@pytest.mark.parametrize(("slots", "found"), [({}, True), ({"decode": "lean"}, False)], ids=["upstream", "lean"])
+@pytest.mark.parametrize(("slots", "result"), [({}, True), ({"decode": "lean"}, False)], ids=["upstream", "lean"])
 def test_the_multilingual_packages_hooks_grow_and_ours_do_not(
-    make: MakeJob, tmp_path: Path, slots: dict[str, str], found: bool
+    make: MakeJob, tmp_path: Path, slots: dict[str, str], result: bool
 ) -> None:
     profile = profiled(make(family="multilingual", language="en", slots=slots), tmp_path)
-    assert ("hooks_growing" in ids(profile)) == found
+    assert ("hooks_growing" in ids(profile)) == result
     assert "hooks_growing" in profile.looked_for
 
 
@@ -200,12 +200,12 @@ def test_every_option_that_captures_or_compiles_has_an_eager_twin() -> None:
         or slot.name in ("compile", "s3gen_compile", "s3gen_graph")
         or option.name == "compile"
     } - {(slot, "off") for slot in ("compile", "s3gen_compile", "s3gen_graph")}
-    told = {(slot.name, option.name) for slot in registry.SLOTS for option in slot.options if option.eager}
-    assert hiding == told
-    for slot, option in told:
+    output = {(slot.name, option.name) for slot in registry.SLOTS for option in slot.options if option.eager}
+    assert hiding == output
+    for slot, option in output:
         registry.BY_NAME[slot].option(registry.BY_NAME[slot].option(option).eager)
     inductor = {(slot.name, option.name) for slot in registry.SLOTS for option in slot.options if option.inductor}
-    assert inductor == {(slot, option) for slot, option in told if slot.endswith("compile") or option == "compile"}
+    assert inductor == {(slot, option) for slot, option in output if slot.endswith("compile") or option == "compile"}
 
 
 def test_a_twin_that_cannot_run_is_told_and_costs_nothing_else(make: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -290,9 +290,9 @@ def test_tensorboards_plugin_loads_the_trace(traces: Path) -> None:
 def test_hta_loads_the_trace(traces: Path) -> None:
     analysis = pytest.importorskip("hta.trace_analysis")
     (file,) = traces.iterdir()
-    found = analysis.TraceAnalysis(trace_files={0: str(file)}, trace_dir=str(traces))
-    assert len(found.t.get_trace(0)) > 1000
-    assert list(found.t.get_iterations()) == [1]
+    result = analysis.TraceAnalysis(trace_files={0: str(file)}, trace_dir=str(traces))
+    assert len(result.t.get_trace(0)) > 1000
+    assert list(result.t.get_iterations()) == [1]
 
 
 GRAPHED = {**MENDED, "decode": "cuda_graph", "s3gen_graph": "exact", "vocoder": "graph"}

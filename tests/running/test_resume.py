@@ -73,7 +73,7 @@ class Driver:
     process: subprocess.Popen[str]
 
     @property
-    def told(self) -> str:
+    def output_text(self) -> str:
         """Its progress so far."""
         return (self.folder / "stderr").read_text()
 
@@ -103,12 +103,12 @@ def run_new(folder: Path, job_seconds: float = 0.02) -> Driver:
 def resume(folder: Path, run_folder: Path) -> tuple[int, str]:
     driver = start(folder, "run", "--resume", str(run_folder))
     driver.process.communicate(timeout=60)
-    return driver.wait(), driver.told
+    return driver.wait(), driver.output_text
 
 
-def finished(told: str) -> set[str]:
-    """The jobs of which the user was told."""
-    return {f"{key}#{kind}{int(process) - 1}" for key, kind, process in FINISHED.findall(told)}
+def finished(output: str) -> set[str]:
+    """The jobs of which the user was output_text."""
+    return {f"{key}#{kind}{int(process) - 1}" for key, kind, process in FINISHED.findall(output)}
 
 
 def in_journal(run_folder: Path) -> set[str]:
@@ -132,24 +132,24 @@ def stopped_anywhere(folder: Path, number: int, after_seconds: float, *, at_work
     time.sleep(after_seconds)
     driver.process.send_signal(number)
     printed, _ = driver.process.communicate(timeout=60)
-    code, told, run_folder = driver.wait(), driver.told, driver.run_folder()
+    code, output, run_folder = driver.wait(), driver.output_text, driver.run_folder()
     # Before the first job and while the interpreter shuts down, a signal does what it does to any program.
-    assert code in (0, -number, ExitCode.INTERRUPTED), told
-    assert "Traceback" not in told or "report.md" in printed, told
+    assert code in (0, -number, ExitCode.INTERRUPTED), output
+    assert "Traceback" not in output or "report.md" in printed, output
     if run_folder is None:
-        assert not finished(told)
+        assert not finished(output)
         return "before the folder"
     try:
         safe = in_journal(run_folder)
     except RecordError:
-        assert not finished(told)
-        code, told = resume(folder, run_folder)
-        assert (code, len(told.splitlines())) == (ExitCode.USAGE, 1)
+        assert not finished(output)
+        code, output = resume(folder, run_folder)
+        assert (code, len(output.splitlines())) == (ExitCode.USAGE, 1)
         return "before the header"
-    assert finished(told) <= safe
-    again, told = resume(folder, run_folder)
-    assert again == 0, told
-    assert finished(told) == JOBS - safe
+    assert finished(output) <= safe
+    again, output = resume(folder, run_folder)
+    assert again == 0, output
+    assert finished(output) == JOBS - safe
     assert_complete(run_folder)
     return "at its end" if code == 0 else "between"
 
@@ -159,8 +159,8 @@ def whole_run_seconds(folder: Path) -> float:
     driver = run_new(folder)
     began = time.monotonic()
     driver.process.communicate(timeout=60)
-    assert driver.wait() == 0, driver.told
-    assert finished(driver.told) == JOBS
+    assert driver.wait() == 0, driver.output_text
+    assert finished(driver.output_text) == JOBS
     run_folder = driver.run_folder()
     assert run_folder is not None
     assert_complete(run_folder)
@@ -235,12 +235,12 @@ def test_a_table_that_nobody_reads_costs_no_result(tmp_path: Path) -> None:
     assert run_folder is not None
     assert_complete(run_folder)
     assert (run_folder / "report.md").exists()
-    assert "Traceback" not in driver.told
+    assert "Traceback" not in driver.output_text
 
 
 def test_ctrl_c_ends_with_what_there_is(tmp_path: Path) -> None:
     driver = run_new(tmp_path, job_seconds=0.3)
-    wait_until(lambda: len(finished(driver.told)) == 2)
+    wait_until(lambda: len(finished(driver.output_text)) == 2)
     driver.process.send_signal(signal.SIGINT)
     printed, _ = driver.process.communicate(timeout=60)
     run_folder = driver.run_folder()
@@ -260,12 +260,12 @@ def test_a_run_that_goes_on_cannot_be_resumed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     driver = run_new(tmp_path, job_seconds=0.5)
-    wait_until(lambda: finished(driver.told))
+    wait_until(lambda: finished(driver.output_text))
     run_folder = driver.run_folder()
     assert run_folder is not None
     assert main(monkeypatch, "run", "--resume", str(run_folder)) == ExitCode.USAGE
-    told = f"ttsbench: another process is running {run_folder}. Wait for it, or stop it.\n"
-    assert capsys.readouterr().err == told
+    output = f"ttsbench: another process is running {run_folder}. Wait for it, or stop it.\n"
+    assert capsys.readouterr().err == output
     driver.process.communicate(timeout=60)
     assert driver.wait() == 0
     assert_complete(run_folder)
@@ -288,9 +288,9 @@ def test_ctrl_c_of_a_terminal_in_the_first_seconds_ends_quietly(
     time.sleep(after_seconds)
     os.killpg(process.pid, signal.SIGINT)
     process.wait(timeout=60)
-    printed, told = process.communicate(timeout=60)  # until the fork server is gone, too
+    printed, output = process.communicate(timeout=60)  # until the fork server is gone, too
     assert begun.startswith("preparing: ")
-    assert {line.partition(":")[0] for line in told.splitlines()} <= {"preparing"}
+    assert {line.partition(":")[0] for line in output.splitlines()} <= {"preparing"}
     assert "stopped; go on with: " in printed
     assert process.returncode == ExitCode.INTERRUPTED
 
@@ -300,7 +300,7 @@ def killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A run folder of a run that was killed after its third job."""
     monkeypatch.chdir(tmp_path)
     driver = run_new(tmp_path, job_seconds=0.1)
-    wait_until(lambda: len(finished(driver.told)) >= 3)
+    wait_until(lambda: len(finished(driver.output_text)) >= 3)
     driver.process.kill()
     driver.process.communicate()
     run_folder = driver.run_folder()
@@ -332,9 +332,9 @@ def test_what_a_kill_left_can_be_shown(
 ) -> None:
     before = contents(killed)
     assert main(monkeypatch, "show", str(killed)) == 0
-    told = capsys.readouterr().out
-    assert "skipped: upstream: " in told
-    assert f"unfinished; go on with: ttsbench run --resume {killed}" in told
+    output = capsys.readouterr().out
+    assert "skipped: upstream: " in output
+    assert f"unfinished; go on with: ttsbench run --resume {killed}" in output
     assert contents(killed) == before
 
 
@@ -349,8 +349,8 @@ def test_another_environment_is_refused(
     change_header(killed, lambda header: header["environment"].update({section: other}))
     before = (killed / journal.FILE).read_bytes()
     assert main(monkeypatch, "run", "--resume", str(killed)) == ExitCode.NOT_COMPARABLE
-    told = capsys.readouterr().err
-    assert f"was begun in another environment; different: {part}. Start a new run." in told
+    output = capsys.readouterr().err
+    assert f"was begun in another environment; different: {part}. Start a new run." in output
     assert (killed / journal.FILE).read_bytes() == before
     assert not (killed / "run.json").exists()
 
@@ -410,26 +410,26 @@ def test_a_disk_that_fills_up_keeps_what_was_finished(small_disk: Path, tmp_path
     driver = start(tmp_path, "run", "s.yaml", "--output", str(small_disk), "--set", "measure.processes=40")
     driver.process.communicate(timeout=60)
     assert driver.wait() == ExitCode.USAGE
-    last_line = driver.told.splitlines()[-1]
+    last_line = driver.output_text.splitlines()[-1]
     assert "No space left on device" in last_line
     assert "make room" in last_line
-    assert "Traceback" not in driver.told
+    assert "Traceback" not in driver.output_text
     [run_folder] = small_disk.glob("s-*")
     safe = in_journal(run_folder)
-    assert finished(driver.told) == safe != set()
+    assert finished(driver.output_text) == safe != set()
     ballast.unlink()
-    code, told = resume(tmp_path, run_folder)
-    assert not finished(told) & safe
+    code, output = resume(tmp_path, run_folder)
+    assert not finished(output) & safe
     if code == ExitCode.USAGE:  # the disk may be too small for all of it
-        assert "make room" in told
+        assert "make room" in output
 
 
 @pytest.mark.parametrize("status", ["crashed", "failed", "interrupted", "oom", "timeout"])
 def test_what_failed_is_run_again(killed: Path, tmp_path: Path, status: str) -> None:
     safe = in_journal(killed)
     change_lines(killed, lambda line: line.get("cell", {}).update(status=status) if is_first_of_lean(line) else None)
-    code, told = resume(tmp_path, killed)
-    assert (code, finished(told)) == (0, JOBS - safe | {"lean#timed0"})
+    code, output = resume(tmp_path, killed)
+    assert (code, finished(output)) == (0, JOBS - safe | {"lean#timed0"})
     assert_complete(killed)
     told_again = [f"lean (timed 1) was tried again after: {status}: "] if status != "interrupted" else []
     assert list(runs.read_run(killed).warnings) == told_again
@@ -457,8 +457,8 @@ def test_cells_that_cannot_run_are_told_though_the_kill_came_before(killed: Path
 def test_resuming_a_complete_run_runs_nothing(killed: Path, tmp_path: Path) -> None:
     assert resume(tmp_path, killed)[0] == 0
     before = contents(killed)
-    code, told = resume(tmp_path, killed)
-    assert (code, told) == (0, "")
+    code, output = resume(tmp_path, killed)
+    assert (code, output) == (0, "")
     assert contents(killed) == before
 
 
@@ -479,9 +479,9 @@ def test_a_resumed_plan_names_what_is_left_and_starts_nothing(
     monkeypatch.setattr(runner, "run_job", lambda *_: pytest.fail("a job was started"))
     before, left = contents(killed), JOBS - in_journal(killed)
     assert main(monkeypatch, "run", "--resume", str(killed), "--plan") == 0
-    told = capsys.readouterr().out
-    assert told.startswith(f"s: {len(left)} processes\n")
-    assert {f"{key}#timed{int(process) - 1}" for key, process in re.findall(r"(\w+)  timed (\d+)", told)} == left
+    output = capsys.readouterr().out
+    assert output.startswith(f"s: {len(left)} processes\n")
+    assert {f"{key}#timed{int(process) - 1}" for key, process in re.findall(r"(\w+)  timed (\d+)", output)} == left
     assert contents(killed) == before
 
 
@@ -491,8 +491,8 @@ def test_a_run_that_was_begun_cannot_be_changed(
 ) -> None:
     before = contents(killed)
     assert main(monkeypatch, "run", "--resume", str(killed), *option) == ExitCode.USAGE
-    told = f"ttsbench: {option[0]} cannot change a run that was begun. Start a new run.\n"
-    assert capsys.readouterr().err == told
+    output = f"ttsbench: {option[0]} cannot change a run that was begun. Start a new run.\n"
+    assert capsys.readouterr().err == output
     assert contents(killed) == before
 
 
@@ -573,16 +573,16 @@ def test_a_journal_that_is_a_link_is_refused(
 
 def test_a_folder_that_is_moved_keeps_its_cells(tmp_path: Path) -> None:
     driver = run_new(tmp_path, job_seconds=0.3)
-    wait_until(lambda: len(finished(driver.told)) == 2)
+    wait_until(lambda: len(finished(driver.output_text)) == 2)
     run_folder = driver.run_folder()
     assert run_folder is not None
     moved = run_folder.rename(tmp_path / "moved")
     driver.process.communicate(timeout=60)
     assert driver.wait() == ExitCode.USAGE
-    last = driver.told.splitlines()[-1]
+    last = driver.output_text.splitlines()[-1]
     assert f"was moved or removed during the run. Go on with: ttsbench run --resume {moved}." in last
     assert not run_folder.exists()
-    assert finished(driver.told) <= in_journal(moved)
+    assert finished(driver.output_text) <= in_journal(moved)
     assert resume(tmp_path, moved)[0] == 0
     assert_complete(moved)
 

@@ -1,4 +1,4 @@
-"""The runner with a worker that does as told: forked from here, so that what is replaced here is replaced there."""
+"""The runner with a worker that does as messages: forked from here, so that what is replaced here is replaced there."""
 
 from __future__ import annotations
 
@@ -33,20 +33,20 @@ class Recorder(Observer):
     """An observer that remembers."""
 
     def __init__(self) -> None:
-        self.told: list[str] = []
+        self.messages: list[str] = []
         self.cells: list[Cell] = []
 
     def preparing(self, stage: str) -> None:
-        self.told.append(stage)
+        self.messages.append(stage)
 
     def cell_started(self, job: Job, number: int, total: int) -> None:
-        self.told.append(f"start {number}/{total}")
+        self.messages.append(f"start {number}/{total}")
 
     def stage(self, job: Job, stage: str) -> None:
-        self.told.append(stage)
+        self.messages.append(stage)
 
     def cell_finished(self, cell: Cell) -> None:
-        self.told.append(cell.status)
+        self.messages.append(cell.status)
         self.cells.append(cell)
 
 
@@ -67,7 +67,7 @@ def run_one(job: Job, folder: Path) -> Cell:
 
 
 def test_a_cell_comes_back_with_what_it_found(tmp_path: Path, make_job: MakeJob, behave: Any) -> None:
-    behave(lambda job, folder, tell, ladder: {"warmup_seconds": (1.5,), "model": {"class": "fake"}})
+    behave(lambda job, folder, report, ladder: {"warmup_seconds": (1.5,), "model": {"class": "fake"}})
     cell = run_one(make_job(), tmp_path)
     assert (cell.status, cell.warmup_seconds, cell.model) == ("ok", (1.5,), {"class": "fake"})
     assert cell.elapsed_seconds > 0
@@ -90,7 +90,7 @@ def ending(how: Callable[[], Any]) -> Callable[..., Any]:
 
 
 @pytest.mark.parametrize(
-    ("measure", "status", "told"),
+    ("measure", "status", "output"),
     [
         (raising(RuntimeError("mat1 and mat2\nshapes")), "failed", "RuntimeError: mat1 and mat2 (test_runner.py:"),
         (raising(CellError("decode: lean was asked for")), "failed", "decode: lean was asked for"),
@@ -101,12 +101,12 @@ def ending(how: Callable[[], Any]) -> Callable[..., Any]:
     ],
 )
 def test_a_failure_is_a_row_with_its_reason(
-    tmp_path: Path, make_job: MakeJob, behave: Any, measure: Callable[..., Any], status: str, told: str
+    tmp_path: Path, make_job: MakeJob, behave: Any, measure: Callable[..., Any], status: str, output: str
 ) -> None:
     behave(measure)
     cell = run_one(make_job(), tmp_path)
     assert cell.status == status
-    assert told in cell.reason
+    assert output in cell.reason
     assert not cell.utterances
 
 
@@ -161,7 +161,7 @@ def test_the_next_cell_runs_whatever_became_of_the_last(tmp_path: Path, make_job
     observer = Recorder()
     runner.execute([make_job(process=0), make_job(process=1)], tmp_path, Journal(tmp_path), observer)
     assert [cell.status for cell in observer.cells] == ["crashed", "ok"]
-    assert observer.told == [IMPORTING, "start 1/2", "crashed", "start 2/2", "ok"]
+    assert observer.messages == [IMPORTING, "start 1/2", "crashed", "start 2/2", "ok"]
 
 
 def test_a_log_that_cannot_be_written_costs_nothing_else(tmp_path: Path, make_job: MakeJob, behave: Any) -> None:
@@ -199,14 +199,14 @@ def test_stopping_leaves_a_row_and_no_process(
 
 
 def test_stages_are_passed_on(tmp_path: Path, make_job: MakeJob, behave: Any) -> None:
-    def measure(job: Job, folder: Path, tell: Callable[[str], None], ladder: Any) -> Any:
-        tell("loading")
+    def measure(job: Job, folder: Path, report: Callable[[str], None], ladder: Any) -> Any:
+        report("loading")
         return {}
 
     behave(measure)
     observer = Recorder()
     runner.execute([make_job()], tmp_path, Journal(tmp_path), observer)
-    assert observer.told == [IMPORTING, "start 1/1", "loading", "ok"]
+    assert observer.messages == [IMPORTING, "start 1/1", "loading", "ok"]
 
 
 def test_preparation_is_no_cell_s_time(
@@ -246,9 +246,9 @@ if __name__ == "__main__":
     os.environ.update(runner.WORKER_ENVIRONMENT)
     data = json.loads(sys.argv[1])
     jobs = [runs.from_json(Job, data | {{"model_seed": seed}}) for seed in (0, 1, 1)]
-    told = []
-    runner.prepare(jobs, Path({str(tmp_path)!r}), told.append)
-    print(json.dumps([told, [checkpoint.is_cached(*job.checkpoint[1:]) for job in jobs], "torch" in sys.modules]))
+    messages = []
+    runner.prepare(jobs, Path({str(tmp_path)!r}), messages.append)
+    print(json.dumps([messages, [checkpoint.is_cached(*job.checkpoint[1:]) for job in jobs], "torch" in sys.modules]))
 """
     (tmp_path / "program.py").write_text(program)
     job = runs.dump(runs.to_json(make_job(start_method=start_method)))

@@ -116,14 +116,14 @@ def test_faulty_audio_is_described(tmp_path: Path, wave: torch.Tensor, expected:
 
 
 def test_remarks_name_what_spoiled_a_row(make_job: MakeJob, tmp_path: Path) -> None:
-    found = {
+    result = {
         "evidence": {
             "hooks": {"warm": 3, "at_the_end": 9},
             "compiler": {"recompilations_while_timing": 2, "captures_while_timing": 3},
         },
         "guard": measurements.Guard(throttle_reasons=("hardware slowdown",), foreign_processes=("python",)),
     }
-    assert common.row_warnings(found) == (
+    assert common.row_warnings(result) == (
         "forward hooks grew from 3 to 9 over the warm calls",
         "the compiler worked 2 times while the clock ran",
         "3 CUDA graphs were captured while the clock ran",
@@ -141,14 +141,14 @@ def test_no_two_utterances_share_a_random_stream(make_job: MakeJob) -> None:
 
 def test_a_busy_host_is_remarked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "cpu_count", lambda: 4)
-    found = {
+    result = {
         "evidence": {
             "hooks": {"warm": 0, "at_the_end": 0},
             "compiler": {"recompilations_while_timing": 0, "captures_while_timing": 0},
         }
     }
-    assert common.row_warnings({**found, "guard": measurements.Guard(load_average=3.9)}) == ()
-    busy = common.row_warnings({**found, "guard": measurements.Guard(load_average=9.0)})
+    assert common.row_warnings({**result, "guard": measurements.Guard(load_average=3.9)}) == ()
+    busy = common.row_warnings({**result, "guard": measurements.Guard(load_average=9.0)})
     assert busy == ("the host was busy: load average 9.0 on 4 cores",)
 
 

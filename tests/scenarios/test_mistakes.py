@@ -259,17 +259,17 @@ ONE_MISTAKE = {
 }
 
 
-@pytest.mark.parametrize(("text", "told"), ONE_MISTAKE.values(), ids=ONE_MISTAKE)
-def test_one_mistake_is_one_line(refusal: Refusal, tmp_path: Path, text: str, told: str) -> None:
-    assert refusal(f"name: a\n{STACKS}{text}\n") == [told.replace("{base}", str(tmp_path))]
+@pytest.mark.parametrize(("text", "output"), ONE_MISTAKE.values(), ids=ONE_MISTAKE)
+def test_one_mistake_is_one_line(refusal: Refusal, tmp_path: Path, text: str, output: str) -> None:
+    assert refusal(f"name: a\n{STACKS}{text}\n") == [output.replace("{base}", str(tmp_path))]
 
 
 @pytest.mark.parametrize("name", ["a/b", "..", "a..b", "../a", "A", "", ".a", "a b", "a\\b", "a" * 65, "ä"])
 def test_names_that_could_not_be_folders(refusal: Refusal, name: str) -> None:
-    (told,) = refusal(f"# comment\nname: {json.dumps(name)}\n{STACKS}")
-    assert told.startswith("line 2: name: ")
-    assert "cannot be the name" in told
-    assert "lower-case letters" in told
+    (output,) = refusal(f"# comment\nname: {json.dumps(name)}\n{STACKS}")
+    assert output.startswith("line 2: name: ")
+    assert "cannot be the name" in output
+    assert "lower-case letters" in output
 
 
 STACK_MISTAKES = {
@@ -314,13 +314,13 @@ STACK_MISTAKES = {
 }
 
 
-@pytest.mark.parametrize(("text", "told"), STACK_MISTAKES.values(), ids=STACK_MISTAKES)
-def test_mistakes_in_stacks(refusal: Refusal, text: str, told: str) -> None:
-    assert told in refusal(f"name: a\n{text}\n")
+@pytest.mark.parametrize(("text", "output"), STACK_MISTAKES.values(), ids=STACK_MISTAKES)
+def test_mistakes_in_stacks(refusal: Refusal, text: str, output: str) -> None:
+    assert output in refusal(f"name: a\n{text}\n")
 
 
 def test_all_mistakes_are_told_together_and_none_twice(refusal: Refusal) -> None:
-    told = refusal(
+    output = refusal(
         "name: a/b\n"
         "model: {family: turbo, seed: -1}\n"
         "workload:\n"
@@ -335,7 +335,7 @@ def test_all_mistakes_are_told_together_and_none_twice(refusal: Refusal) -> None
         "color: red\n",
         "measure.repeats=0",
     )
-    assert [line.split(" ", 3)[:3] for line in told] == [
+    assert [line.split(" ", 3)[:3] for line in output] == [
         ["--set", "measure.repeats:", "must"],
         *(
             ["line", f"{line}:", f"{where}:"]

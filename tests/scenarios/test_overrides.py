@@ -40,7 +40,7 @@ def test_overrides(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("override", "told"),
+    ("override", "output"),
     [
         ("measure.repeats=0", "--set measure.repeats: must be at least 1, not 0"),
         ("measure={repeats: 0}", "--set measure.repeats: must be at least 1, not 0"),
@@ -65,9 +65,9 @@ def test_overrides(tmp_path: Path) -> None:
         ("stacks.lean.decode=leen", "--set stacks.lean.decode: 'leen' is no option of decode; did you mean 'lean'?"),
     ],
 )
-def test_mistakes_in_overrides(refusal: Refusal, tmp_path: Path, override: str, told: str) -> None:
+def test_mistakes_in_overrides(refusal: Refusal, tmp_path: Path, override: str, output: str) -> None:
     (line,) = refusal(f"name: a\n{STACKS}matrix: {{workload.length: [natural]}}\n", override)
-    assert line.startswith(told.replace("{base}", str(tmp_path)))
+    assert line.startswith(output.replace("{base}", str(tmp_path)))
 
 
 @pytest.mark.parametrize("override", ["measure.repeats", "=3", "measure..repeats=3", "", ".=1", "a." * 100 + "a=1"])

@@ -32,9 +32,9 @@ def attempt(text: str, *overrides: str) -> Scenario | None:
     try:
         return parse(text, "fuzz.yaml", NOWHERE, overrides)
     except (ScenarioError, UsageError) as error:
-        told = str(error)
-    assert told.strip()
-    assert "Traceback" not in told
+        output = str(error)
+    assert output.strip()
+    assert "Traceback" not in output
     return None
 
 

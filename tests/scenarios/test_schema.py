@@ -39,10 +39,10 @@ CHUNK_MISTAKES = {
 }
 
 
-@pytest.mark.parametrize(("given", "told"), CHUNK_MISTAKES.items(), ids=CHUNK_MISTAKES)
-def test_a_mistake_in_chunks_is_one_line(refusal: Refusal, given: str, told: str) -> None:
-    text = f"name: a\nstacks:\n  w: {{stream: windowed}}\nworkload:\n  streaming: {given}\n"
-    assert refusal(text) == [f"line 5: workload.streaming.{told}"]
+@pytest.mark.parametrize(("value", "output"), CHUNK_MISTAKES.items(), ids=CHUNK_MISTAKES)
+def test_a_mistake_in_chunks_is_one_line(refusal: Refusal, value: str, output: str) -> None:
+    text = f"name: a\nstacks:\n  w: {{stream: windowed}}\nworkload:\n  streaming: {value}\n"
+    assert refusal(text) == [f"line 5: workload.streaming.{output}"]
 
 
 def test_an_unknown_design_is_told_with_the_nearest(refusal: Refusal) -> None:
@@ -72,19 +72,19 @@ def test_a_root_that_is_no_mapping(refusal: Refusal) -> None:
 
 
 def test_yaml_that_does_not_parse(refusal: Refusal) -> None:
-    (told,) = refusal("name: a\nstacks: {upstream: {}\nmodel: {}\n")
-    assert told.startswith("line 3: this is not YAML: ")
+    (output,) = refusal("name: a\nstacks: {upstream: {}\nmodel: {}\n")
+    assert output.startswith("line 3: this is not YAML: ")
 
 
 def test_an_alias_bomb(refusal: Refusal) -> None:
     bomb = "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}' if n else 'x'] * 9)}]\n" for n in range(5))
-    (told,) = refusal(bomb)
-    assert "the aliases unfold into more than 10,000 values" in told
+    (output,) = refusal(bomb)
+    assert "the aliases unfold into more than 10,000 values" in output
 
 
 def test_a_python_tag(refusal: Refusal) -> None:
-    (told,) = refusal(f"name: a\n{STACKS}description: !!python/name:os.system\n")
-    assert told.startswith("line 5: description: the Python tag !!python/name:os.system is refused")
+    (output,) = refusal(f"name: a\n{STACKS}description: !!python/name:os.system\n")
+    assert output.startswith("line 5: description: the Python tag !!python/name:os.system is refused")
 
 
 def test_on_and_off_need_no_quotes(tmp_path: Path) -> None:
@@ -160,14 +160,14 @@ FILE_MISTAKES = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("workload", "held", "told"), FILE_MISTAKES.values(), ids=FILE_MISTAKES)
-def test_files_that_cannot_be_used(refusal: Refusal, tmp_path: Path, workload: str, held: bytes, told: str) -> None:
+@pytest.mark.parametrize(("workload", "held", "output"), FILE_MISTAKES.values(), ids=FILE_MISTAKES)
+def test_files_that_cannot_be_used(refusal: Refusal, tmp_path: Path, workload: str, held: bytes, output: str) -> None:
     path = tmp_path / ("bad.wav" if "wav" in workload else "bad")
     path.write_bytes(held)
     workload = workload if workload.startswith("{") else f"{{{workload}}}"
     (line,) = refusal(f"name: a\n{STACKS}workload:\n  {workload}\n")
     assert line.startswith("line 6: workload.")
-    assert told.replace("{file}", str(path)) in line
+    assert output.replace("{file}", str(path)) in line
 
 
 def test_a_voice_from_a_wav_must_be_long_enough_for_turbo(refusal: Refusal, tmp_path: Path) -> None:
@@ -183,12 +183,12 @@ def test_a_point_that_is_left_out_may_be_senseless(tmp_path: Path) -> None:
         "a",
         tmp_path,
     )
-    told = {(cell.model.family, cell.workload.language) for cell in scenario.cells()}
-    assert told == {("chatterbox", None), ("multilingual", "en"), ("multilingual", "de")}
+    output = {(cell.model.family, cell.workload.language) for cell in scenario.cells()}
+    assert output == {("chatterbox", None), ("multilingual", "en"), ("multilingual", "de")}
 
 
 @pytest.mark.parametrize(
-    ("held", "told"),
+    ("held", "output"),
     [
         (b"", "is empty. A scenario needs at least a name and stacks"),
         (b"# nothing\n", "is empty. A scenario needs at least a name and stacks"),
@@ -196,12 +196,12 @@ def test_a_point_that_is_left_out_may_be_senseless(tmp_path: Path) -> None:
         (b"#" * (files.TEXT_BYTES_MAX + 1), "is larger than 1 MiB"),
     ],
 )
-def test_scenario_files_that_cannot_be_read(tmp_path: Path, held: bytes, told: str) -> None:
+def test_scenario_files_that_cannot_be_read(tmp_path: Path, held: bytes, output: str) -> None:
     file = tmp_path / "a.yaml"
     file.write_bytes(held)
     with pytest.raises(UsageError) as caught:
         load(file)
-    assert str(caught.value).startswith(f"{file} {told}")
+    assert str(caught.value).startswith(f"{file} {output}")
 
 
 def test_no_file_and_a_folder(tmp_path: Path) -> None:

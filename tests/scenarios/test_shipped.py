@@ -31,8 +31,8 @@ def complaint(value: Any, schema: dict[str, Any], defs: dict[str, Any]) -> str:
     assert set(schema) <= known
     if "$ref" in schema:
         return complaint(value, defs[schema["$ref"].removeprefix("#/$defs/")], defs)
-    for keyword, wanted in (("anyOf", range(1, 99)), ("oneOf", range(1, 2))):
-        if keyword in schema and sum(not complaint(value, option, defs) for option in schema[keyword]) not in wanted:
+    for keyword, expected in (("anyOf", range(1, 99)), ("oneOf", range(1, 2))):
+        if keyword in schema and sum(not complaint(value, option, defs) for option in schema[keyword]) not in expected:
             return f"{keyword}: {value!r}"
     types: dict[str, Any] = {
         "object": dict,
@@ -69,13 +69,13 @@ def complaint(value: Any, schema: dict[str, Any], defs: dict[str, Any]) -> str:
 
 def _complaint_of_keys(value: dict[str, Any], schema: dict[str, Any], defs: dict[str, Any]) -> str:
     for key, held in value.items():
-        if found := complaint(key, schema.get("propertyNames", {}), defs):
-            return found
+        if result := complaint(key, schema.get("propertyNames", {}), defs):
+            return result
         below = schema.get("properties", {}).get(key, schema.get("additionalProperties", True))
         if below is False:
             return f"additional: {key}"
-        if below is not True and (found := complaint(held, below, defs)):
-            return f"{key}: {found}"
+        if below is not True and (result := complaint(held, below, defs)):
+            return f"{key}: {result}"
     return ""
 
 

@@ -59,7 +59,7 @@ def test_scalars_are_what_a_person_means(text: str, value: object) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "line", "told"),
+    ("text", "line", "output"),
     [
         ("a: 1\nb: [1, 2\nc: 3\n", 3, "this is not YAML: while parsing a flow sequence, expected ',' or ']'"),
         ("a: 1\n\tb: 2\n", 2, "this is not YAML: while scanning for the next token, found character '\\t'"),
@@ -70,10 +70,10 @@ def test_scalars_are_what_a_person_means(text: str, value: object) -> None:
         ("a: *nowhere\n", 1, "found undefined alias 'nowhere'"),
     ],
 )
-def test_what_is_no_yaml_is_told_with_its_line(text: str, line: int, told: str) -> None:
+def test_what_is_no_yaml_is_told_with_its_line(text: str, line: int, output: str) -> None:
     fault = only_fault(text)
     assert fault.line == line
-    assert told in fault.problem
+    assert output in fault.problem
     assert read(text).data is None
 
 

@@ -63,9 +63,9 @@ class TestAlone:
     @pytest.mark.parametrize("family", ["chatterbox", "turbo"])
     def test_a_batch_of_one_speaks_upstreams_utterance(self, make: Make, family: str) -> None:
         upstream, batched = make(family, watermark="off"), make(family, **BATCHED)
-        one, other = upstream.speak(1, 5), batched.speak(1, 5)
-        assert one.tokens.flatten().tolist() == other.tokens.flatten().tolist()
-        assert float((one.wave - other.wave).norm() / one.wave.norm()) < 1e-4
+        item, other = upstream.speak(1, 5), batched.speak(1, 5)
+        assert item.tokens.flatten().tolist() == other.tokens.flatten().tolist()
+        assert float((item.wave - other.wave).norm() / item.wave.norm()) < 1e-4
 
 
 class Party:
@@ -223,9 +223,9 @@ def speech(tokens: int, seed: int) -> torch.Tensor:
     return torch.randint(0, 6561, (tokens,), generator=torch.Generator().manual_seed(seed))
 
 
-def off_by(one: torch.Tensor, other: torch.Tensor) -> float:
+def off_by(item: torch.Tensor, other: torch.Tensor) -> float:
     """Relative: the norm of the difference over the reference's."""
-    return float((one.double() - other.double()).norm() / other.double().norm())
+    return float((item.double() - other.double()).norm() / other.double().norm())
 
 
 class TestSound:
@@ -289,11 +289,11 @@ class TestWindows:
         expected, alone = streams()
         for stream, tokens in zip(alone, uttered, strict=True):
             stream.finish(tokens)
-        for one, other in zip(arrived, expected, strict=True):
-            assert [piece.samples.numel() for piece in one.deliveries] == [
+        for item, other in zip(arrived, expected, strict=True):
+            assert [piece.samples.numel() for piece in item.deliveries] == [
                 piece.samples.numel() for piece in other.deliveries
             ]
-            assert off_by(one.wave, other.wave) < 1e-4
+            assert off_by(item.wave, other.wave) < 1e-4
 
     def test_a_last_chunk_that_was_made_early_ends_its_stream(self, make: Make) -> None:
         """Without a look ahead it is made before anybody knows that it is the last."""
@@ -415,12 +415,12 @@ class TestEngine:
 
     def test_memory_decides_how_many_there_may_be(self, make: Make) -> None:
         pipeline = make(length=Length(fixed=6), **BATCHED)
-        one = pipeline.loop.decoder.bytes_of(1, 512) / 2**30
-        measured, answering = served(pipeline, 3, memory_gib=2.5 * one)
+        item = pipeline.loop.decoder.bytes_of(1, 512) / 2**30
+        measured, answering = served(pipeline, 3, memory_gib=2.5 * item)
         assert answering.slots == 2
         assert "3 listeners need as many slots for keys and values, and memory holds 2" in measured.reason
         with pytest.raises(CellError, match="one utterance needs"):
-            served(pipeline, 1, memory_gib=0.5 * one)
+            served(pipeline, 1, memory_gib=0.5 * item)
 
     def test_what_fails_beside_t3_fails_the_cell(self, make: Make) -> None:
         pipeline = make(length=Length(fixed=6), **BATCHED)
@@ -439,7 +439,7 @@ class TestEngine:
         cell = run_cell(job)
         assert cell.reason == ""
         assert cell.load is not None
-        assert [(one.kind, one.size, bool(one.reason)) for one in cell.load.levels] == [
+        assert [(item.kind, item.size, bool(item.reason)) for item in cell.load.levels] == [
             ("closed", 1.0, False), ("closed", 2.0, False), ("closed", 900.0, True), ("open", 50.0, False),
         ]  # fmt: skip
         assert cell.evidence["serve"]["most_at_once"] >= 2
@@ -545,7 +545,7 @@ class TestOnGpu:
             streams = [RandomStream.seeded(seed, pipeline.device) for seed in range(3)]
             tokens = [speech(length, length).to(DEVICE) for length in (30, 12, 70)]
             made.append(BatchedS3Gen(pipeline).mels(tokens, streams, pipeline.tts.conds.gen))
-        assert all(off_by(one, other) < 1e-5 for one, other in zip(*made, strict=True))
+        assert all(off_by(item, other) < 1e-5 for item, other in zip(*made, strict=True))
 
     def test_more_listeners_get_more_done(self, make: Make) -> None:
         plan = dataclasses.replace(PLAN, listeners=(1, 4, 16), requests=32, warmup=0.5)

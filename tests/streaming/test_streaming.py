@@ -45,7 +45,7 @@ def make(make_pipeline: Make) -> Make:
     return functools.partial(make_pipeline, texts=TEXTS, length=Length(TOKENS), streaming=EQUAL)
 
 
-def beside(pipeline: Pipeline) -> Pipeline:
+def in_its_own_thread(pipeline: Pipeline) -> Pipeline:
     """With S3Gen in a thread of its own, as on a GPU."""
     streamer = streamer_of(pipeline)
     assert streamer is not None
@@ -247,7 +247,7 @@ def test_a_stream_speaks_the_tokens_that_one_shot_speaks(
     make: Make, family: str, slots: dict[str, str], design: str
 ) -> None:
     expected = make(family, **slots).speak(0, 3)
-    pipeline = beside(make(family, stream=design, **slots))
+    pipeline = in_its_own_thread(make(family, stream=design, **slots))
     streamed = pipeline.speak(0, 3)
     assert torch.equal(streamed.tokens, expected.tokens)
     assert streamed.streamed is not None
@@ -266,12 +266,12 @@ def test_a_stream_is_the_same_every_time(make: Make) -> None:
 
 
 def test_in_turn_or_at_once_the_sound_is_the_same(make: Make) -> None:
-    one, other = beside(make(stream="windowed")).speak(0, 3), make(stream="windowed").speak(0, 3)
-    assert torch.equal(one.wave, other.wave)
-    assert one.streamed is not None
+    item, other = in_its_own_thread(make(stream="windowed")).speak(0, 3), make(stream="windowed").speak(0, 3)
+    assert torch.equal(item.wave, other.wave)
+    assert item.streamed is not None
     assert other.streamed is not None
-    assert (one.streamed.at_once, other.streamed.at_once) == (True, False)
-    assert (continuity.overlap_share(one.streamed) or 0) > 0
+    assert (item.streamed.at_once, other.streamed.at_once) == (True, False)
+    assert (continuity.overlap_share(item.streamed) or 0) > 0
     assert continuity.overlap_share(other.streamed) == 0
 
 
@@ -289,7 +289,10 @@ def test_settings_of_the_whole_process_make_them_take_turns(make: Make, slots: d
 
 
 def test_in_turn_s3gen_runs_outside_of_t3s_autocast(make: Make) -> None:
-    in_turn, other = make(stream="windowed", dtype="amp_bf16"), beside(make(stream="windowed", dtype="amp_bf16"))
+    in_turn, other = (
+        make(stream="windowed", dtype="amp_bf16"),
+        in_its_own_thread(make(stream="windowed", dtype="amp_bf16")),
+    )
     assert torch.equal(in_turn.speak(0, 3).wave, other.speak(0, 3).wave)
 
 
@@ -314,7 +317,7 @@ def test_sound_comes_long_before_the_end(make: Make) -> None:
 @pytest.mark.parametrize("at_once_", [True, False])
 def test_stages_of_a_stream_and_what_overlaps_make_the_wall(make: Make, at_once_: bool) -> None:
     pipeline = make(stream="windowed")
-    pipeline = beside(pipeline) if at_once_ else pipeline
+    pipeline = in_its_own_thread(pipeline) if at_once_ else pipeline
     pipeline.speak(0, 1)
     timeline = Timeline(pipeline.device)
     _, wall_seconds = pipeline.speak_timed(0, 3, timeline)
@@ -327,7 +330,7 @@ def test_stages_of_a_stream_and_what_overlaps_make_the_wall(make: Make, at_once_
 @pytest.mark.parametrize("pause_for_first_chunk", [True, False])
 def test_t3_waits_for_the_first_chunk_and_for_no_other(make: Make, *, pause_for_first_chunk: bool) -> None:
     """Which is there sooner for it; the sound is the same."""
-    pipeline = beside(
+    pipeline = in_its_own_thread(
         make(stream="windowed", decode="lean", streaming=replace(EQUAL, pause_for_first_chunk=pause_for_first_chunk))
     )
     pipeline.speak(0, 3)
@@ -352,7 +355,7 @@ def test_a_natural_end_is_heard_as_one_shot_has_it(make: Make, make_stop_likely:
 
 
 def test_an_error_in_the_other_thread_reaches_the_caller(make: Make) -> None:
-    pipeline = beside(make(stream="windowed"))
+    pipeline = in_its_own_thread(make(stream="windowed"))
     streamer = streamer_of(pipeline)
     assert streamer is not None
 
@@ -471,11 +474,11 @@ def test_two_voices_at_once_never_mix(model: Any) -> None:
     pairs = list(zip(*(turns(Windowed(model.synthesis, v, 1, EQUAL)) for v in voices), strict=True))
     together = [torch.cat(list(parts)) for parts in zip(*pairs, strict=True)]
     assert not torch.allclose(alone[0], alone[1], atol=1e-2)
-    assert all(torch.equal(one, other) for one, other in zip(alone, together, strict=True))
+    assert all(torch.equal(item, other) for item, other in zip(alone, together, strict=True))
 
 
 def test_two_listeners_at_once_hear_what_each_hears_alone(make: Make) -> None:
-    pipeline = beside(make(stream="windowed", length=Length(40)))
+    pipeline = in_its_own_thread(make(stream="windowed", length=Length(40)))
     streamer = streamer_of(pipeline)
     assert streamer is not None
     own = pipeline.tts.conds

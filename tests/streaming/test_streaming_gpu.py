@@ -116,9 +116,9 @@ def test_gpu_a_stream_speaks_the_tokens_that_one_shot_speaks(make: Make, family:
 
 def test_gpu_in_turn_or_beside_the_sound_is_the_same(make: Make) -> None:
     slots: dict[str, Any] = {"decode": "cuda_graph", "cache": "static", "sampler": "lean", "stream": "windowed"}
-    beside, in_turn = make(**slots), make(streaming=Streaming(overlap=False), **slots)
-    for pipeline in (beside, in_turn):
+    neighbour, in_turn = make(**slots), make(streaming=Streaming(overlap=False), **slots)
+    for pipeline in (neighbour, in_turn):
         pipeline.speak(0, 1)
-    one, other = beside.speak(0, 3), in_turn.speak(0, 3)
-    assert torch.equal(one.tokens, other.tokens)
-    assert torch.allclose(one.wave, other.wave, atol=1e-3)
+    item, other = neighbour.speak(0, 3), in_turn.speak(0, 3)
+    assert torch.equal(item.tokens, other.tokens)
+    assert torch.allclose(item.wave, other.wave, atol=1e-3)

@@ -94,7 +94,7 @@ def planned_run(selection: ScenarioSelection) -> tuple[Plan, Run]:
 def stored_calibrations(request: GateRequest) -> list[StoredCalibration]:
     _, header = planned_run(selection_of(request))
     kept = stored.kept_for(header.scenario) if request.output is None else [stored.read(request.output)]
-    return [StoredCalibration(one, one.objection(header, datetime.now(UTC))) for one in kept]
+    return [StoredCalibration(entry, entry.objection(header, datetime.now(UTC))) for entry in kept]
 
 
 def unfinished(file: Path, header: Run) -> Calibration | None:

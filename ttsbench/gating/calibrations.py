@@ -87,7 +87,9 @@ def kept_for(scenario: str) -> list[Calibration]:
     for file in (data_folder() / "calibrations").glob(f"{glob.escape(scenario)}-*.json"):
         with suppress(RecordError):
             kept.append(read(file))
-    return sorted((one for one in kept if one.scenario == scenario), key=lambda one: one.made_utc, reverse=True)
+    return sorted(
+        (entry for entry in kept if entry.scenario == scenario), key=lambda entry: entry.made_utc, reverse=True
+    )
 
 
 def read(file: Path) -> Calibration:

@@ -145,18 +145,18 @@ class BatchEngine(_ClockedEngine):
         return prompt.embeds.size(1) + request.limit
 
     def _slots_that_fit(self, load: LoadJob) -> int:
-        one, two = (self._decoder.bytes_of(slots, self._positions) for slots in (1, 2))
+        for_one, for_two = (self._decoder.bytes_of(slots, self._positions) for slots in (1, 2))
         if load.memory_gib is not None:
             allowed = int(load.memory_gib * 2**30)
         else:
             allowed = int(free_bytes(self._pipeline.device) * SHARE_FOR_KEYS_AND_VALUES)
-        if allowed < one:
+        if allowed < for_one:
             raise CellError(
-                f"serve: one utterance needs {one / 2**20:,.0f} MiB for keys and values, and there are "
+                f"serve: one utterance needs {for_one / 2**20:,.0f} MiB for keys and values, and there are "
                 f"{allowed / 2**20:,.0f} MiB",
                 mend="Give workload.load.memory_gib more, or shorter texts",
             )
-        return 1 + (allowed - one) // (two - one)
+        return 1 + (allowed - for_one) // (for_two - for_one)
 
     @torch.inference_mode()
     def warm_up(self) -> None:
