@@ -47,7 +47,7 @@ ERR = Console(file=cast(IO[str], BestEffortStderr()), highlight=False)
 
 
 def show_table(table: Table) -> None:
-    """With its notes below it, dimmed. Figures stand right; of prose, the last column wraps."""
+    """With its notes below it, dimmed. Figures are right-aligned; in prose tables the last column wraps."""
     if table.title:
         OUT.print(plain(one_line(table.title)))
     if table.is_prose:

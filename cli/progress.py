@@ -1,4 +1,4 @@
-"""How far a run is: a live line where someone watches, plain lines elsewhere."""
+"""How far a run has got: a live line where someone watches, plain lines elsewhere."""
 
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ class _Row:
 
 
 def _rows(table: Table) -> Iterator[_Row]:
-    """Of a part; its rows are written already."""
+    """The rows of a part, whose texts are already formatted."""
     return (replace(row, texts=texts) for row, texts in zip(table.rows, table.texts, strict=True))
 
 

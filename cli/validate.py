@@ -16,5 +16,8 @@ def validate(scenario: Scenario, overrides: Overrides = []) -> ExitCode:  # noqa
     from ttsbench.scenarios import schema
 
     parsed = schema.load(schema.resolve(scenario), overrides)
-    typer.echo("\n".join([f"{parsed.name}: fine, {len(parsed.cells())} cells", *parsed.notes]))
+    cells = parsed.cells()
+    refused = [f"{cell.key} cannot run: {cell.refusal}" for cell in cells if cell.refusal]
+    count = f"{len(cells)} cells, {len(refused)} of which cannot run" if refused else f"fine, {len(cells)} cells"
+    typer.echo("\n".join([f"{parsed.name}: {count}", *refused, *parsed.notes]))
     return ExitCode.OK

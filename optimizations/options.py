@@ -74,7 +74,7 @@ class Option:
     needs_package: str = ""
     needs_capability: tuple[int, int] = (0, 0)
     how_to_get: str = ""
-    # Of one that captures or compiles: which option does the same work eagerly, and whether Inductor is at work.
+    # Where it captures or compiles: the option that does the same work eagerly, and whether Inductor is at work.
     eager: str = ""
     inductor: bool = False
     # Compiled by Triton, whose cache a second start finds.
@@ -82,7 +82,7 @@ class Option:
     rules: tuple[Rule, ...] = ()
     # Why it needs an utterance, where its slot is one that a forward has.
     not_in_forward: str = ""
-    # In the place of the slot's own.
+    # Used instead of the slot's `apply` and `attest`.
     apply: Apply | None = None
     attest: Attest | None = None
     # Where it belongs, if it is declared outside of its slot's file.
@@ -100,7 +100,7 @@ class Slot:
     apply: Apply
     attest: Attest
     forward: str = NO_FORWARD
-    # False for what planning decides: no part of the pipeline, and so of no ablation.
+    # False if planning decides it; it is not part of the pipeline, so ablation skips it.
     is_part: bool = True
 
     @property

@@ -24,7 +24,7 @@ def no_plots(_: Run) -> list[Plot]:
 
 @dataclass(frozen=True)
 class Section:
-    """Left out of the report of a run that it has neither rows nor plots for. Plots are for documents only.
+    """A section without rows and plots is left out of the report. Plots are for documents only.
 
     The console shows a section of details only with `--evidence`, report.md puts it behind what went wrong, and
     report.html folds its tables where there are plots.

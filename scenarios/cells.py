@@ -61,14 +61,14 @@ class CellPlan:
     baseline: bool
     refusal: str
     limits: dict[str, float]
-    # In the place of the model.
+    # Used instead of the model.
     fake: FakeEngine | None = None
     # What could not run here, and what its slot holds instead.
     fell_back: tuple[str, ...] = ()
 
     @property
     def key(self) -> str:
-        """Names the cell in records, and nothing else in the scenario."""
+        """Unique within the scenario; names the cell in records."""
         return "|".join([self.stack, *(f"{axis}={value_text(value)}" for axis, value in self.point.items())])
 
     @property

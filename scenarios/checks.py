@@ -151,7 +151,9 @@ def _point_exists(coordinates: Any, points: Sequence[Point], keys: Keys, mistake
         if axis not in axes:
             mistakes.add((*keys, axis), f"no axis of the matrix that makes points; {suggest(str(axis), axes)}")
         elif value_text(value) not in axes[axis]:
-            mistakes.add((*keys, axis), f"{value_text(value):.60} is none of its values: {', '.join(axes[axis]):.200}")
+            mistakes.add(
+                (*keys, axis), f"{value_text(value):.60} is not one of its values: {', '.join(axes[axis]):.200}"
+            )
     if len(mistakes.collected) == before and not any(holds_at(_mapping(coordinates), point) for point in points):
         mistakes.add(keys, "is no point that runs; exclude leaves it out")
 
@@ -261,7 +263,7 @@ def _valid_exclude(data: Mapping[str, Any], matrix: Matrix, mistakes: MistakeCol
             elif key in matrix.axes:
                 texts = [value_text(item) for item in matrix.axes[key]]
                 if value_text(value) not in texts:
-                    mistakes.add(keys, f"{value_text(value):.60} is none of its values: {', '.join(texts):.200}")
+                    mistakes.add(keys, f"{value_text(value):.60} is not one of its values: {', '.join(texts):.200}")
             elif key not in axes:
                 mistakes.add(keys, f"neither 'stack' nor a key of the matrix; {suggest(key, ['stack', *axes])}")
         if _mapping(entry) and len(mistakes.collected) == before and set(entry) <= {"stack", *matrix.axes}:
@@ -279,7 +281,7 @@ def _stack_exists(stack: Any, matrix: Matrix, keys: Keys, mistakes: MistakeColle
 
 
 def _points(matrix: Matrix, mistakes: MistakeCollector) -> list[Point]:
-    """The points that are going to run; one without coordinates where that cannot be known."""
+    """The points that are going to run; one empty point if that cannot be known."""
     if not matrix.stacks:
         return [{}]
     if matrix.size() > CELLS_MAX:

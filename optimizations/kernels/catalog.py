@@ -10,7 +10,8 @@ import ast
 import functools
 import importlib
 import pkgutil
-from collections.abc import Mapping
+import warnings
+from collections.abc import Callable, Mapping
 from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
@@ -22,10 +23,12 @@ if TYPE_CHECKING:
 GROUP = "ttsbench.kernels"
 
 
+@functools.cache
 def modules() -> tuple[str, ...]:
     names = (f"{__package__}.{file.name}" for file in pkgutil.iter_modules([str(Path(__file__).parent)]))
-    own = (name for name in names if "\nKERNEL = " in _source_of(name))
-    return (*sorted(own), *(entry.module for entry in entry_points(group=GROUP)))
+    own = sorted(name for name in names if "\nKERNEL = " in _source_of(name))
+    installed = [entry.module for entry in entry_points(group=GROUP)]
+    return (*own, *(module for module in installed if _usable(module, lambda module: "KERNEL" in _source_of(module))))
 
 
 def case_names() -> tuple[str, ...]:
@@ -34,7 +37,19 @@ def case_names() -> tuple[str, ...]:
 
 @functools.cache
 def kernels() -> tuple[Kernel, ...]:
-    return tuple(importlib.import_module(module).KERNEL for module in modules())
+    usable = (module for module in modules() if _usable(module, lambda name: importlib.import_module(name).KERNEL))
+    return tuple(importlib.import_module(module).KERNEL for module in usable)
+
+
+def _usable(module: str, use: Callable[[str], object]) -> bool:
+    """Another distribution's kernel that cannot be used is warned of, and the others remain; ours must work."""
+    try:
+        return bool(use(module))
+    except Exception as error:
+        if module.startswith(f"{__package__}."):
+            raise
+        warnings.warn(f"the kernel of {module} cannot be used: {error}", stacklevel=2)
+        return False
 
 
 def cases() -> Mapping[str, Case]:

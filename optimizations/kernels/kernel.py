@@ -48,7 +48,8 @@ class Case:
 
 @dataclass(frozen=True, kw_only=True)
 class Kernel:
-    # Found in the name that a profiler shows: ours and, where an option runs them, another package's.
+    # Regular expressions, searched in the name that a profiler shows (so `layer_norm` finds PyTorch's own as well, and
+    # `^_layer_norm` does not). Ours and, where an option runs them, another package's.
     device_names: tuple[str, ...]
     cases: tuple[Case, ...]
     # A product of matrices, or attention: what no fusion with a neighbour saves.

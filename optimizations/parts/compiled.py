@@ -16,7 +16,7 @@ WITHIN_A_GRAPH = {"max-autotune": "max-autotune-no-cudagraphs"}
 
 
 class Compiled:
-    """Knows how often it was called and which calls had to wait for the compiler: in all, two look-ups a call."""
+    """Knows how often it was called and which calls had to wait for the compiler: this costs two look-ups per call."""
 
     def __init__(self, call: Callable[..., Any], mode: str, **options: Any) -> None:
         self.wrapped = call

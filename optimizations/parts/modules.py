@@ -23,7 +23,7 @@ class Counted:
         self.calls = 0
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """The call. A compiler would take a changing count for a reason to compile again."""
+        """The call. A changing count would make the compiler recompile."""
         if not torch.compiler.is_compiling():
             self.calls += 1
         return self.call(*args, **kwargs)

@@ -18,9 +18,9 @@ Cells = tuple[Cell, ...]
 # a kernel of the chain takes a fifth longer at the slower of two speeds, where decoding takes 10 % longer. On one card
 # all processes at one speed agree to 0.6 %, of fourteen stacks too; from card to card it is 4 % (909 to 948 ns).
 PACE_SPREAD_MAX = 0.08
-# By text the repeats in which it was said, of all processes.
+# Text index → repeats in which it was spoken, over all processes.
 Repeats = dict[int, list[int]]
-# Of one, a single spike would be all that is known of a process. With three, a gate of eight utterances a process
+# With only one utterance, a single spike would decide. With three, a gate of eight utterances a process
 # leaves 9 % of A/A comparisons open on a restless device (`selftest`, two-paced), with two 1 %.
 UTTERANCES_MIN = 2
 

@@ -48,7 +48,7 @@ class Pair:
         return difference if metric.better == LOWER else -difference
 
     def _median(self, metric: Metric, side: str) -> float | None:
-        """Nothing where a process has no such figure, or holds what is not a number."""
+        """None if a process lacks the figure or holds a NaN."""
         values = [None if side in self._broken else metric.read(cell) for cell in self.cells(side, metric)]
         return None if None in values else statistics.median(values)
 
@@ -58,7 +58,7 @@ class Pair:
 
     @functools.cached_property
     def at_one_pace(self) -> Pair:
-        """What of it can be compared, where the device changed its own speed. A call without a time hides nowhere."""
+        """The utterances at one pace of the device. A call without a time is never filtered out."""
         one_stack = len({cell.stack for cell in (*self.candidate, *self.baseline)}) == 1
         if not self.one_device or not one_stack or self.candidate == self.baseline or self._broken:
             return self
@@ -175,7 +175,7 @@ class PairsNeeded:
 
 
 def pairs_needed(attempts: Sequence[Pair], goal: int) -> PairsNeeded:
-    """How many more pairs bring the valid ones to a goal. Each void one may be tried again twice, then it is over."""
+    """How many more pairs bring the valid ones to a goal. Each void pair may be retried twice; then the series ends."""
     valid, tries = 0, 0
     for pair in attempts:
         tries = 0 if not pair.void else tries + 1

@@ -507,3 +507,12 @@ def in_a_process(*arguments: str, **variables: str) -> str:
     )  # fmt: skip
     assert ended.returncode == 0, ended.stderr
     return ended.stdout
+
+
+def test_validate_names_what_cannot_run(ttsbench: Ttsbench, tmp_path: Path) -> None:
+    (tmp_path / "s.yaml").write_text("name: s\nstacks: {upstream: {}, graph: {decode: cuda_graph, sampler: lean}}\n")
+    ended = ttsbench("validate", str(tmp_path / "s.yaml"))
+    assert ended.code == 0
+    assert ended.out.startswith(
+        "s: 2 cells, 1 of which cannot run\ngraph cannot run: decode: cuda_graph needs cache: static"
+    )

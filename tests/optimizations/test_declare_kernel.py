@@ -80,3 +80,15 @@ def test_a_profile_knows_its_family_and_that_it_is_a_product(package: dict[str, 
     )
     ended = subprocess.run([sys.executable, "-c", program], env=package, capture_output=True, text=True, check=True)
     assert ended.stdout.strip() == "triton;my doubling kernel 0 (Triton);True"
+
+
+def test_a_kernel_that_cannot_be_used_costs_no_other(package: dict[str, str], tmp_path: Path) -> None:
+    metadata = tmp_path / "broken" / "broken_kernel-1.dist-info"
+    metadata.mkdir(parents=True)
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: broken-kernel\nVersion: 1\n")
+    (metadata / "entry_points.txt").write_text("[ttsbench.kernels]\nbroken = nowhere.at_all\n")
+    environment = package | {"PYTHONPATH": f"{metadata.parent}:{package['PYTHONPATH']}"}
+    program = "from ttsbench.optimizations.kernels import catalog; print('doubling' in catalog.case_names())"
+    ended = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+    assert ended.stdout.strip() == "True"
+    assert "the kernel of nowhere.at_all cannot be used" in ended.stderr

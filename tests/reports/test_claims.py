@@ -222,7 +222,7 @@ def mistakes(text: str, tmp_path: Path) -> list[str]:
         (GOOD.replace("low: 1.2", "low: 2, high: 1"), "claims[0]: low is 2 and high is 1"),
         (GOOD.replace("says", "sais"), "claims[0].sais: unknown key; did you mean 'says'?"),
         (GOOD.replace("low", "at: {workload.forward.positions: 9}, low"),
-         "claims[0].at.workload.forward.positions: 9 is none of its values: 8, 16"),
+         "claims[0].at.workload.forward.positions: 9 is not one of its values: 8, 16"),
         (GOOD.replace("low", "at: {workload.forward.position: 8}, low"),
          "claims[0].at.workload.forward.position: no axis of the matrix that makes points; did you mean"),
         (f"{GOOD}, {GOOD}", "claims[1].id: 'c' names another claim already"),
@@ -236,7 +236,7 @@ def test_a_claim_about_what_is_not_there_is_a_mistake(claim: str, output: str, t
 def test_a_point_that_is_left_out_is_none(tmp_path: Path) -> None:
     claim = GOOD.replace("low", "at: {workload.forward.positions: 8}, low")
     text = f"{HEAD}exclude: [{{workload.forward.positions: 8}}]\nclaims: [{claim}]\n"
-    assert any("8 is none of its values: 16" in mistake for mistake in mistakes(text, tmp_path))
+    assert any("8 is not one of its values: 16" in mistake for mistake in mistakes(text, tmp_path))
 
 
 def test_where_nothing_runs_only_that_is_told(tmp_path: Path) -> None:

@@ -241,7 +241,7 @@ ONE_MISTAKE = {
     ),
     "exclude of no value": (
         "matrix: {workload.seed: [1, 2]}\nexclude:\n- {workload.seed: 3}",
-        "line 7: exclude[0].workload.seed: 3 is none of its values: 1, 2",
+        "line 7: exclude[0].workload.seed: 3 is not one of its values: 1, 2",
     ),
     "exclude of nothing": ("exclude: [{}]", "line 5: exclude[0]: is empty; it needs at least one entry"),
     "exclude of everything": (

@@ -49,7 +49,7 @@ FindFloors = Callable[[Run], RunFloors]
 
 
 def floors_from(file: Path | None) -> FindFloors:
-    """From the calibration in this file; from those kept on this machine without one."""
+    """From the calibration in this file; if none is given, from those kept on this machine."""
     named = None if file is None else read(file)
 
     def find(run: Run) -> RunFloors:

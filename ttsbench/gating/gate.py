@@ -170,7 +170,7 @@ def notes_on(selection: ScenarioSelection, base: Checkout | Run, head: Checkout)
 
 
 def exit_code(report: Report, fail_on: Sequence[str]) -> ExitCode:
-    """As `compare`; but where a process did not run, neither passed nor inconclusive."""
+    """Like `compare`, but a process that did not run gives code 6 instead of 0 or 3."""
     code = compare.exit_code(report, fail_on)
     return ExitCode.CELL_FAILED if failures(report) and code in (ExitCode.OK, ExitCode.INCONCLUSIVE) else code
 

@@ -31,7 +31,7 @@ def main() -> None:
 
 
 def reap(folder: Path) -> None:
-    """Ends what a gate started, then removes what it made. May be called again, and by two at a time."""
+    """Ends what a gate started, then removes what it made. Safe to call twice, also concurrently."""
     end_processes(folder)
     file = folder / REPOSITORY
     # git killed at work is no longer there to write, so the folder can go first; git then forgets what is gone.

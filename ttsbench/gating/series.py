@@ -114,7 +114,7 @@ class ComparisonSetup:
 
     @contextmanager
     def series(self, number: int) -> Iterator[Series]:
-        """Both sides start anew: all processes of one fork server share its luck.
+        """Both sides start anew: all processes of one fork server share its memory layout.
 
         They import at the same time, unless they make references too: two models in fp32 may be more than a device
         holds. Nothing is timed before both are ready.

@@ -7,7 +7,7 @@ import re
 
 from ttsbench.optimizations.kernels import catalog
 
-# The first pattern that is match in the kernel's name decides. Convolutions are products by name too, and attention
+# The first pattern that matches the kernel's name decides. Convolutions are products by name too, and attention
 # kernels come out of the same libraries, so the special ones stand before the general ones.
 PATTERNS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("copy", (r"^mem(cpy|set)\b", "copy_kernel", "copy_device", "CatArrayBatchedCopy", r"fused_cat_\d", "nchwToNhwc",

@@ -1,4 +1,4 @@
-"""What installed distributions add by entry points: families of models, metrics, options."""
+"""What installed distributions add by entry points: families of models, formats, kernels, metrics, options."""
 
 from __future__ import annotations
 

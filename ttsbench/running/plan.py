@@ -51,7 +51,7 @@ class Plan:
 
     @property
     def job_ids(self) -> set[str]:
-        """Of every row that the run's journal may hold."""
+        """The id of every row that the journal may hold."""
         return {job.id for job in self.jobs} | {cell.job_id for cell in self.refused}
 
 
@@ -95,7 +95,7 @@ def _matches(cell: CellPlan, pattern: str) -> bool:
 
 
 def _check_local_weights(cells: Sequence[CellPlan]) -> None:
-    """Refuses a folder that does not hold its family's checkpoint whole; those from the hub show when they load."""
+    """Refuses a folder that does not hold its family's checkpoint whole; hub checkpoints are checked when they load."""
     models = dict.fromkeys((cell.model.weights, cell.model.family) for cell in cells if not cell.model.synthetic)
     for weights, family in models:
         if weights != HUB:

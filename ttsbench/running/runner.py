@@ -136,7 +136,7 @@ def start_context(start_method: str) -> Any:
 
 @contextlib.contextmanager
 def interrupts_held_back() -> Iterator[None]:
-    """Ctrl-C reaches us after the block, and never a process that starts in it: it would die of it, with a traceback.
+    """Ctrl-C is held back until the block ends, so it cannot kill a process that is just starting, with a traceback.
 
     A terminal sends it to every process of the group. The block must be short: not all of the fork server's imports.
     """

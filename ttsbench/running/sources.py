@@ -13,7 +13,7 @@ from typing import Any
 
 import ttsbench
 
-# Their versions do not tell what they are: upstream's main branch still calls itself 0.1.7.
+# Their version numbers do not identify the code: upstream's main branch still calls itself 0.1.7.
 HASHED_PACKAGES = ("chatterbox", "conformer", "perth", "s3tokenizer")
 # Of transformers, what the two backbones and the sampling loop run through.
 HASHED_OF_TRANSFORMERS = (
