@@ -18,8 +18,8 @@ GROUP = "ttsbench.options"
 # Each slot's file, in the order in which slots are applied.
 FILES = (
     "dtype", "attention", "mlp", "norm", "rope", "qkv", "linear", "quantize", "decode", "cache", "sampler", "serve",
-    "prompt", "compile", "analyzer", "s3gen_dtype", "s3gen_attention", "s3gen_graph", "s3gen_compile", "cfm_steps",
-    "vocoder", "resample", "watermark", "stream", "on_missing",
+    "prompt", "compile", "analyzer", "s3gen_dtype", "s3gen_attention", "s3gen_blocks", "s3gen_graph", "s3gen_compile",
+    "cfm_steps", "vocoder", "resample", "watermark", "stream", "on_missing",
 )  # fmt: skip
 
 

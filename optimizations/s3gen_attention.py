@@ -1,16 +1,16 @@
 """Slot `s3gen_attention`: the attention of S3Gen's estimator and of its flow encoder.
 
-Both options replace upstream's dense bias of zeros and its wait for the host in every block. In the estimator `sdpa`
-is PyTorch's attention without a bias, and `flash_attention_2` the flash-attn package's kernels. In the flow encoder
-both are PyTorch's attention with the relative positions as a bias; `flow_encoder` says why FlashAttention-2 cannot run
-there.
+All options replace upstream's dense bias of zeros and its wait for the host in every block. In the estimator `sdpa`
+is PyTorch's attention without a bias, `flash_attention_2` the flash-attn package's kernels, and `triton` ours. In the
+flow encoder all are PyTorch's attention with the relative positions as a bias; `flow_encoder` says why
+FlashAttention-2 cannot run there.
 """
 
 from __future__ import annotations
 
 from ttsbench.errors import CellError
 from ttsbench.optimizations.dtype import HALF
-from ttsbench.optimizations.options import Evidence, Option, Slot, flash_attention_2, needs
+from ttsbench.optimizations.options import AMPERE, Evidence, Option, Slot, flash_attention_2, needs
 from ttsbench.optimizations.target import Target
 
 
@@ -43,6 +43,10 @@ def attest(target: Target, option: str) -> Evidence:
         kernels = [name for name in target.warm_call.s3gen.device if "flash_fwd" in name]
         if not any("pytorch_flash" not in name for name in kernels):
             raise CellError(f"s3gen_attention: {option} was asked for, and none of the package's kernels ran")
+    if option == "triton" and target.device.type == "cuda":
+        ran_ours = any("flow_attention" in name for name in target.warm_call.s3gen.device)
+        if not ran_ours:
+            raise CellError(f"s3gen_attention: {option} was asked for, and its kernel did not run")
     if estimator is None or encoder is None:
         return {"estimator": "upstream", "flow_encoder": "upstream"}
     return {
@@ -65,9 +69,17 @@ SLOT = Slot(
             "the flash-attn package's kernels in the estimator; in the encoder they cannot run, so PyTorch's",
             rules=(needs("s3gen_dtype", *HALF, because="its kernels know nothing else"),),
         ),
+        Option(
+            "triton",
+            "our kernel in the estimator, with lengths in the place of a bias; in the encoder PyTorch's",
+            needs_cuda=True,
+            needs_capability=AMPERE,
+            triton=True,
+            rules=(needs("s3gen_compile", "off", because="the two have not been tried together"),),
+        ),
     ),
     apply=apply,
     attest=attest,
 )
 # What captures or compiles S3Gen works on our passes.
-OUR_PASSES = needs("s3gen_attention", "sdpa", "flash_attention_2", because="upstream's waits for the host")
+OUR_PASSES = needs("s3gen_attention", "sdpa", "flash_attention_2", "triton", because="upstream's waits for the host")

@@ -63,6 +63,7 @@ SLOT = Slot(
                     "s3gen_attention",
                     "sdpa",
                     "flash_attention_2",
+                    "triton",
                     because="upstream's S3Gen lets padding into the last tokens",
                 ),
                 excludes("dtype", "tf32", because=WHOLE_PROCESS),

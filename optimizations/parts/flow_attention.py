@@ -1,4 +1,4 @@
-"""Attention kernels for S3Gen's estimator: each takes an attention module, hidden states, and which keys count.
+"""Attention kernels for S3Gen's estimator: each takes query, key and value, frames first, and which keys count.
 
 `keys` is None where every frame counts, which leaves PyTorch free to pick its flash kernel, and otherwise what
 `mark_keys` made of a mask: it lives on the device, so that a captured graph serves every length of its bucket.
@@ -6,39 +6,55 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch.nn import functional
 
 
-class Attention(Protocol):
+class Attention(ABC):
     """One way to attend."""
 
     name: str
 
+    @abstractmethod
     def mark_keys(self, mask: torch.Tensor) -> torch.Tensor:
-        """What `__call__` needs to know of a mask of (rows, 1, frames): ones, then zeros to the end."""
+        """What `attend` needs to know of a mask of (rows, 1, frames): ones, then zeros to the end."""
+
+    @abstractmethod
+    def attend(
+        self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, keys: torch.Tensor | None
+    ) -> torch.Tensor:
+        """(rows, frames, heads, channels), as the other three are."""
 
     def __call__(self, module: Any, x: torch.Tensor, keys: torch.Tensor | None) -> torch.Tensor:
-        """The module's output for hidden states of (rows, frames, channels)."""
+        """The output of an attention module for hidden states of (rows, frames, channels)."""
+        query, key, value = (
+            project(x).unflatten(-1, (module.heads, -1)) for project in (module.to_q, module.to_k, module.to_v)
+        )
+        projected = module.to_out[0](self.attend(query, key, value, keys).flatten(2))
+        assert isinstance(projected, torch.Tensor)
+        return projected
 
 
-class Sdpa:
+class Sdpa(Attention):
     name = "sdpa"
 
     def mark_keys(self, mask: torch.Tensor) -> torch.Tensor:
         """A bias of (rows, 1, 1, frames) that takes the padding out."""
         return torch.zeros_like(mask).masked_fill(mask == 0, float("-inf"))[:, None]
 
-    def __call__(self, module: Any, x: torch.Tensor, keys: torch.Tensor | None) -> torch.Tensor:
-        query, key, value = (heads.transpose(1, 2) for heads in _heads(module, x))
-        attended = functional.scaled_dot_product_attention(query, key, value, attn_mask=keys)
-        return _joined(module, attended.transpose(1, 2))
+    def attend(
+        self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, keys: torch.Tensor | None
+    ) -> torch.Tensor:
+        """Heads first."""
+        query, key, value = (heads.transpose(1, 2) for heads in (query, key, value))
+        return functional.scaled_dot_product_attention(query, key, value, attn_mask=keys).transpose(1, 2)
 
 
-class Flash2:
+class Flash2(Attention):
     """The flash-attn package's kernels; padded rows go to the one for sequences of various lengths."""
 
     name = "flash_attention_2"
@@ -57,26 +73,38 @@ class Flash2:
         total = torch.full_like(starts[:1], rows * frames)
         return torch.cat([torch.stack([starts, ends], dim=1).flatten(), total]).to(torch.int32)
 
-    def __call__(self, module: Any, x: torch.Tensor, keys: torch.Tensor | None) -> torch.Tensor:
-        query, key, value = _heads(module, x)
+    def attend(
+        self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, keys: torch.Tensor | None
+    ) -> torch.Tensor:
+        """Frames first, as the projections deliver them."""
         if keys is None:
-            return _joined(module, self._plain(query, key, value))
-        frames = x.size(1)
+            attended = self._plain(query, key, value)
+            assert isinstance(attended, torch.Tensor)
+            return attended
+        frames = query.size(1)
         packed = (heads.flatten(0, 1) for heads in (query, key, value))
         attended = self._various(
             *packed, cu_seqlens_q=keys, cu_seqlens_k=keys, max_seqlen_q=frames, max_seqlen_k=frames
         )
-        return _joined(module, attended.view_as(query))
+        assert isinstance(attended, torch.Tensor)
+        return attended.view(query.shape)
 
 
-BY_NAME: dict[str, Callable[[], Attention]] = {"sdpa": Sdpa, "flash_attention_2": Flash2}
+class Triton(Attention):
+    """Our kernel, which is told how many frames of a row count instead of reading a bias for each of them."""
+
+    name = "triton"
+
+    def mark_keys(self, mask: torch.Tensor) -> torch.Tensor:
+        """Each row's length, counted as integers as above."""
+        return (mask != 0).sum(dim=2).flatten().to(torch.int32)
+
+    def attend(
+        self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, keys: torch.Tensor | None
+    ) -> torch.Tensor:
+        from ttsbench.optimizations.kernels.flow_attention import flow_attention
+
+        return flow_attention(query, key, value, keys)
 
 
-def _heads(module: Any, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    return tuple(project(x).unflatten(-1, (module.heads, -1)) for project in (module.to_q, module.to_k, module.to_v))
-
-
-def _joined(module: Any, attended: torch.Tensor) -> torch.Tensor:
-    projected = module.to_out[0](attended.flatten(2))
-    assert isinstance(projected, torch.Tensor)
-    return projected
+BY_NAME: dict[str, Callable[[], Attention]] = {"sdpa": Sdpa, "flash_attention_2": Flash2, "triton": Triton}

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from ttsbench.errors import CellError
+from ttsbench.optimizations.parts import flow_solve
 from ttsbench.optimizations.parts.flow_attention import Attention
 
 
@@ -48,6 +49,23 @@ class LeanEstimator:
         self.calls += 1
         return self.run(*arguments)
 
+    def solve(
+        self,
+        decoder: Any,
+        x: torch.Tensor,
+        times: torch.Tensor,
+        mu: torch.Tensor,
+        spks: torch.Tensor,
+        cond: torch.Tensor,
+        keys: torch.Tensor | None,
+    ) -> torch.Tensor:
+        """The state at the last of the times, by all Euler steps; their noise is `x`."""
+
+        def velocity(*arguments: torch.Tensor | None) -> torch.Tensor:
+            return self.velocity(*arguments, keys)
+
+        return flow_solve.euler(velocity, decoder, x, times, mu, spks, cond)
+
     def work(
         self,
         x: torch.Tensor,
@@ -60,7 +78,7 @@ class LeanEstimator:
     ) -> torch.Tensor:
         """The velocity at time t, or from t to r for a mean flow; what stands in the padding means nothing."""
         module = self.module
-        time = self._time(t, r)
+        time = self.time(t, r)
         x = torch.cat([x, mu, spks[:, :, None].expand(-1, -1, x.size(2)), cond], dim=1)
         ((resnet, blocks, downsample),) = module.down_blocks
         skip = self._block(resnet, blocks, x, time, keys)
@@ -73,7 +91,7 @@ class LeanEstimator:
         assert isinstance(velocity, torch.Tensor)
         return velocity
 
-    def _time(self, t: torch.Tensor, r: torch.Tensor | None) -> torch.Tensor:
+    def time(self, t: torch.Tensor, r: torch.Tensor | None) -> torch.Tensor:
         module = self.module
         time = module.time_mlp(module.time_embeddings(t).to(module.dtype))
         if r is not None:

@@ -63,11 +63,7 @@ class GraphedSolve(flow_solve.Solve):
             rows = 1 if estimator.module.meanflow else 2
             keys = estimator.attention.mark_keys(valid[0].to(estimator.module.dtype).expand(rows, -1, -1))
         before = estimator.calls
-
-        def velocity(*arguments: torch.Tensor | None) -> torch.Tensor:
-            return estimator.velocity(*arguments, keys)
-
-        solved = flow_solve.euler(velocity, self.decoder, x, times, mu, spks, cond)
+        solved = estimator.solve(self.decoder, x, times, mu, spks, cond, keys)
         self._calls_of[(x.size(2), times.numel() - 1)] = estimator.calls - before
         return solved
 

@@ -20,7 +20,7 @@ from ttsbench.records.measurements import STAGES
 
 pytest_plugins = ("tiny_s3gen",)
 
-SLOTS = ("s3gen_dtype", "s3gen_attention", "s3gen_graph", "s3gen_compile", "cfm_steps", "vocoder")
+SLOTS = ("s3gen_dtype", "s3gen_attention", "s3gen_blocks", "s3gen_graph", "s3gen_compile", "cfm_steps", "vocoder")
 # Everything that claims to change nothing: the slots, and how far off they may be.
 SAME = [
     {},
@@ -119,6 +119,7 @@ def test_an_option_that_was_not_applied_is_refused(slotted: Slotted, slot: str, 
     [
         ("s3gen_dtype", {"s3gen_dtype": "tf32"}),
         ("s3gen_attention", {"s3gen_attention": "sdpa"}),
+        ("s3gen_blocks", {"s3gen_attention": "sdpa", "s3gen_blocks": "fused"}),
         ("s3gen_graph", {"s3gen_attention": "sdpa", "s3gen_graph": "bucket"}),
         ("s3gen_compile", {"s3gen_attention": "sdpa", "s3gen_compile": "default"}),
         ("cfm_steps", {"cfm_steps": "4"}),
@@ -208,6 +209,11 @@ def test_parameters_are_where_they_were(slotted: Slotted) -> None:
     [
         ({"s3gen_graph": "exact"}, "s3gen_graph: exact needs s3gen_attention"),
         ({"s3gen_graph": "bucket"}, "upstream's waits for the host"),
+        ({"s3gen_blocks": "fused"}, "s3gen_blocks: fused needs s3gen_attention"),
+        (
+            {"s3gen_attention": "sdpa", "s3gen_blocks": "fused", "s3gen_compile": "default"},
+            "has no part in s3gen_compile: default; its blocks are kernels already",
+        ),
         ({"s3gen_compile": "default"}, "s3gen_compile: default needs s3gen_attention"),
         (
             {"s3gen_attention": "sdpa", "s3gen_graph": "bucket", "s3gen_compile": "reduce-overhead"},
@@ -228,6 +234,7 @@ def test_combinations_without_sense_are_refused(slots: dict[str, str], reason: s
     [
         {"s3gen_attention": "flash_attention_2", "s3gen_dtype": "bf16", "s3gen_graph": "bucket"},
         {"s3gen_attention": "sdpa", "s3gen_graph": "exact", "s3gen_compile": "max-autotune"},
+        {"s3gen_attention": "triton", "s3gen_blocks": "fused", "s3gen_graph": "bucket", "s3gen_dtype": "bf16"},
         {"s3gen_attention": "sdpa", "s3gen_compile": "reduce-overhead", "vocoder": "compile"},
         {"cfm_steps": "4", "vocoder": "graph", "resample": "gpu", "watermark": "gpu"},
     ],

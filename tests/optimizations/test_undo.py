@@ -28,6 +28,7 @@ WITH: dict[str, dict[str, str]] = {
     "prompt": OURS,
     "serve": {**OURS, "s3gen_attention": "sdpa"},
     "s3gen_graph": {"s3gen_attention": "sdpa"},
+    "s3gen_blocks": {"s3gen_attention": "sdpa", "cfm_steps": "2"},
     "s3gen_compile": {"s3gen_attention": "sdpa"},
     "quantize": {"dtype": "bf16"},
 }
@@ -35,6 +36,7 @@ WITH_OPTION: dict[tuple[str, str], dict[str, str]] = {
     ("attention", "triton"): {"decode": "lean", "cache": "static"},
     ("attention", "sdpa_flash"): {"dtype": "bf16"},
     ("s3gen_attention", "flash_attention_2"): {"s3gen_dtype": "bf16"},
+    ("s3gen_attention", "triton"): {"cfm_steps": "2"},
     ("decode", "lean"): {},
 }
 NOT_ON_A_CPU = {

@@ -146,7 +146,7 @@ def dense_mask(profile: Profile) -> Finding | None:
         "dense_mask",
         "S3Gen's attention is given a dense mask, which forbids flash kernels",
         {"calls": sum(calls for calls, _ in masked), "shapes": masked[0][1], "kernels": kernels},
-        "s3gen_attention: sdpa or flash_attention_2; for one utterance the mask is all zeros.",
+        "s3gen_attention: sdpa, flash_attention_2 or triton; for one utterance the mask is all zeros.",
         "cfm",
         _share(profile, "cfm"),
     )

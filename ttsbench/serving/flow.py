@@ -17,7 +17,6 @@ from torch.nn import functional
 
 from ttsbench.model.pipeline import Pipeline
 from ttsbench.model.speech import MEL_BANDS
-from ttsbench.optimizations.parts import flow_solve
 from ttsbench.optimizations.parts.buckets import round_up
 from ttsbench.optimizations.parts.flow_graphs import BUCKET_TOKENS
 from ttsbench.optimizations.parts.graphs import Graphs
@@ -141,15 +140,8 @@ class BatchedS3Gen:
         cond[:, :, : prompt.size(1)] = prompt.transpose(1, 2)
         spks = flow.spk_embed_affine_layer(functional.normalize(speaker, dim=1)).expand(rows, -1)
         keys = None if sounding is None else self._keys(sounding)
-
         times = euler_times(flow.decoder, self._steps, start)
-
-        def velocity(*arguments: torch.Tensor | None) -> torch.Tensor:
-            moved = self._estimator.velocity(*arguments, keys)
-            assert isinstance(moved, torch.Tensor)
-            return moved
-
-        return flow_solve.euler(velocity, flow.decoder, start, times, mu, spks, cond)
+        return self._estimator.solve(flow.decoder, start, times, mu, spks, cond, keys)
 
     def _keys(self, sounding: torch.Tensor) -> torch.Tensor:
         """What attention in the estimator needs to know; with guidance, rows without conditions come last."""
