@@ -135,14 +135,19 @@ def staged_t3(tts: Any, timeline: Timeline, backbone: Any = None) -> Iterator[No
 
 @contextmanager
 def staged_s3gen(tts: Any, timeline: Timeline, following: str) -> Iterator[None]:
-    """Marks the stages from tokens to the wave, and what follows them."""
-    with ExitStack() as wrappers:
-        for owner, method, entering, leaving in (
-            (tts.s3gen, "inference", "flow_encoder", following),
-            (tts.s3gen, "flow_inference", "flow_encoder", "vocoder"),
-            (tts.s3gen.flow.decoder, "forward", "cfm", "flow_encoder"),
+    """Marks the stages from tokens to the wave, and what follows them.
+
+    The decoder is marked by hooks, since a stream exchanges its `forward` for each window.
+    """
+    decoder = tts.s3gen.flow.decoder
+    with ExitStack() as marks:
+        for method, leaving in (("inference", following), ("flow_inference", "vocoder")):
+            marks.enter_context(wrapped(tts.s3gen, method, _marking(timeline, "flow_encoder", leaving)))
+        for hook in (
+            decoder.register_forward_pre_hook(lambda *_: timeline.enter("cfm")),
+            decoder.register_forward_hook(lambda *_: timeline.enter("flow_encoder")),
         ):
-            wrappers.enter_context(wrapped(owner, method, _marking(timeline, entering, leaving)))
+            marks.callback(hook.remove)
         yield
 
 
