@@ -117,7 +117,7 @@ def test_torch_and_driver_must_fit(
 
 
 @pytest.mark.parametrize(
-    ("request", "machine", "device"),
+    ("asked_device", "machine", "device"),
     [
         ("auto", NO_GPU, "cpu"),
         ("auto", TWO_GPUS, "cuda:0"),
@@ -126,12 +126,12 @@ def test_torch_and_driver_must_fit(
         ("cuda:1", TWO_GPUS, "cuda:1"),
     ],
 )
-def test_a_device_is_resolved(request: str, machine: Machine, device: str) -> None:
-    assert host.resolve_device(request, machine) == device
+def test_a_device_is_resolved(asked_device: str, machine: Machine, device: str) -> None:
+    assert host.resolve_device(asked_device, machine) == device
 
 
 @pytest.mark.parametrize(
-    ("request", "machine", "words"),
+    ("asked_device", "machine", "words"),
     [
         ("cuda", NO_GPU, "no NVIDIA driver answers"),
         ("cuda:0", NO_GPU, "no NVIDIA driver answers"),
@@ -143,9 +143,9 @@ def test_a_device_is_resolved(request: str, machine: Machine, device: str) -> No
         ("cpu:0", TWO_GPUS, "Allowed: auto, cpu, cuda, cuda:N"),
     ],
 )
-def test_a_device_that_is_not_there_is_a_usage_error(request: str, machine: Machine, words: str) -> None:
+def test_a_device_that_is_not_there_is_a_usage_error(asked_device: str, machine: Machine, words: str) -> None:
     with pytest.raises(UsageError) as caught:
-        host.resolve_device(request, machine)
+        host.resolve_device(asked_device, machine)
     assert words in str(caught.value)
 
 

@@ -196,14 +196,14 @@ def test_a_pattern_that_matches_nothing_names_the_nearest(make: Make) -> None:
 
 
 @pytest.mark.parametrize(
-    ("request", "machine", "got"),
+    ("asked_device", "machine", "got"),
     [
         ("auto", CPU_ONLY, "cpu"), ("cpu", CPU_ONLY, "cpu"), ("cpu", WITH_GPUS, "cpu"), ("auto", WITH_GPUS, "cuda:0"),
         ("cuda", WITH_GPUS, "cuda:0"), ("cuda:1", WITH_GPUS, "cuda:1"),
     ],
 )  # fmt: skip
-def test_the_device_is_a_true_one(make: Make, request: str, machine: Machine, got: str) -> None:
-    assert {job.device for job in make(THREE, machine, device=request).jobs} == {got}
+def test_the_device_is_a_true_one(make: Make, asked_device: str, machine: Machine, got: str) -> None:
+    assert {job.device for job in make(THREE, machine, device=asked_device).jobs} == {got}
 
 
 def test_each_cell_has_its_own_device(make: Make) -> None:
@@ -211,10 +211,10 @@ def test_each_cell_has_its_own_device(make: Make) -> None:
     assert [job.device for job in jobs] == ["cpu"] * 3 + ["cuda:0"] * 3
 
 
-@pytest.mark.parametrize(("request", "machine"), [("cuda", CPU_ONLY), ("cuda:2", WITH_GPUS)])
-def test_a_device_that_is_not_there_is_refused(make: Make, request: str, machine: Machine) -> None:
-    with pytest.raises(UsageError, match=f"device {request} is asked for"):
-        make(THREE, machine, device=request)
+@pytest.mark.parametrize(("asked_device", "machine"), [("cuda", CPU_ONLY), ("cuda:2", WITH_GPUS)])
+def test_a_device_that_is_not_there_is_refused(make: Make, asked_device: str, machine: Machine) -> None:
+    with pytest.raises(UsageError, match=f"device {asked_device} is asked for"):
+        make(THREE, machine, device=asked_device)
 
 
 @pytest.mark.parametrize("there", [True, False])
